@@ -1,0 +1,65 @@
+# make run     set up, bootstrap if there is no model, and serve
+# make test    set up and test          make check   lint, types and import contracts
+# make demo    play the generated stream against the running server
+
+PYTHON ?= python3.11
+HOME_DIR ?= .
+DATA ?= $(HOME_DIR)/data/raw.csv
+TARGET ?= Production
+PORT ?= 8000
+MONITOR_PORT ?= 8050
+WORKERS ?= 1
+SPEED ?= 200
+URL ?= http://127.0.0.1:$(PORT)
+
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL := $(HOME_DIR)/models/model_v1.json
+
+.PHONY: setup setup-dev run demo test check lock clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.runtime
+setup-dev: $(VENV)/.dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(HOME_DIR)/data/raw.csv: | setup
+	$(BIN)/millrace bootstrap generate --home $(HOME_DIR)
+
+$(MODEL): | setup $(DATA)
+	$(BIN)/millrace bootstrap --home $(HOME_DIR) --data $(DATA) --target $(TARGET)
+
+run: setup $(MODEL)
+	$(BIN)/millrace serve --home $(HOME_DIR) --port $(PORT) --monitor-port $(MONITOR_PORT) --workers $(WORKERS)
+
+demo: setup
+	$(BIN)/python scripts/demo.py --home $(HOME_DIR) --url $(URL) --speed $(SPEED)
+
+test: setup-dev
+	$(BIN)/pytest
+
+check: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile.server docker/Dockerfile.monitor
+
+# the lock files name versions and hashes, never where they came from
+lock: setup-dev
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""From a CSV or a data endpoint to a schema and model_v1."""

@@ -1,0 +1,174 @@
+"""Stream the bootstrap rows through the pipeline and write ``model_v1``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bootstrap import split
+from online.compile import compile_plan
+from online.config import Config
+from online.encoding import number
+from online.errors import InputError, SnapshotError
+from online.fold import Fold, FoldState
+from online.home import Home
+from online.pipeline import build_pipeline
+from online.prequential import errors
+from online.schema import Schema
+from online.snapshot import Manifest, SnapshotStore
+
+__all__ = ["pairs", "train"]
+
+
+class Scores:
+    """Predictions beside the truth and two baselines: the mean and the last value of the rows before."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, float, float, float]] = []
+        self._sum = 0.0
+        self._seen = 0
+        self._last = 0.0
+
+    def score(self, prediction: float, truth: float) -> None:
+        """Note a prediction made before its truth was known."""
+        mean = self._sum / self._seen if self._seen else 0.0
+        self._rows.append((truth, prediction, mean, self._last))
+
+    def show(self, truth: float) -> None:
+        """Let the baselines see a truth."""
+        self._sum += truth
+        self._seen += 1
+        self._last = truth
+
+    def report(self) -> dict[str, dict[str, float | None]]:
+        """Errors of the model and of the baselines; empty without rows."""
+        if not self._rows:
+            return {}
+        truth, *predictions = np.array(self._rows).T
+        names = ("model", "mean", "last_value")
+        return {name: errors(truth, guess) for name, guess in zip(names, predictions, strict=True)}
+
+    def restart(self) -> None:
+        """Forget the noted predictions, keep what the baselines saw."""
+        self._rows.clear()
+
+
+def train(home: Home, config: Config, console: Console) -> None:
+    """Learn ``data/train.csv``, score ``data/validation.csv`` with the frozen result, learn that too.
+
+    Writes ``models/model_v1.pkl``, its manifest and the first plan, and prints a table of errors.
+
+    Raises
+    ------
+    SnapshotError
+        There is a model already.
+    InputError
+        A CSV file is missing or has no usable rows.
+    """
+    store = SnapshotStore(home.create().models, config.learner.snapshot_key)
+    if store.next_version() > 1:
+        raise SnapshotError(
+            f"{home.models} has a model already: use another --home, or delete models/ and data/*.db"
+        )
+    rows = {part: read_rows(home, part, config) for part in ("train", "validation")}
+    if not rows["train"]:
+        raise InputError(
+            f"{home.data / 'train.csv'} has no row with a label: split the data again", field="data"
+        )
+    fold = Fold(
+        build_pipeline(config.schema, config.model),
+        FoldState(config),
+        restore=lambda version: store.load(version).pipeline,
+    )
+    reports = learn(fold, rows, console)
+    manifest = save(home, config, store, fold, reports)
+    console.print(errors_table(reports, config))
+    console.print(
+        f"[bold]model_v{manifest.version}[/] written: {manifest.size_bytes / 1e6:.1f} MB in {home.models}"
+    )
+
+
+def learn(
+    fold: Fold, rows: dict[str, list[tuple[dict[str, Any], float]]], console: Console
+) -> dict[str, Any]:
+    """Prequential errors of the training rows, errors of the frozen model on the validation rows."""
+    scores = Scores()
+    reports = {}
+    with progress(console) as bars:
+        for features, target in bars.track(rows["train"], description="learning train.csv"):
+            prequential(fold, scores, features, target)
+        reports["prequential"] = scores.report()
+        scores.restart()
+        for features, target in bars.track(rows["validation"], description="scoring validation.csv"):
+            scores.score(fold.pipeline.predict_one(features), target)
+        reports["validation"] = scores.report()
+        for features, target in bars.track(rows["validation"], description="learning validation.csv"):
+            prequential(fold, scores, features, target)
+    return {part: report for part, report in reports.items() if report}
+
+
+def prequential(fold: Fold, scores: Scores, features: dict[str, Any], target: float) -> None:
+    """Predict, score, then learn one row."""
+    prediction = fold.pipeline.predict_one(features)
+    scores.score(prediction, target)
+    fold.state.interval.update(target - prediction)
+    fold.learn(features, target)
+    scores.show(target)
+
+
+def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, Any]) -> Manifest:
+    """Write the snapshot, then the plan that serves it."""
+    manifest = store.save(
+        fold.pipeline, fold.state, schema=config.schema, seq=0, parent=None, reason="bootstrap",
+        created_at=time.time(), probe=fold.state.probe, metrics=reports,
+    )  # fmt: skip
+    plan = compile_plan(
+        fold.pipeline, config.schema, version=manifest.version, seq=0, half_width=fold.state.interval.get()
+    )
+    plan.save(home.plan)
+    return manifest
+
+
+def read_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any], float]]:
+    """Rows of a CSV file in order: features as a client would send them, and the label."""
+    path = home.data / f"{part}.csv"
+    frame = split.read_rows(path)
+    if config.target.name not in frame:
+        raise InputError(f"{path} has no column {config.target.name!r}", field=config.target.name)
+    return list(pairs(frame, config.schema))
+
+
+def pairs(frame: pd.DataFrame, schema: Schema) -> Iterable[tuple[dict[str, Any], float]]:
+    """A row's used features, those there are, and its label, where there is one."""
+    features = frame[[feature.name for feature in schema.used if feature.name in frame]]
+    for row, target in zip(features.to_dict("records"), frame[schema.target.name].tolist(), strict=True):
+        read = number(target)
+        if read is not None:
+            yield {str(name): value for name, value in row.items() if value == value}, read
+
+
+def progress(console: Console) -> Progress:
+    """The progress bars of training."""
+    return Progress(
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip
+
+
+def errors_table(reports: dict[str, Any], config: Config) -> Table:
+    """The reports as a table for people."""
+    table = Table(title=f"errors on {config.stream}, target {config.target.name}")
+    for column in ("rows", "predicted by", "MAE", "RMSE", "R²"):
+        table.add_column(column, justify="left" if column in ("rows", "predicted by") else "right")
+    for part, report in reports.items():
+        for name, figures in report.items():
+            cells = ["-" if figures[key] is None else f"{figures[key]:,.4g}" for key in ("mae", "rmse", "r2")]
+            table.add_row(part, name.replace("_", " "), *cells, style="bold" if name == "model" else "")
+    return table

@@ -1,0 +1,1 @@
+"""The learning core: schema, journal, pipeline, plan, learner. It knows no web, dashboard or metrics."""

@@ -1,0 +1,189 @@
+"""``millrace.toml``: strict settings with defaults, and their overrides from the environment.
+
+A variable ``MILLRACE_<SECTION>_<SETTING>`` overrides one setting, for instance
+``MILLRACE_SERVER_ADMIN_KEY`` or ``MILLRACE_LEARNER_SNAPSHOT_EVERY_LABELS``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from online.errors import ConfigError, SchemaError
+from online.schema import ContextFeature, Feature, Schema, Target
+
+__all__ = ["Config", "LearnerConfig", "LedgerConfig", "ModelConfig", "ServerConfig", "dump", "load"]
+
+PREFIX = "MILLRACE_"
+OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the pipeline is built.
+
+    ``n_models`` trees are bagged, drawn from ``seed``; intervals aim to cover ``coverage`` of the labels.
+    """
+
+    n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 3
+    seed: int = 1
+    coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9
+
+
+class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the learner publishes and snapshots.
+
+    A snapshot is taken every ``snapshot_every_labels`` labels and every ``snapshot_every_minutes`` minutes
+    in which a label was learned. A changed plan is published at most every ``publish_seconds``. With
+    ``snapshot_key`` set, manifests carry an HMAC and a snapshot without a right one is refused.
+
+    A client that sends labels faster than they are learned is slowed: its reply waits, at most
+    ``pace_seconds``, until no more than ``pace_labels`` labels are waiting.
+    """
+
+    snapshot_every_labels: Positive = 5000
+    snapshot_every_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    publish_seconds: Seconds = 0.1
+    poll_seconds: Seconds = 0.01
+    pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
+    pace_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    drift_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
+    history_rows: Positive = 200_000
+    snapshot_key: str = ""
+
+
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait."""
+
+    rows: Positive = 1_000_000
+    flush_seconds: Seconds = 0.05
+    waiting: Positive = 100_000
+
+
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the server listens and what it accepts.
+
+    Without ``admin_key``, admin calls are taken from loopback addresses only; with it, from anywhere
+    with ``Authorization: Bearer <admin_key>``.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    monitor_port: Port = 8050
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    max_batch_rows: Positive = 10_000
+    max_body_bytes: Positive = 32 * 2**20
+    admin_key: str = ""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of ``millrace.toml``."""
+
+    stream: str
+    target: Target
+    features: tuple[Feature, ...]
+    context: tuple[ContextFeature, ...] = ()
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig = LearnerConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    server: ServerConfig = ServerConfig()
+
+    @property
+    def schema(self) -> Schema:
+        """The stream's schema. Raises SchemaError when features repeat."""
+        return Schema(self.stream, self.target, self.features, self.context)
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the settings, the environment's overrides applied.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or no TOML, or a setting is unknown or has a wrong value; it is named.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ConfigError(f"{path} is missing: run 'millrace bootstrap' first, or give --home") from exc
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}") from exc
+    for section, setting, value in overrides(environ):
+        content.setdefault(section, {})[setting] = value
+    try:
+        config = msgspec.convert(content, Config)
+        _ = config.schema
+    except (msgspec.ValidationError, SchemaError) as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+    return config
+
+
+def overrides(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
+    """The settings the environment overrides: (section, setting, value).
+
+    Raises ConfigError for a ``MILLRACE_`` variable that names no setting, or has a value of a wrong type.
+    """
+    sections = {
+        f.name: f.type
+        for f in msgspec.structs.fields(Config)
+        if f.name not in ("stream", "target", "features", "context")
+    }
+    settings = {
+        f"{PREFIX}{section}_{field.name}".upper(): (section, field)
+        for section, struct in sections.items()
+        for field in msgspec.structs.fields(struct)
+    }
+    found = []
+    for variable in sorted(v for v in environ if v.startswith(PREFIX) and v not in OTHER_VARIABLES):
+        if variable not in settings:
+            raise ConfigError(f"{variable}: no such setting; known are {', '.join(sorted(settings))}")
+        section, field = settings[variable]
+        try:
+            value = msgspec.convert(environ[variable], field.type, strict=False)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"{variable}: {exc}") from exc
+        found.append((section, field.name, value))
+    return found
+
+
+def dump(config: Config) -> str:
+    """The settings as TOML laid out for a person to edit; :func:`load` gives the same config back."""
+    lines = [
+        "# Millrace: the stream's schema and the server's settings. Edit, then start again.",
+        "# A change of the target or features needs a new bootstrap.",
+        f"stream = {toml(config.stream)}",
+        *section("target", msgspec.structs.asdict(config.target)),
+    ]
+    for name in ("model", "learner", "ledger", "server"):
+        lines += section(name, msgspec.structs.asdict(getattr(config, name)))
+    lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
+    for feature in config.features:
+        lines += ["[[features]]", *settings(msgspec.to_builtins(feature)), ""]
+    lines.append("# faded means of the labels that have arrived, by the values of some features")
+    for spec in config.context:
+        lines += ["[[context]]", *settings(msgspec.to_builtins(spec)), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def section(name: str, content: Mapping[str, Any]) -> list[str]:
+    """One TOML table."""
+    return ["", f"[{name}]", *settings(content)]
+
+
+def settings(content: Mapping[str, Any]) -> list[str]:
+    """One ``name = value`` line a setting, unset ones left out."""
+    return [f"{name} = {toml(value)}" for name, value in content.items() if value is not None]
+
+
+def toml(value: Any) -> str:
+    """A TOML value: JSON's spelling serves for texts, booleans, finite numbers and lists of them."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

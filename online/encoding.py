@@ -1,0 +1,262 @@
+"""From a row as a client sends it to the numbers the model sees, the same for learning and scoring."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from river import base
+
+from online.context import ContextTable, context_tables
+from online.schema import TEXT_LIMIT, ContextFeature, Feature, Schema
+
+__all__ = ["CONTEXT", "Cell", "Encoded", "Encoder", "RowEncoder", "clean", "number"]
+
+MISSING = math.nan
+CONTEXT = "\0context"  # under this name a row carries its context features as they were served
+
+
+class Cell(NamedTuple):
+    """One feature's columns: a value each (NaN when missing), and whether it lay outside what is known."""
+
+    values: tuple[float, ...]
+    drifted: bool = False
+
+
+class Encoded(NamedTuple):
+    """One encoded row.
+
+    ``values`` has one float a column, NaN where a value is to be imputed; ``imputed`` names the features
+    that were missing, unreadable or absurd; ``drifted`` names those outside the bootstrap range or with
+    an unknown category.
+    """
+
+    values: list[float]
+    imputed: list[str]
+    drifted: list[str]
+
+
+class Encoder:
+    """Encodes rows of one schema. Immutable after construction; any thread may call it.
+
+    Parameters
+    ----------
+    features
+        The features used, in order.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self._readers = [(feature.name, *reader(feature)) for feature in features]
+        self.columns = [column for _, _, columns in self._readers for column in columns]
+
+    @classmethod
+    def of(cls, schema: Schema) -> Encoder:
+        """The encoder of a schema's used features."""
+        return cls(schema.used)
+
+    def encode(self, row: Mapping[str, Any]) -> Encoded:
+        """Encode a row: any mapping at all, dirty values included."""
+        values: list[float] = []
+        imputed: list[str] = []
+        drifted: list[str] = []
+        for name, read, columns in self._readers:
+            cell = read(row.get(name))
+            if cell is None:
+                imputed.append(name)
+                values.extend([MISSING] * len(columns))
+            else:
+                values.extend(cell.values)
+                if cell.drifted:
+                    drifted.append(name)
+        return Encoded(values, imputed, drifted)
+
+
+class RowEncoder(base.Transformer):
+    """River transformer: a raw row to one number a column, ``None`` where the imputer is to step in.
+
+    The encoded features come first, then the context features: as served when the row carries them under
+    ``CONTEXT``, else from the labels learned so far.
+
+    Parameters
+    ----------
+    features
+        The features used, in order.
+    context
+        The context features, in order.
+
+    Examples
+    --------
+    >>> from online.encoding import RowEncoder
+    >>> from online.schema import ContextFeature, Feature
+    >>> site = Feature("site", "category", values=("A", "B"))
+    >>> wind = Feature("wind", "numeric", low=0, high=30)
+    >>> encoder = RowEncoder((wind, site), (ContextFeature("level", ("site",)),))
+    >>> encoder.learn_one({"wind": 3.0, "site": "B"}, 20.0)
+    >>> encoder.transform_one({"wind": "7.5", "site": "B"})
+    {'wind': 7.5, 'site=A': 0.0, 'site=B': 1.0, 'context:level': 20.0}
+    >>> encoder.transform_one({"wind": 1e308, "site": "C"})
+    {'wind': None, 'site=A': 0.0, 'site=B': 0.0, 'context:level': None}
+    """
+
+    def __init__(self, features: tuple[Feature, ...], context: tuple[ContextFeature, ...] = ()) -> None:
+        self.features = features
+        self.context = context
+        self.tables: list[ContextTable] = context_tables(features, context)
+        self._encoder = Encoder(features)
+
+    @property
+    def _supervised(self) -> bool:
+        # River 0.26.1's pipeline takes a base.SupervisedTransformer for its final step: it asks a
+        # base.Transformer whether it is supervised, and so this is one
+        return True
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the encoded columns, in order."""
+        return self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
+
+    def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
+        """Encode one row."""
+        values = self._encoder.encode(x).values
+        served = x.get(CONTEXT)
+        if served is None:
+            values += [table.get(values) for table in self.tables]
+        else:
+            values += [served.get(spec.name, MISSING) for spec in self.context]
+        return {c: None if v != v else v for c, v in zip(self.columns, values, strict=True)}
+
+    def learn_one(self, x: Mapping[str, Any], y: float) -> None:
+        """Take the label of a row into the context."""
+        values = self._encoder.encode(x).values
+        for table in self.tables:
+            table.update(values, y)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._encoder = Encoder(self.features)
+
+    @classmethod
+    def _unit_test_params(cls) -> Any:
+        names = ("ordinal_date", "gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
+        features = tuple(Feature(name, "numeric") for name in names)
+        yield {"features": features, "context": (ContextFeature("level"),)}
+
+
+def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Keep a row's known fields, as JSON scalars of bounded size: what ledger and journal hold.
+
+    Encoding the cleaned row gives what encoding the row itself gives.
+    """
+    return {name: scalar(value) for name, value in row.items() if name in names}
+
+
+def scalar(value: object) -> Any:
+    """A JSON scalar that encodes as the value does, or None when it can only be imputed."""
+    if isinstance(value, str):
+        return value[: TEXT_LIMIT + 1]  # one more than can be read, so that it still cannot be
+    return value if number(value) is not None else None
+
+
+def number(value: object) -> float | None:
+    """Read a finite number, from text too; None when there is none."""
+    if not isinstance(value, (int, float, str)) or (isinstance(value, str) and len(value) > TEXT_LIMIT):
+        return None
+    try:
+        read = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return read if math.isfinite(read) else None
+
+
+Reader = Callable[[Any], Cell | None]
+
+
+def reader(feature: Feature) -> tuple[Reader, list[str]]:
+    """How one feature is read, and the columns that gives."""
+    name = feature.name
+    if feature.kind == "numeric":
+        return functools.partial(read_numeric, feature, feature.plausible), [name]
+    if feature.kind == "category":
+        cells = one_hot(feature.values)
+        return functools.partial(read_category, cells, len(cells)), [f"{name}={v}" for v in feature.values]
+    if feature.kind == "cyclic" and feature.values:
+        places = {
+            text.casefold(): Cell(wave(i, len(feature.values))) for i, text in enumerate(feature.values)
+        }
+        return functools.partial(read_cyclic_name, places), [name, f"{name}:sin", f"{name}:cos"]
+    if feature.kind == "cyclic":
+        return functools.partial(read_cyclic, feature), [name, f"{name}:sin", f"{name}:cos"]
+    columns = [f"{name}:{part}{wave}" for part in feature.parts for wave in ("", ":sin", ":cos")]
+    return functools.partial(read_time, feature.parts), columns
+
+
+def one_hot(values: tuple[str, ...]) -> dict[str, Cell]:
+    """A cell for each known category."""
+    return {v: Cell(tuple(float(i == j) for j in range(len(values)))) for i, v in enumerate(values)}
+
+
+def wave(position: float, period: float) -> tuple[float, float, float]:
+    """A position in a cycle as itself, sine and cosine."""
+    angle = 2.0 * math.pi * position / period
+    return float(position), math.sin(angle), math.cos(angle)
+
+
+def read_numeric(feature: Feature, plausible: tuple[float, float], value: object) -> Cell | None:
+    """A plausible number as it is."""
+    read = number(value)
+    if read is None or not plausible[0] <= read <= plausible[1]:
+        return None
+    beyond = feature.low is not None and feature.high is not None and not feature.low <= read <= feature.high
+    return Cell((read,), beyond)
+
+
+def read_category(cells: dict[str, Cell], width: int, value: object) -> Cell | None:
+    """One column a known category; an unknown one is all zeros and drifted."""
+    if isinstance(value, bool) or value == "" or not (isinstance(value, str) or number(value) is not None):
+        return None
+    known = cells.get(category_text(value))
+    return known if known is not None else Cell((0.0,) * width, True)
+
+
+def category_text(value: object) -> str:
+    """A category's name: ``3`` and ``3.0`` are the same one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
+def read_cyclic_name(places: dict[str, Cell], value: object) -> Cell | None:
+    """A weekday's or month's place in its cycle; a name that is none of them is a fault."""
+    return places.get(value.casefold()) if isinstance(value, str) else None
+
+
+def read_cyclic(feature: Feature, value: object) -> Cell | None:
+    """A number that wraps; one outside the range seen, give or take a period, is a fault."""
+    read = number(value)
+    period = feature.period or 1.0
+    low, high = (0.0, period) if feature.low is None or feature.high is None else (feature.low, feature.high)
+    if read is None or not low - period <= read <= high + period:
+        return None
+    return Cell(wave(read, period), not low <= read <= high)
+
+
+def read_time(parts: tuple[str, ...], value: object) -> Cell | None:
+    """Calendar parts of an ISO 8601 timestamp."""
+    if not isinstance(value, str):
+        return None
+    try:
+        when = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    cycles = {
+        "hour": (when.hour + when.minute / 60.0, 24.0),
+        "weekday": (float(when.weekday()), 7.0),
+        "yearday": (float(when.timetuple().tm_yday), 365.25),
+    }
+    return Cell(tuple(v for part in parts for v in wave(*cycles[part])))

@@ -1,0 +1,1 @@
+"""Estimators of the pool, one a file, each with River's API."""

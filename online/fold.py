@@ -1,0 +1,110 @@
+"""The fold: what record after record makes of the model. Deterministic, without clock or files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from river import compose
+
+from online.config import Config
+from online.drift import Alarm, ErrorDrift
+from online.encoding import CONTEXT
+from online.history import Outcome
+from online.intervals import ResidualQuantile
+from online.journal import LABELS, Record
+from online.prequential import Prequential
+
+__all__ = ["Fold", "FoldState", "Learned"]
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What one record showed."""
+
+    outcome: Outcome | None = None
+    alarm: Alarm | None = None
+
+
+class FoldState:
+    """All the fold needs beside the pipeline; pickled with it.
+
+    Parameters
+    ----------
+    config
+        Coverage of the intervals and calmness of the drift alarms come from here.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.seq = 0
+        self.learned = 0
+        self.interval = ResidualQuantile(config.model.coverage)
+        self.prequential = Prequential()
+        self.drift = ErrorDrift(config.learner.drift_delta)
+        self.probe: dict[str, Any] = {}
+
+
+class Fold:
+    """A pipeline and its state, moved on record by record.
+
+    Parameters
+    ----------
+    pipeline
+        The model; learned in place.
+    state
+        The rest; changed in place.
+    restore
+        Gives the pipeline of an older version, for a rollback record.
+    baseline
+        Scores a raw row with the frozen first model, in target units.
+    """
+
+    def __init__(
+        self,
+        pipeline: compose.Pipeline,
+        state: FoldState,
+        restore: Callable[[int], compose.Pipeline],
+        baseline: Callable[[dict[str, Any]], float] | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.state = state
+        self._restore = restore
+        self._baseline = baseline
+
+    def apply(self, record: Record) -> Learned:
+        """Take in the next record. Raises SnapshotError when a rollback's version cannot be loaded."""
+        learned = Learned()
+        if record.kind in LABELS and record.target is not None:
+            learned = self._measure(record, record.target)
+            self.learn(as_served(record), record.target)
+        elif record.kind == "rollback":
+            self.pipeline = self._restore(record.payload["version"])
+        self.state.seq = record.seq
+        return learned
+
+    def learn(self, features: dict[str, Any], target: float) -> None:
+        """Teach the pipeline one label."""
+        self.pipeline.learn_one(features, target)
+        self.state.learned += 1
+        self.state.probe = {name: value for name, value in features.items() if name != CONTEXT}
+
+    def _measure(self, record: Record, target: float) -> Learned:
+        """Measure the prediction as it was served; a correction measures nothing twice."""
+        if record.kind != "label" or record.prediction is None:
+            return Learned()
+        outcome = Outcome(
+            record.seq, record.received_at, target, record.prediction,
+            record.prediction if record.lower is None else record.lower,
+            record.prediction if record.upper is None else record.upper,
+            self._baseline(record.features) if self._baseline else None,
+            max(0.0, record.received_at - (record.served_at or record.received_at)),
+        )  # fmt: skip
+        error = abs(target - record.prediction)
+        self.state.interval.update(error)
+        self.state.prequential.update(outcome, record.experts)
+        return Learned(outcome, self.state.drift.update(error, record.seq, record.received_at))
+
+
+def as_served(record: Record) -> dict[str, Any]:
+    """The row a label trains on: with its context as served, where it was."""
+    return record.features if record.prediction is None else record.features | {CONTEXT: record.context}

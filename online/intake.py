@@ -1,0 +1,175 @@
+"""Taking in labels without HTTP: validate, join what was served, commit. What routes and tests call."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from online.encoding import clean, number
+from online.errors import InputError, JournalError
+from online.journal import Journal, Receipt, Submission
+from online.ledger import Ledger, identifier
+from online.schema import Schema
+
+__all__ = ["Intake", "Label"]
+
+log = logging.getLogger(__name__)
+
+GROUP = 64  # requests committed together at most
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A validated label, not yet joined with what was served."""
+
+    target: float
+    id: str | None
+    features: dict[str, Any] | None
+
+
+class Intake:
+    """Accepts labels from any thread; one thread of its own joins and commits them in groups.
+
+    Parameters
+    ----------
+    schema
+        The stream.
+    open_journal
+        Opens the journal; called in the committing thread.
+    ledger
+        Where served predictions are found.
+    clock
+        Unix seconds.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        open_journal: Callable[[], Journal],
+        ledger: Ledger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._schema = schema
+        self._fields = frozenset(feature.name for feature in schema.features)
+        self._journal = open_journal()
+        self._ledger = ledger
+        self._clock = clock
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
+        self._thread.start()
+
+    def validate(self, rows: Sequence[Mapping[str, Any]]) -> list[Label]:
+        """Check every row before any is accepted.
+
+        Raises
+        ------
+        InputError
+            A row has no label, a label that is no finite number, a wrong id, or neither id nor features.
+        """
+        return [self._label(row, index) for index, row in enumerate(rows)]
+
+    def accept(self, labels: Sequence[Label]) -> concurrent.futures.Future[list[Receipt]]:
+        """Commit labels; the future holds a receipt for each once all are durable.
+
+        The future raises JournalError when nothing was kept.
+        """
+        request = Request(labels, self._clock(), concurrent.futures.Future())
+        self._requests.put(request)
+        return request.future
+
+    def close(self) -> None:
+        """Commit what is waiting and stop."""
+        self._requests.put(None)
+        self._thread.join()
+        self._journal.close()
+
+    def _label(self, row: Mapping[str, Any], index: int) -> Label:
+        target = self._schema.target.name
+        if target not in row:
+            raise InputError(f"the label {target!r} is missing", field=target, index=index)
+        value = row[target]
+        read = None if isinstance(value, (bool, str)) else number(value)
+        if read is None:
+            shown = repr(value)[:80]
+            raise InputError(f"the label {target!r} must be a finite number, not {shown}", target, index)
+        given = row.get("id")
+        name = None if given is None else identifier(given, index)
+        features = clean(row, self._fields) or None
+        if name is None and features is None:
+            raise InputError("give the prediction's id, or the row's features", field="id", index=index)
+        return Label(read, name, features)
+
+    def _commit_forever(self) -> None:
+        while (first := self._requests.get()) is not None:
+            group, stopped = self._group(first)
+            self._commit(group)
+            if stopped:
+                return
+
+    def _group(self, first: Request) -> tuple[list[Request], bool]:
+        """What waits already is committed together."""
+        group = [first]
+        while len(group) < GROUP and not self._requests.empty():
+            request = self._requests.get()
+            if request is None:
+                return group, True
+            group.append(request)
+        return group, False
+
+    def _commit(self, group: list[Request]) -> None:
+        try:
+            submissions = self._join(group)
+            receipts = iter(self._journal.append(submissions))
+        except (JournalError, sqlite3.Error) as exc:
+            for request in group:
+                request.future.set_exception(JournalError(f"no label of this request was kept: {exc}"))
+            return
+        for request in group:
+            request.future.set_result([next(receipts) for _ in request.labels])
+
+    def _join(self, group: list[Request]) -> list[Submission]:
+        """Find what was served for each label; another worker may not have written it yet."""
+        self._ledger.flush()
+        names = {label.id for request in group for label in request.labels if label.id is not None}
+        served = self._ledger.find(names)
+        if any(lonely(label, served) for request in group for label in request.labels):
+            time.sleep(2 * self._ledger.flush_seconds)
+            served = self._ledger.find(names)
+        return [self._submit(label, request.at, served) for request in group for label in request.labels]
+
+    def _submit(self, label: Label, at: float, served: Mapping[str, Any]) -> Submission:
+        candidates: Iterable[Any] = ()
+        if label.id is not None:
+            candidates = [served[label.id]] if label.id in served else ()
+        elif label.features is not None:
+            candidates = self._ledger.like(label.features)
+        return Submission(
+            label.target, at, label.id, label.features, tuple(candidates), self._suspicion(label)
+        )
+
+    def _suspicion(self, label: Label) -> str | None:
+        low, high = self._schema.target.plausible
+        if low <= label.target <= high:
+            return None
+        name = self._schema.target.name
+        return f"{name} {label.target:g} lies outside the plausible range {low:g} to {high:g}"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Labels of one request, and where their receipts go."""
+
+    labels: Sequence[Label]
+    at: float
+    future: concurrent.futures.Future[list[Receipt]]
+
+
+def lonely(label: Label, served: Mapping[str, Any]) -> bool:
+    """Whether a label can only be learned with a prediction that has not been found."""
+    return label.id is not None and label.features is None and label.id not in served

@@ -1,0 +1,266 @@
+"""The one process that learns: journal in; plans, snapshots and history out."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from online.compile import compile_plan
+from online.config import Config
+from online.drift import Alarm
+from online.errors import LockError, PlanError, SchemaError, SnapshotError
+from online.fold import Fold, Learned
+from online.history import History
+from online.home import Home
+from online.journal import Journal, Record
+from online.plan import ScoringPlan
+from online.snapshot import Loaded, SnapshotStore
+
+__all__ = ["Learner"]
+
+log = logging.getLogger(__name__)
+
+BATCH = 50  # records between looks at the clock
+STATUS_SECONDS = 1.0
+SNAPSHOT_PAUSE_SECONDS = 1.0
+
+
+class Learner:
+    """Learns the journal of one home. Use as a context manager: it holds the home's lock meanwhile.
+
+    On opening it loads the newest good snapshot. :meth:`step` learns what the journal has beyond it; on
+    closing, what was learned since the last snapshot is snapshot.
+
+    Parameters
+    ----------
+    home, config
+        What to learn, and how.
+    clock
+        Unix seconds.
+
+    Raises
+    ------
+    LockError
+        Another learner is at work in this home.
+    SnapshotError
+        There is no good snapshot to start from.
+    SchemaError
+        millrace.toml no longer has the schema the model was bootstrapped with.
+    """
+
+    def __init__(self, home: Home, config: Config, clock: Callable[[], float] = time.time) -> None:
+        self._home = home
+        self._config = config
+        self._clock = clock
+        self._store = SnapshotStore(home.models, config.learner.snapshot_key)
+
+    def __enter__(self) -> Learner:
+        self._lock = lock(self._home)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def _open(self) -> None:
+        loaded = newest_good(self._store)
+        check_schema(loaded, self._config)
+        self._version = loaded.manifest.version
+        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._baseline())
+        self._journal = Journal(self._home.journal, self._config.stream)
+        self._history = History(self._home.history, self._config.learner.history_rows)
+        self._shown: list[Learned] = []
+        self._snapshot_at = self._published_at = self._clock()
+        self._status_at = 0.0
+        self._snapshot_learned = self._fold.state.learned
+        self._served_seq = served_seq(self._home)
+        self._unpublished = True
+        self._publish_when_due(now=True)
+        self._tell()
+
+    @property
+    def seq(self) -> int:
+        """The last journal record learned."""
+        return int(self._fold.state.seq)
+
+    @property
+    def version(self) -> int:
+        """The newest snapshot of this lineage."""
+        return self._version
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Learn until told to stop."""
+        while not stopped():
+            if not self.step():
+                time.sleep(self._config.learner.poll_seconds)
+
+    def step(self) -> bool:
+        """Learn the next records, publish and snapshot when due; False when there was nothing to learn."""
+        records = self._journal.read(self.seq, BATCH)
+        for record in records:
+            self._learn(record)
+        self._tell()
+        self._publish_when_due(now=not records)
+        self._snapshot_when_due()
+        return bool(records)
+
+    def catch_up(self) -> None:
+        """Learn all the journal has, and publish it."""
+        while self.step():
+            pass
+        self._publish_when_due(now=True)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._fold.state.learned != self._snapshot_learned:
+                self._snapshot("shutdown")
+            self._publish_when_due(now=True)
+            self._tell(alive=False)
+        finally:
+            self._history.close()
+            self._journal.close()
+            self._lock.close()
+
+    def _learn(self, record: Record) -> None:
+        try:
+            self._shown.append(self._fold.apply(record))
+        except SnapshotError as exc:
+            self._refuse_rollback(record, exc)
+            return
+        self._unpublished = True
+        if record.kind == "rollback":
+            self._snapshot("rollback", parent=record.payload["version"])
+        elif record.kind == "snapshot":
+            self._snapshot("request")
+
+    def _refuse_rollback(self, record: Record, exc: SnapshotError) -> None:
+        """A version that cannot be loaded leaves the model as it is, and says so."""
+        log.error("rollback at seq %d refused: %s", record.seq, exc)
+        alarm = Alarm(record.seq, record.received_at, "rollback", "snapshot", 0.0, 0.0, str(exc))
+        self._shown.append(Learned(alarm=alarm))
+        self._fold.state.seq = record.seq
+        self._unpublished = True
+
+    def _restore(self, version: int) -> Any:
+        return self._store.load(version).pipeline
+
+    def _baseline(self) -> Callable[[dict[str, Any]], float] | None:
+        """The frozen first model, as a plan."""
+        try:
+            first = self._store.load(min(self._store.versions()))
+        except SnapshotError as exc:
+            log.warning("the first model cannot be scored beside the live one: %s", exc)
+            return None
+        return self._plan(first.pipeline, first.manifest.version, 0, 0.0).score_row
+
+    def _plan(self, pipeline: Any, version: int, seq: int, half_width: float) -> ScoringPlan:
+        return compile_plan(pipeline, self._config.schema, version=version, seq=seq, half_width=half_width)
+
+    def _publish_when_due(self, *, now: bool = False) -> None:
+        """Publish a changed plan, at once when nothing is left to learn; never one behind what is served."""
+        due = now or self._clock() - self._published_at >= self._config.learner.publish_seconds
+        if not (self._unpublished and due) or self.seq < self._served_seq:
+            return
+        state = self._fold.state
+        self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get()).save(self._home.plan)
+        self._served_seq = state.seq
+        self._unpublished = False
+        self._published_at = self._clock()
+
+    def _snapshot_when_due(self) -> None:
+        fresh = self._fold.state.learned - self._snapshot_learned
+        waited = self._clock() - self._snapshot_at
+        if fresh >= self._config.learner.snapshot_every_labels and waited >= SNAPSHOT_PAUSE_SECONDS:
+            self._snapshot("labels")
+        elif fresh and waited >= 60.0 * self._config.learner.snapshot_every_minutes:
+            self._snapshot("time")
+
+    def _snapshot(self, reason: str, parent: int | None = None) -> None:
+        """Take a snapshot; a failure is logged and tried again later, and learning goes on."""
+        self._tell()  # what a restart from this snapshot would not see again
+        self._snapshot_at = self._clock()
+        state = self._fold.state
+        try:
+            manifest = self._store.save(
+                self._fold.pipeline, state, schema=self._config.schema, seq=state.seq,
+                parent=self._version if parent is None else parent, reason=reason,
+                created_at=self._clock(), probe=state.probe, metrics=state.prequential.report(),
+            )  # fmt: skip
+        except SnapshotError as exc:
+            log.error("%s", exc)
+            return
+        self._version = manifest.version
+        self._snapshot_learned = state.learned
+        self._unpublished = True
+        log.info("model_v%d at seq %d (%s)", manifest.version, state.seq, reason)
+
+    def _tell(self, *, alive: bool = True) -> None:
+        """Write what learning showed; the status at most once a second, and when stopping."""
+        now = self._clock()
+        due = not alive or now - self._status_at >= STATUS_SECONDS
+        if not (self._shown or due):
+            return
+        outcomes = [learned.outcome for learned in self._shown if learned.outcome]
+        alarms = [learned.alarm for learned in self._shown if learned.alarm]
+        self._history.write(outcomes, alarms, self._status(now, alive) if due else {})
+        self._shown.clear()
+        if due:
+            self._status_at = now
+
+    def _status(self, now: float, alive: bool) -> dict[str, Any]:
+        state = self._fold.state
+        return {
+            "learner": {"alive": alive, "updated_at": now, "pid": os.getpid()},
+            "learned": {"seq": state.seq, "labels": state.learned, "version": self._version},
+            "prequential": state.prequential.report(),
+            "experts": state.prequential.expert_maes(),
+        }
+
+
+def lock(home: Home) -> TextIO:
+    """Take the home's learner lock; it goes with the process."""
+    file = home.create().lock.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        file.close()
+        raise LockError(
+            f"a learner is already at work in {home.root}: stop it, or go through its server"
+        ) from exc
+    return file
+
+
+def newest_good(store: SnapshotStore) -> Loaded:
+    """The newest snapshot that passes its checks; those that fail are named in the log."""
+    failures = []
+    for version in reversed(store.versions()):
+        try:
+            return store.load(version)
+        except SnapshotError as exc:
+            log.error("%s", exc)
+            failures.append(str(exc))
+    raise SnapshotError(
+        "no snapshot can be loaded: " + ("; ".join(failures) or "run 'millrace bootstrap' first")
+    )
+
+
+def check_schema(loaded: Loaded, config: Config) -> None:
+    """Refuse to learn rows the model was not made for."""
+    if loaded.manifest.schema.hash != config.schema.hash:
+        raise SchemaError(
+            f"the target or features in millrace.toml are not those of model_v{loaded.manifest.version}:"
+            " undo the edit, or bootstrap again in a new home"
+        )
+
+
+def served_seq(home: Home) -> int:
+    """The seq of the plan now served, 0 when there is none."""
+    try:
+        return ScoringPlan.load(home.plan).info.seq
+    except PlanError:
+        return 0

@@ -1,0 +1,181 @@
+"""What the rows of a stream look like: its features, their kinds and ranges, and its target."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Literal
+
+import msgspec
+
+from online.errors import SchemaError
+
+__all__ = ["LARGEST", "TEXT_LIMIT", "ContextFeature", "Feature", "Kind", "Schema", "Target"]
+
+Kind = Literal["numeric", "category", "cyclic", "time", "dropped"]
+
+# A value further from the bootstrap range than this many times its width is taken for a fault.
+ABSURD_WIDTHS = 10.0
+LARGEST = 1e30  # beyond this no value and no label is taken in: squares of squares still have to be finite
+TEXT_LIMIT = 256  # characters; a longer text is no number and no known category
+
+
+class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One input column.
+
+    Parameters
+    ----------
+    name
+        The column's name in rows and requests.
+    kind
+        ``numeric``: a number. ``category``: one of ``values``. ``cyclic``: a number that wraps at
+        ``period``, or, with ``values``, a name whose place among them wraps (weekdays, months).
+        ``time``: a timestamp, from which ``parts`` are taken. ``dropped``: known, and not used.
+    low, high
+        The range seen at bootstrap, in the column's unit (numeric and cyclic).
+    period
+        Length of the cycle, in the column's unit (cyclic).
+    values
+        Known categories, or names in cyclic order.
+    parts
+        Calendar parts used of a ``time`` feature: ``hour``, ``weekday``, ``yearday``.
+    reason
+        Why bootstrap chose this kind, for people.
+    """
+
+    name: str
+    kind: Kind
+    low: float | None = None
+    high: float | None = None
+    period: float | None = None
+    values: tuple[str, ...] = ()
+    parts: tuple[Literal["hour", "weekday", "yearday"], ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a feature that cannot be encoded, naming it."""
+        if not self.name:
+            raise SchemaError("features: a feature needs a name")
+        if self.kind == "category" and not self.values:
+            raise SchemaError(f"feature {self.name!r}: a category needs its values")
+        if self.kind == "cyclic" and not (self.values or (self.period or 0) > 0):
+            raise SchemaError(f"feature {self.name!r}: a cyclic feature needs a period above 0, or values")
+        if len({value.casefold() for value in self.values}) < len(self.values) and self.kind == "cyclic":
+            raise SchemaError(
+                f"feature {self.name!r}: its values repeat (case does not count); name each once"
+            )
+        if len(set(self.values)) < len(self.values):
+            raise SchemaError(f"feature {self.name!r}: its values repeat; name each once")
+        if any(len(value) > TEXT_LIMIT for value in self.values):
+            raise SchemaError(f"feature {self.name!r}: a value is longer than {TEXT_LIMIT} characters")
+        if self.kind in ("numeric", "cyclic") and not self.values:
+            check_range(f"feature {self.name!r}", self.low, self.high)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What context features can go by."""
+        if self.kind == "time":
+            return tuple(f"{self.name}:{part}" for part in self.parts)
+        return (self.name,) if self.kind in ("category", "cyclic") else ()
+
+    @property
+    def plausible(self) -> tuple[float, float]:
+        """Bounds beyond which a value is a fault, not a surprise."""
+        return plausible_range(self.low, self.high)
+
+
+class ContextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A faded mean of the labels that have arrived, over rows that share the values of ``by``.
+
+    Parameters
+    ----------
+    name
+        What the feature is called in the ledger, the journal and reports.
+    by
+        Names of category or cyclic features, or ``<time feature>:<part>``; none for all rows.
+    fading
+        Share of a new label in the mean, in (0, 1].
+    """
+
+    name: str
+    by: tuple[str, ...] = ()
+    fading: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse a mean that would not be one."""
+        if not 0.0 < self.fading <= 1.0:
+            raise SchemaError(f"context {self.name!r}: fading must be above 0 and at most 1")
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The column to predict; ``low`` and ``high`` are the range seen at bootstrap, in its own unit."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a target without a name or with an empty range."""
+        if not self.name:
+            raise SchemaError("target: it needs a name")
+        check_range(f"target {self.name!r}", self.low, self.high)
+
+    @property
+    def plausible(self) -> tuple[float, float]:
+        """Bounds beyond which a label is quarantined."""
+        return plausible_range(self.low, self.high)
+
+
+class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stream's name, target and features."""
+
+    stream: str
+    target: Target
+    features: tuple[Feature, ...]
+    context: tuple[ContextFeature, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse repeated names, names the protocol uses itself, and context by what is not there."""
+        names = [feature.name for feature in self.features]
+        for name in names:
+            if names.count(name) > 1:
+                raise SchemaError(f"feature {name!r}: named twice; name each once")
+            if name in ("id", self.target.name):
+                raise SchemaError(f"feature {name!r}: that name is taken by the id or the target")
+        groups = [group for feature in self.used for group in feature.groups]
+        for spec in self.context:
+            for name in spec.by:
+                if name not in groups:
+                    raise SchemaError(f"context {spec.name!r}: cannot go by {name!r}; it can by {groups}")
+        if len({spec.name for spec in self.context}) < len(self.context):
+            raise SchemaError("context: its names repeat; name each once")
+
+    @property
+    def used(self) -> tuple[Feature, ...]:
+        """The features a prediction uses, in order."""
+        return tuple(feature for feature in self.features if feature.kind != "dropped")
+
+    @property
+    def hash(self) -> str:
+        """Identifies what encoding depends on: everything but the reasons. 16 hex digits."""
+        bare = [msgspec.structs.replace(feature, reason="") for feature in self.features]
+        content = msgspec.json.encode((self.stream, self.target, bare, self.context), order="deterministic")
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_range(owner: str, low: float | None, high: float | None) -> None:
+    """Refuse a range that is half given, not finite, or empty."""
+    if low is None and high is None:
+        return
+    if low is None or high is None:
+        raise SchemaError(f"{owner}: give both low and high, or neither")
+    if not -LARGEST <= low <= high <= LARGEST:
+        raise SchemaError(f"{owner}: low must be at most high, and both within {LARGEST:g} of 0")
+
+
+def plausible_range(low: float | None, high: float | None) -> tuple[float, float]:
+    """The bootstrap range widened by ``ABSURD_WIDTHS`` of its width on both sides."""
+    if low is None or high is None:
+        return -1e15, 1e15
+    slack = ABSURD_WIDTHS * ((high - low) or max(abs(low), 1.0))
+    return max(low - slack, -LARGEST), min(high + slack, LARGEST)

@@ -1,0 +1,153 @@
+"""Scoring without HTTP: rows in, predictions as served out. What routes, replay and tests call."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from online.encoding import clean
+from online.errors import InputError, PlanError
+from online.ledger import Served, identifier
+from online.plan import ScoringPlan
+from online.schema import Schema
+
+__all__ = ["PlanWatch", "Scorer"]
+
+log = logging.getLogger(__name__)
+
+
+class PlanWatch:
+    """Keeps the newest published plan at hand.
+
+    A thread looks at the file every ``poll_seconds`` and swaps one reference; ``plan`` never waits. A torn
+    plan, or one behind the plan at hand, is left alone.
+
+    Parameters
+    ----------
+    path
+        The published plan.
+    poll_seconds
+        How often to look.
+    """
+
+    def __init__(self, path: Path, poll_seconds: float = 0.02) -> None:
+        self._path = path
+        self._poll_seconds = poll_seconds
+        self._seen: tuple[int, ...] | None = None
+        self.plan: ScoringPlan | None = None
+        self.loaded_at = 0.0
+        self._stop = threading.Event()
+        self.refresh()
+        self._thread = threading.Thread(target=self._watch, name="plan", daemon=True)
+        self._thread.start()
+
+    def refresh(self) -> None:
+        """Look now."""
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return
+        mark = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        if mark == self._seen:
+            return
+        self._seen = mark
+        try:
+            self._take(ScoringPlan.load(self._path))
+        except PlanError as exc:
+            log.warning("%s; scoring goes on from the plan at hand", exc)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+
+    def _take(self, plan: ScoringPlan) -> None:
+        if self.plan is None or (plan.info.seq, plan.info.version) >= (
+            self.plan.info.seq,
+            self.plan.info.version,
+        ):
+            self.plan = plan
+            self.loaded_at = time.time()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._poll_seconds):
+            self.refresh()
+
+
+class Scorer:
+    """Scores rows from the plan at hand.
+
+    Parameters
+    ----------
+    watch
+        Where the plan comes from.
+    clock
+        Unix seconds.
+    """
+
+    def __init__(self, watch: PlanWatch, clock: Callable[[], float] = time.time) -> None:
+        self._watch = watch
+        self._clock = clock
+        self._prefix = secrets.token_hex(5)
+        self._count = itertools.count(1)
+
+    @property
+    def plan(self) -> ScoringPlan:
+        """The plan at hand. Raises PlanError when there is none yet."""
+        plan = self._watch.plan
+        if plan is None:
+            raise PlanError("there is no plan to score with yet: bootstrap a model, or start its learner")
+        return plan
+
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Served]:
+        """Score raw rows, dirty values and all; every prediction is finite.
+
+        Raises
+        ------
+        InputError
+            An ``id`` is neither a text of 1 to 200 characters nor a whole number, or repeats in the batch.
+        PlanError
+            There is no plan yet.
+        """
+        plan, now = self.plan, self._clock()
+        names = self._names(rows)
+        encoded = [plan.encoder.encode(row) for row in rows]
+        contexts = [plan.context(one.values) for one in encoded]
+        matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
+        predictions, experts = plan.score(matrix.reshape(len(rows), plan.columns))
+        info, fields = plan.info, plan.fields
+        return [
+            Served(
+                name, now, clean(row, fields), named(info.schema, context), tuple(outputs), prediction,
+                prediction - info.half_width, prediction + info.half_width, tuple(one.imputed),
+                tuple(one.drifted), info.version, info.seq,
+            )
+            for name, row, one, context, prediction, outputs in zip(
+                names, rows, encoded, contexts, predictions.tolist(), experts.tolist(), strict=True
+            )
+        ]  # fmt: skip
+
+    def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
+        if len(set(names)) < len(names):
+            index = next(i for i, name in enumerate(names) if name in names[:i])
+            raise InputError(f"id {names[index]!r} stands twice in the batch", field="id", index=index)
+        return names
+
+    def _name(self, given: object, index: int) -> str:
+        if given is None:
+            return f"{self._prefix}-{next(self._count):x}"
+        return identifier(given, index)
+
+
+def named(schema: Schema, context: Sequence[float]) -> dict[str, float]:
+    """Context features by name, those there are."""
+    return {spec.name: v for spec, v in zip(schema.context, context, strict=True) if v == v}

@@ -1,0 +1,203 @@
+"""Snapshots: ``models/model_vN.pkl`` and its manifest ``model_vN.json``.
+
+The ``.pkl`` holds two pickles, one after the other: the River pipeline, which ``pickle.load`` gives to
+anyone with River and this package, and the rest of what the fold needs. The manifest is written last: a
+``.pkl`` without one does not count. Version numbers only grow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import pickle
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import river
+from river import compose
+
+from online.errors import SnapshotError
+from online.home import write_atomically
+from online.schema import Schema
+
+__all__ = ["Loaded", "Manifest", "Probe", "SnapshotStore"]
+
+NAME = re.compile(r"model_v([1-9][0-9]*)\.(?:pkl|json)")
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """A row and what the model said of it when it was pickled."""
+
+    features: dict[str, Any]
+    prediction: float
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What is known of a snapshot without loading it.
+
+    ``seq`` is the last journal record learned, ``parent`` the version it grew from (None for the first),
+    ``reason`` one of bootstrap, labels, time, shutdown, request, rollback; ``created_at`` unix seconds.
+    """
+
+    version: int
+    seq: int
+    parent: int | None
+    reason: str
+    created_at: float
+    sha256: str
+    size_bytes: int
+    schema: Schema
+    probe: Probe
+    metrics: dict[str, Any]
+    python: str
+    river: str
+    numpy: str
+    hmac: str | None = None
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A snapshot that passed its checks."""
+
+    manifest: Manifest
+    pipeline: Any
+    state: Any
+
+
+class SnapshotStore:
+    """The snapshots of one home. One process writes, any number read.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    key
+        When not empty, manifests are signed with it (HMAC-SHA256) and unsigned snapshots refused.
+    """
+
+    def __init__(self, folder: Path, key: str = "") -> None:
+        self._folder = folder
+        self._key = key.encode()
+
+    def versions(self) -> list[int]:
+        """Versions with a manifest, oldest first."""
+        return sorted(int(found[1]) for found in self._names() if found[0].endswith(".json"))
+
+    def next_version(self) -> int:
+        """One more than any version there is or was begun."""
+        return max((int(found[1]) for found in self._names()), default=0) + 1
+
+    def _names(self) -> list[re.Match[str]]:
+        return [found for path in self._folder.iterdir() if (found := NAME.fullmatch(path.name))]
+
+    def save(
+        self,
+        pipeline: compose.Pipeline,
+        state: object,
+        *,
+        schema: Schema,
+        seq: int,
+        parent: int | None,
+        reason: str,
+        created_at: float,
+        probe: dict[str, Any],
+        metrics: dict[str, Any],
+    ) -> Manifest:
+        """Write the next version, durable on return. Raises SnapshotError when it cannot be written."""
+        content = pickle.dumps(pipeline, pickle.HIGHEST_PROTOCOL) + pickle.dumps(
+            state, pickle.HIGHEST_PROTOCOL
+        )
+        sha256 = hashlib.sha256(content).hexdigest()
+        manifest = Manifest(
+            self.next_version(), seq, parent, reason, created_at, sha256, len(content), schema,
+            Probe(probe, pipeline.predict_one(probe)), metrics,
+            platform.python_version(), river.__version__, np.__version__,
+        )  # fmt: skip
+        manifest = msgspec.structs.replace(manifest, hmac=self._sign(manifest))
+        try:
+            write_atomically(self._path(manifest.version, "pkl"), content)
+            text = json.dumps(msgspec.to_builtins(manifest), indent=1, ensure_ascii=False)
+            write_atomically(self._path(manifest.version, "json"), text.encode())
+        except OSError as exc:
+            raise SnapshotError(f"model_v{manifest.version} cannot be written: {exc}") from exc
+        return manifest
+
+    def manifest(self, version: int) -> Manifest:
+        """A version's manifest, its signature checked. Raises SnapshotError when it is missing or torn."""
+        path = self._path(version, "json")
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except FileNotFoundError as exc:
+            raise SnapshotError(f"there is no model_v{version}; there are {self.versions()}") from exc
+        except (OSError, msgspec.MsgspecError) as exc:
+            raise SnapshotError(f"{path} cannot be read: {exc}") from exc
+        if manifest.version != version:
+            raise SnapshotError(f"{path} is the manifest of model_v{manifest.version}")
+        signature = self._sign(manifest)
+        if signature is not None and not hmac.compare_digest(signature, manifest.hmac or ""):
+            raise SnapshotError(f"{path}: its HMAC is not of the key in learner.snapshot_key")
+        return manifest
+
+    def manifests(self) -> list[Manifest]:
+        """The manifests that can be read, newest first."""
+        found = []
+        for version in reversed(self.versions()):
+            try:
+                found.append(self.manifest(version))
+            except SnapshotError:
+                continue
+        return found
+
+    def check(self, version: int) -> Manifest:
+        """Check a version without unpickling it: manifest, signature, size and hash, River's version.
+
+        Raises SnapshotError, saying which check failed.
+        """
+        return self._verified(version)[0]
+
+    def load(self, version: int) -> Loaded:
+        """Load a version whose every check passes, the probe row included.
+
+        Raises
+        ------
+        SnapshotError
+            A check failed; nothing was unpickled unless its hash was right.
+        """
+        manifest, content = self._verified(version)
+        file = io.BytesIO(content)
+        # the hash, and the HMAC where a key is set, were checked just now
+        pipeline, state = pickle.load(file), pickle.load(file)  # noqa: S301
+        scored = pipeline.predict_one(manifest.probe.features)
+        if scored != manifest.probe.prediction:
+            recorded = manifest.probe.prediction
+            raise SnapshotError(f"model_v{version} scores its probe row {scored!r}, not {recorded!r}")
+        return Loaded(manifest, pipeline, state)
+
+    def _verified(self, version: int) -> tuple[Manifest, bytes]:
+        manifest = self.manifest(version)
+        path = self._path(version, "pkl")
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            raise SnapshotError(f"{path} cannot be read: {exc}") from exc
+        if hashlib.sha256(content).hexdigest() != manifest.sha256:
+            raise SnapshotError(f"{path} is damaged: its sha256 is not the one in its manifest")
+        if manifest.river != river.__version__:
+            raise SnapshotError(
+                f"{path} was made by River {manifest.river}, not {river.__version__}: install that version"
+            )
+        return manifest, content
+
+    def _sign(self, manifest: Manifest) -> str | None:
+        if not self._key:
+            return None
+        content = msgspec.json.encode(msgspec.structs.replace(manifest, hmac=None), order="deterministic")
+        return hmac.new(self._key, content, "sha256").hexdigest()
+
+    def _path(self, version: int, suffix: str) -> Path:
+        return self._folder / f"model_v{version}.{suffix}"

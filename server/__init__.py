@@ -1,0 +1,1 @@
+"""The HTTP server: routes, problems, metrics, and the supervisor of its processes."""

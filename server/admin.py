@@ -1,0 +1,43 @@
+"""Who may change what is served."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler
+
+__all__ = ["admin_only", "same_origin"]
+
+
+def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Let in the holder of the admin key; without a key set, callers on this machine."""
+    same_origin(connection, _)
+    key = connection.app.state.service.config.server.admin_key
+    if key:
+        given = connection.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), key.encode()):
+            raise NotAuthorizedException("an admin call needs 'Authorization: Bearer <server.admin_key>'")
+    elif not on_this_machine(connection):
+        raise PermissionDeniedException(
+            "admin calls are taken from this machine only: set server.admin_key to allow them from elsewhere"
+        )
+
+
+def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse a page of another site that somebody's browser shows: it is no client of ours."""
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+        raise PermissionDeniedException("this call is not taken from pages of another origin")
+
+
+def on_this_machine(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Whether the caller's address is a loopback one."""
+    try:
+        return connection.client is not None and ipaddress.ip_address(connection.client.host).is_loopback
+    except ValueError:
+        return False

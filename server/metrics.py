@@ -1,0 +1,149 @@
+"""Prometheus metrics. With ``PROMETHEUS_MULTIPROC_DIR`` set, those of all workers add up.
+
+Counts are taken as requests are answered; what the learner and the files say is read at each scrape.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from online.errors import MillraceError
+from online.journal import Receipt
+from online.ledger import Served
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+
+GAUGES = {
+    "millrace_model_version": ("The snapshot version now served.", lambda r: r["model_version"]),
+    "millrace_learned_seq": ("The last journal record in the plan now served.", lambda r: r["learned_seq"]),
+    "millrace_journal_seq": ("The last record in the journal.", lambda r: r["journal_seq"]),
+    "millrace_labels_waiting": ("Accepted labels not in the served plan yet.", lambda r: r["labels_waiting"]),
+    "millrace_learner_up": ("1 when the learner is at work.", lambda r: float(r["learner"]["alive"])),
+    "millrace_plan_age_seconds": (
+        "Since this worker took its plan.", lambda r: time.time() - r["plan_loaded_at"],
+    ),
+    "millrace_prequential_mae": (
+        "Mean absolute error of the last 1,000 served predictions with labels, in target units.",
+        lambda r: r["prequential"].get("mae"),
+    ),
+    "millrace_baseline_mae": (
+        "The same for the frozen first model.", lambda r: r["prequential"].get("baseline_mae"),
+    ),
+    "millrace_interval_coverage_ratio": (
+        "Share of the last 1,000 labels inside the interval served.",
+        lambda r: r["prequential"].get("coverage"),
+    ),
+    "millrace_label_delay_seconds": (
+        "Median time from a prediction to its label.", lambda r: r["prequential"].get("delay_seconds"),
+    ),
+}  # fmt: skip
+
+
+class Metrics:
+    """The metrics of one worker.
+
+    Parameters
+    ----------
+    registry
+        Where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.predictions = Counter("millrace_predictions", "Rows scored.", registry=registry)
+        self.imputed = Counter(
+            "millrace_imputed_rows", "Rows scored with an imputed value.", registry=registry
+        )
+        self.drifted = Counter(
+            "millrace_drifted_rows",
+            "Rows scored with a value outside the bootstrap range.",
+            registry=registry,
+        )
+        self.unknown = Counter(
+            "millrace_unknown_fields", "Fields of rows that no feature has.", registry=registry
+        )
+        self.lost = Counter(
+            "millrace_ledger_lost_rows", "Predictions the ledger had no room for.", registry=registry
+        )
+        self.labels = Counter(
+            "millrace_labels", "Labels by what became of them.", ["status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "millrace_request_duration_seconds", "From request to reply.", ["route", "code"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._lost_before = 0
+
+    def count_predictions(
+        self, rows: Sequence[Mapping[str, Any]], served: Sequence[Served], known: frozenset[str], lost: int
+    ) -> None:
+        """Count scored rows; ``lost`` is the ledger's total so far."""
+        self.predictions.inc(len(rows))
+        self.imputed.inc(sum(bool(one.imputed) for one in served))
+        self.drifted.inc(sum(bool(one.drifted) for one in served))
+        self.unknown.inc(sum(name not in known and name != "id" for row in rows for name in row))
+        if lost > self._lost_before:
+            self.lost.inc(lost - self._lost_before)
+            self._lost_before = lost
+
+    def count_labels(self, receipts: Sequence[Receipt]) -> None:
+        """Count labels by outcome."""
+        for status, count in collections.Counter(receipt.status for receipt in receipts).items():
+            self.labels.labels(status).inc(count)
+
+    def exposition(self, state: Callable[[], dict[str, Any]]) -> bytes:
+        """Everything in Prometheus' text format, ``state`` read now."""
+        registry = CollectorRegistry()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library leaves it untyped
+        else:
+            registry.register(Existing(self._registry))
+        registry.register(State(state))
+        return generate_latest(registry)
+
+
+class Existing(Collector):
+    """Another registry's metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        """Pass them on."""
+        found: Iterable[Metric] = self._registry.collect()
+        return found
+
+
+class State(Collector):
+    """Gauges read from the server's state; none while it cannot be read."""
+
+    def __init__(self, state: Callable[[], dict[str, Any]]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the state and give a gauge for each figure there is."""
+        try:
+            report = self._state()
+        except (MillraceError, sqlite3.Error):
+            return
+        for name, (help_text, read) in GAUGES.items():
+            value = read(report)
+            if value is not None:
+                yield GaugeMetricFamily(name, help_text, value=value)
+        errors = GaugeMetricFamily("millrace_expert_mae", "Mean absolute error by expert.", labels=["expert"])
+        for expert in report["experts"]:
+            if expert["mae"] is not None:
+                errors.add_metric([expert["name"]], expert["mae"])
+        yield errors

@@ -1,0 +1,1 @@
+"""The live page, in its own process, reading over HTTP."""

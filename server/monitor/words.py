@@ -1,0 +1,227 @@
+"""Numbers, times and states as the words people read on the monitor."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Literal
+
+import msgspec
+
+from server.monitor.client import Alarm, Model, Moment, Reading, Snapshot
+
+__all__ = [
+    "NO_LABELS",
+    "Fact",
+    "Notice",
+    "ago",
+    "duration",
+    "facts",
+    "found_by",
+    "moment",
+    "notices",
+    "number",
+    "stamp",
+    "version",
+]
+
+NONE = "\u2013"  # a dash where there is nothing to say
+UNSCORED = "Predictions are served but not scored. Send the true values to POST /learn."
+NO_LABELS = f"No labels yet: p{UNSCORED[1:]}"
+LARGE = 1000
+UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"))
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """One entry of the status line: a value with what it is, and what to compare it with."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: Literal["", "good", "bad"] = ""
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A state worth a sentence at the top of the page."""
+
+    tone: Literal["bad", "warn", "info"]
+    title: str
+    text: str
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, whole numbers from a thousand up."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in the unit that suits it."""
+    if seconds is None:
+        return NONE
+    for least, size, unit in UNITS:
+        if seconds >= least:
+            return f"{number(seconds / size)} {unit}"
+    return f"{1000 * seconds:.3g} ms"
+
+
+def moment(at: Moment) -> datetime.datetime | None:
+    """A time from unix seconds or ISO 8601 text, in UTC; None when it is neither."""
+    try:
+        if isinstance(at, str):
+            found = datetime.datetime.fromisoformat(at)
+            return found.astimezone(datetime.UTC) if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+        return None if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def stamp(at: Moment) -> str:
+    """A time as a person reads it, in UTC."""
+    found = moment(at)
+    return f"{found:%Y-%m-%d %H:%M:%S}" if found else NONE
+
+
+def ago(at: Moment, now: float) -> str:
+    """How long ago a time was, coarse enough not to change with every look."""
+    found = moment(at)
+    if found is None:
+        return "at an unknown time"
+    seconds = max(0.0, now - found.timestamp())
+    for least, size, unit in UNITS[:-1]:
+        if seconds >= least:
+            return f"{seconds // size:,.0f} {unit} ago"
+    return "just now" if seconds < 10 else f"{seconds // 10 * 10:.0f} s ago"
+
+
+def version(name: int | str | None) -> str:
+    """A version's name: ``model_vN``."""
+    if name is None:
+        return NONE
+    return f"model_v{name}" if isinstance(name, int) else name
+
+
+def facts(reading: Reading, now: float) -> tuple[Fact, ...]:
+    """The status line."""
+    model = reading.model or Model()
+    rolling = model.prequential
+    learned, journal = model.labels.learned, model.journal_seq
+    waiting = model.labels_waiting
+    return (
+        Fact("Serving", version(model.model_version), serving_note(reading)),
+        advantage(model),
+        Fact("Labels learned", count(learned), "" if journal is None else f"journal at seq {journal:,}"),
+        Fact("Label lag, median", duration(rolling.delay_seconds), "from prediction to its label"),
+        Fact("Labels waiting", count(waiting), waiting_note(model), "bad" if stuck(model) else ""),
+        last_alarm(reading, now),
+    )
+
+
+def advantage(model: Model) -> Fact:
+    """How much better the served predictions are than the frozen model_v1 would have been."""
+    label, rolling = "Against frozen model_v1", model.prequential
+    if rolling.mae is None:
+        return Fact(label, NONE, "no scored label yet")
+    over = f"last {min(rolling.n, rolling.window):,} labels" if rolling.n else "rolling"
+    if not rolling.baseline_mae:
+        return Fact(label, NONE, f"MAE {number(rolling.mae)}, {over}")
+    gain = 100 * (1 - rolling.mae / rolling.baseline_mae)
+    note = f"MAE {number(rolling.mae)} against {number(rolling.baseline_mae)}, {over}"
+    if abs(gain) < 0.05:
+        return Fact(label, "the same", note)
+    return Fact(label, f"{abs(gain):.1f} % {'better' if gain > 0 else 'worse'}", note, tone(gain))
+
+
+def tone(gain: float) -> Literal["good", "bad"]:
+    """Whether a gain is one."""
+    return "good" if gain > 0 else "bad"
+
+
+def count(value: int | None) -> str:
+    """A count with separators."""
+    return NONE if value is None else f"{value:,}"
+
+
+def serving_note(reading: Reading) -> str:
+    """What the served version came from."""
+    active = active_snapshot(reading)
+    if active is None:
+        return ""
+    return active.reason if active.parent is None else f"{active.reason}, from {version(active.parent)}"
+
+
+def active_snapshot(reading: Reading) -> Snapshot | None:
+    """The snapshot now served, when it is listed."""
+    if reading.snapshots is None:
+        return None
+    active = reading.snapshots.active
+    return next((s for s in reading.snapshots.snapshots if s.version == active), None)
+
+
+def stuck(model: Model) -> bool:
+    """Whether labels wait for a learner that does not run."""
+    return model.learner.alive is False and bool(model.labels_waiting)
+
+
+def waiting_note(model: Model) -> str:
+    """What waiting labels wait for."""
+    if stuck(model):
+        return "until the learner is back"
+    return "accepted, not yet learned" if model.labels_waiting else "all accepted ones learned"
+
+
+def last_alarm(reading: Reading, now: float) -> Fact:
+    """The newest drift alarm."""
+    if reading.alarms is None:
+        return Fact("Last alarm", NONE)
+    if not reading.alarms.alarms:
+        return Fact("Last alarm", "none", "no drift found so far")
+    newest = reading.alarms.alarms[0]
+    return Fact("Last alarm", ago(newest.at, now), about(newest))
+
+
+def about(alarm: Alarm) -> str:
+    """Which alarm, in few words."""
+    named = found_by(alarm)
+    return named if alarm.seq is None else f"{named}, seq {alarm.seq:,}"
+
+
+def found_by(alarm: Alarm) -> str:
+    """Which detector found a drift, and in what."""
+    return " on ".join(part for part in (alarm.detector, alarm.subject) if part) or "alarm"
+
+
+def notices(reading: Reading, now: float) -> tuple[Notice, ...]:
+    """The states worth a sentence, worst first."""
+    if reading.down:
+        return (down(reading),)
+    model = reading.model or Model()
+    found = [
+        not reading.ready
+        and Notice("warn", "Not ready.", "The server answers, but says it is not ready to predict."),
+        model.learner.alive is False and learner_down(model, now),
+        reading.problems and Notice("warn", "Part of this page is old.", "; ".join(reading.problems) + "."),
+        unscored(reading) and Notice("info", "No labels yet.", UNSCORED),
+    ]
+    return tuple(notice for notice in found if notice)
+
+
+def down(reading: Reading) -> Notice:
+    """The server cannot be reached."""
+    old = " Below is what it said last." if reading.model else ""
+    text = f"{reading.api_url} cannot be read: {reading.down}. This page keeps asking.{old}"
+    return Notice("bad", "Server down.", text)
+
+
+def learner_down(model: Model, now: float) -> Notice:
+    """The learner does not run; say what still works."""
+    at = model.learner.updated_at
+    seen = "" if at is None else f" It last reported {ago(at, now)}."
+    served = version(model.model_version)
+    text = f"Predictions go on from {served}; labels are still accepted and wait.{seen}"
+    return Notice("bad", "Learner down.", text)
+
+
+def unscored(reading: Reading) -> bool:
+    """Whether no label has come yet."""
+    return reading.history is not None and not reading.history.seq

@@ -1,0 +1,1 @@
+"""One module a group of routes; handlers only decode, delegate and reply."""

@@ -1,0 +1,90 @@
+"""``POST /predict`` and ``GET /predictions/{id}``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+
+from online.ledger import Served
+from online.schema import Schema
+from server.bodies import decode_rows, reply
+from server.openapi import row_operation
+from server.service import Service
+
+__all__ = ["Prediction", "PredictionColumns", "predict_route", "prediction"]
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """One row's prediction and interval, in target units."""
+
+    prediction: float
+    lower: float
+    upper: float
+    id: str
+    drifted: bool
+    model_version: int
+    learned_seq: int
+    imputed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class PredictionColumns(msgspec.Struct, frozen=True):
+    """The same for an array of rows, as columns; ``imputed`` only where any row had something imputed."""
+
+    predictions: list[float]
+    lower: list[float]
+    upper: list[float]
+    ids: list[str]
+    drifted: list[bool]
+    model_version: int
+    learned_seq: int
+    imputed: list[tuple[str, ...]] | msgspec.UnsetType = msgspec.UNSET
+
+
+def predict_route(schema: Schema) -> HTTPRouteHandler:
+    """The route, documented with the stream's own features."""
+
+    @post("/predict", status_code=200, operation_class=row_operation(schema), tags=["predictions"])
+    async def predict(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
+        """Score one row, or an array of rows. Dirty values are imputed and reported, never refused."""
+        content_type = request.headers.get("content-type", "")
+        rows = decode_rows(await request.body(), content_type, limit=service.config.server.max_batch_rows)
+        served = service.predict(rows.rows)
+        return reply(request, single(served[0]) if rows.single else columns(served, service))
+
+    return predict
+
+
+def single(one: Served) -> Prediction:
+    """The reply to one row."""
+    return Prediction(
+        one.prediction, one.lower, one.upper, one.id, bool(one.drifted), one.model_version, one.plan_seq,
+        one.imputed or msgspec.UNSET,
+    )  # fmt: skip
+
+
+def columns(served: Sequence[Served], service: Service) -> PredictionColumns:
+    """The reply to an array of rows."""
+    info = service.scorer.plan.info
+    version, seq = (served[0].model_version, served[0].plan_seq) if served else (info.version, info.seq)
+    return PredictionColumns(
+        [one.prediction for one in served], [one.lower for one in served], [one.upper for one in served],
+        [one.id for one in served], [bool(one.drifted) for one in served], version, seq,
+        [one.imputed for one in served] if any(one.imputed for one in served) else msgspec.UNSET,
+    )  # fmt: skip
+
+
+@get("/predictions/{name:str}", tags=["predictions"], sync_to_thread=True)
+def prediction(request: Request[Any, Any, Any], service: Service, name: str) -> Response[bytes]:
+    """A prediction as it was served, with its label when that has come."""
+    service.ledger.flush()
+    served = service.ledger.find([name]).get(name)
+    with service.journal() as journal:
+        record = journal.find(name)
+    if served is None and record is None:
+        raise NotFoundException(f"no prediction with id {name!r} is known")
+    return reply(request, {"served": served, "label": record})

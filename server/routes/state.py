@@ -1,0 +1,76 @@
+"""What people and the monitor read: model, snapshots, alarms, outcomes, health and metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.params import Parameter
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from server.bodies import reply
+from server.service import Service
+from server.state import report
+from server.words import learner_state
+
+__all__ = ["alarms", "live", "metrics", "model", "outcomes", "ready", "snapshots"]
+
+Points = Annotated[int, Parameter(ge=1, le=5000, description="Bins at most.")]
+Last = Annotated[int, Parameter(ge=1, le=200_000, description="How many outcomes back.")]
+
+
+@get("/model", tags=["state"], sync_to_thread=True)
+def model(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
+    """The model now served, what it has learned, and how well it predicts."""
+    return reply(request, report(service))
+
+
+@get("/snapshots", tags=["state"], sync_to_thread=True)
+def snapshots(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
+    """The versions there are, newest first, with their metrics; `active` is the one now served."""
+    listed = []
+    for manifest in service.store.manifests():
+        shown = msgspec.to_builtins(manifest)
+        del shown["schema"], shown["probe"]
+        listed.append(shown)
+    return reply(request, {"active": service.scorer.plan.info.version, "snapshots": listed})
+
+
+@get("/alarms", tags=["state"], sync_to_thread=True)
+def alarms(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
+    """Drift alarms, newest first."""
+    with service.history() as history:
+        return reply(request, {"alarms": history.alarms()})
+
+
+@get("/outcomes", tags=["state"], sync_to_thread=True)
+def outcomes(
+    request: Request[Any, Any, Any], service: Service, points: Points = 500, last: Last = 20_000
+) -> Response[bytes]:
+    """Served predictions with their labels and rolling errors, as columns, averaged into bins."""
+    with service.history() as history:
+        return reply(request, history.outcomes(points, last))
+
+
+@get("/health/live", tags=["health"], sync_to_thread=False)
+def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "live"}
+
+
+@get("/health/ready", tags=["health"], sync_to_thread=True)
+def ready(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
+    """Predictions can be served and labels accepted; whether the learner is at work is told beside."""
+    info = service.scorer.plan.info
+    with service.journal() as journal:
+        journal.last_seq()
+    with service.history() as history:
+        learner = learner_state(history.status())
+    return reply(request, {"status": "ready", "model_version": info.version, "learner": learner})
+
+
+@get("/metrics", tags=["state"], media_type=CONTENT_TYPE_LATEST, sync_to_thread=True)
+def metrics(service: Service) -> bytes:
+    """Metrics for Prometheus."""
+    return service.metrics.exposition(lambda: report(service))

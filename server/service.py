@@ -1,0 +1,115 @@
+"""What the routes of one worker share, opened and closed with the app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from online.config import Config
+from online.history import History
+from online.home import Home
+from online.intake import Intake
+from online.journal import Journal, Receipt
+from online.ledger import Ledger, Served
+from online.scorer import PlanWatch, Scorer
+from online.snapshot import SnapshotStore
+from server.metrics import Metrics
+from server.words import learner_state
+
+__all__ = ["Service", "last_seq"]
+
+LEARN_POLL_SECONDS = 0.01
+
+
+class Service:
+    """Scoring, taking in labels, and reading what the learner left.
+
+    Parameters
+    ----------
+    home, config
+        The stream served.
+    metrics
+        Where counts go.
+    """
+
+    def __init__(self, home: Home, config: Config, metrics: Metrics) -> None:
+        self.home = home.create()
+        self.config = config
+        self.metrics = metrics
+        self.store = SnapshotStore(home.models, config.learner.snapshot_key)
+        self.watch = PlanWatch(home.plan)
+        self.scorer = Scorer(self.watch)
+        self.ledger = Ledger(
+            home.ledger, config.schema, rows=config.ledger.rows,
+            flush_seconds=config.ledger.flush_seconds, waiting=config.ledger.waiting,
+        )  # fmt: skip
+        self.intake = Intake(config.schema, lambda: Journal(home.journal, config.stream), self.ledger)
+
+    def close(self) -> None:
+        """Commit what waits and stop the threads."""
+        self.intake.close()
+        self.ledger.close()
+        self.watch.close()
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Served]:
+        """Score rows and put them on the ledger."""
+        served = self.scorer.score(rows)
+        self.ledger.record(served)
+        self.metrics.count_predictions(rows, served, self.scorer.plan.fields, self.ledger.lost)
+        return served
+
+    async def learn(self, rows: Sequence[Mapping[str, Any]]) -> list[Receipt]:
+        """Accept labels: durable on return."""
+        labels = self.intake.validate(rows)
+        receipts = await asyncio.wrap_future(self.intake.accept(labels))
+        self.metrics.count_labels(receipts)
+        await self._pace(last_seq(receipts))
+        return receipts
+
+    async def _pace(self, seq: int) -> None:
+        """Slow a client that outruns the learner; one that is down slows nobody."""
+        settings = self.config.learner
+        plan = self.watch.plan
+        behind = plan is not None and plan.info.seq < seq - settings.pace_labels
+        if behind and await asyncio.to_thread(self.learner_alive):
+            await self.learned(seq - settings.pace_labels, settings.pace_seconds)
+
+    def learner_alive(self) -> bool:
+        """Whether the learner is at work, by its last words."""
+        with self.history() as history:
+            return bool(learner_state(history.status())["alive"])
+
+    async def learned(self, seq: int, seconds: float) -> bool:
+        """Wait until this worker serves a plan that has learned up to ``seq``; False when time ran out."""
+        deadline = time.monotonic() + seconds
+        while (plan := self.watch.plan) is None or plan.info.seq < seq:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LEARN_POLL_SECONDS)
+        return True
+
+    @contextlib.contextmanager
+    def journal(self) -> Iterator[Journal]:
+        """The journal, for one thread and one call."""
+        journal = Journal(self.home.journal, self.config.stream)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    @contextlib.contextmanager
+    def history(self) -> Iterator[History]:
+        """The history, for one thread and one call."""
+        history = History(self.home.history, self.config.learner.history_rows)
+        try:
+            yield history
+        finally:
+            history.close()
+
+
+def last_seq(receipts: Sequence[Receipt]) -> int:
+    """The last journal record that labels are in; 0 when all were set aside."""
+    return max((receipt.seq for receipt in receipts if receipt.status != "quarantined"), default=0)

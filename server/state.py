@@ -1,0 +1,48 @@
+"""The state of a server as one report: for ``GET /model``, readiness and metrics."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+from server.service import Service
+from server.words import learner_state
+
+__all__ = ["report"]
+
+
+def report(service: Service) -> dict[str, Any]:
+    """Everything ``GET /model`` tells. Reads files: call it in a thread. Raises PlanError without a plan."""
+    plan = service.scorer.plan
+    info = plan.info
+    with service.journal() as journal:
+        journal_seq = journal.last_seq()
+    with service.history() as history:
+        status = history.status()
+    maes = status.get("experts") or [None] * len(info.experts)
+    return {
+        "stream": info.schema.stream,
+        "target": info.schema.target.name,
+        "model_version": info.version,
+        "learned_seq": info.seq,
+        "journal_seq": journal_seq,
+        "labels_waiting": max(0, journal_seq - info.seq),
+        "learner": learner_state(status),
+        "prequential": status.get("prequential", {}),
+        "labels": {"learned": status.get("learned", {}).get("labels", 0)},
+        "experts": [
+            {"name": name, "mae": mae, "weight": weight}
+            for name, mae, weight in zip(
+                info.experts, maes, plan.arrays["expert_weight"].tolist(), strict=False
+            )
+        ],
+        "half_width": info.half_width,
+        "coverage": service.config.model.coverage,
+        "features": [
+            {"name": f.name, "kind": f.kind, "used": f.kind != "dropped"} for f in info.schema.features
+        ],
+        "schema_hash": info.schema.hash,
+        "river_version": info.river,
+        "millrace_version": importlib.metadata.version("millrace"),
+        "plan_loaded_at": service.watch.loaded_at,
+    }

@@ -1,0 +1,18 @@
+"""The learner's last words, read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+__all__ = ["learner_state"]
+
+SILENT_SECONDS = 10.0  # a learner that has said nothing for so long counts as down
+
+
+def learner_state(status: dict[str, Any]) -> dict[str, Any]:
+    """Whether the learner is at work, from its last words."""
+    last = status.get("learner", {})
+    updated_at = last.get("updated_at")
+    recent = updated_at is not None and time.time() - updated_at < SILENT_SECONDS
+    return {"alive": bool(last.get("alive") and recent), "updated_at": updated_at}

@@ -1,0 +1,129 @@
+"""A real server in a temporary home, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_SECONDS = 60.0
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
+    """Wait until a condition holds; its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.02)
+
+
+class Server:
+    """``millrace serve`` on free ports, and a client of it."""
+
+    def __init__(self, home: Path, *options: str, environ: dict[str, str] | None = None) -> None:
+        self.home = home
+        self._advert = home / "data" / "server.json"
+        self._log = (home / "log.txt").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "millrace", "serve", "--home", str(home), "--port", "0",
+             "--monitor-port", "0", *options],
+            stdout=self._log, stderr=subprocess.STDOUT, env=os.environ | (environ or {}),
+        )  # fmt: skip
+        until(lambda: self._advert.exists() or self.process.poll() is not None, "data/server.json")
+        assert self.process.poll() is None, self.log()
+        advert = json.loads(self._advert.read_text())
+        self.url, self.monitor_url = advert["url"], advert["monitor_url"]
+        self.client = httpx.Client(base_url=self.url, timeout=90.0)
+        until(self.ready, "the server to be ready")
+
+    def ready(self) -> bool:
+        """Whether predictions and learning both work."""
+        try:
+            answer = self.client.get("/health/ready")
+        except httpx.TransportError:
+            return False
+        return answer.status_code == 200 and answer.json()["learner"]["alive"]
+
+    def predict(self, rows: Any, **options: Any) -> Any:
+        """Predictions; fails on anything but 200."""
+        answer = self.client.post("/predict", json=rows, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def learn(self, rows: Any, *, wait: bool = False) -> Any:
+        """Accept labels; fails on anything but 202, or 200 when waiting."""
+        answer = self.client.post("/learn", json=rows, params={"wait": "1"} if wait else {})
+        assert answer.status_code == (200 if wait else 202), answer.text
+        return answer.json()
+
+    def get(self, path: str) -> Any:
+        """A report; fails on anything but 200."""
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def pids(self, role: str) -> list[int]:
+        """The processes of a role."""
+        return [pid for pid in children(self.process.pid) if f"child\0{role}\0" in command(pid)]
+
+    def kill(self, role: str) -> int:
+        """Kill a process of a role, as a crash would."""
+        (pid, *_) = until(lambda: self.pids(role), f"a {role}")
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def log(self) -> str:
+        """What the processes have written."""
+        return (self.home / "log.txt").read_text()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.client.close()
+        self.process.terminate()
+        code = self.process.wait(90)
+        self._log.close()
+        return code
+
+    def crash(self) -> None:
+        """Kill the supervisor; wait until its children are gone."""
+        pids = children(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the children to end")
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of a process."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def command(pid: int) -> str:
+    """A process' command line, its arguments separated by NUL."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+@contextlib.contextmanager
+def serving(home: Path, *options: str, environ: dict[str, str] | None = None) -> Iterator[Server]:
+    """A server for a while."""
+    server = Server(home, *options, environ=environ)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()

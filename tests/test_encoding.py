@@ -1,0 +1,153 @@
+import datetime
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from online.config import Config, LearnerConfig, LedgerConfig, ModelConfig, ServerConfig, dump, load
+from online.encoding import Encoder, clean
+from online.schema import Feature, Target
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+FEATURES = (
+    Feature("wind", "numeric", low=0, high=30),
+    Feature("flow", "numeric"),
+    Feature("site", "category", values=("A", "3", "2.5", "10000000000000000")),
+    Feature("hour", "cyclic", low=0, high=23, period=24),
+    Feature("phase", "cyclic", period=7),
+    Feature("day", "cyclic", values=WEEKDAYS),
+    Feature("at", "time", parts=("hour", "weekday", "yearday")),
+)
+NAMES = frozenset(feature.name for feature in FEATURES)
+
+stamps = st.one_of(
+    st.datetimes(timezones=st.none() | st.timezones()).map(lambda when: when.isoformat()),
+    st.dates().map(datetime.date.isoformat),
+    st.datetimes().map(lambda when: when.isoformat() + "0" * 300),
+)
+texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        ["", " ", "A", "3", "3.0", "mon", "SUN", "Monday", "nan", "-inf", "1e999", "1_0", "٣", "0x1"]
+    ),
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.text(alphabet="0 1.e-", min_size=250, max_size=300),
+    stamps,
+)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)
+anything = st.recursive(
+    st.one_of(scalars, st.binary(max_size=5), st.dates(), st.integers(10**300, 10**320)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+rows = st.dictionaries(st.sampled_from(sorted(NAMES)) | st.text(max_size=5), anything, max_size=10)
+
+
+def same(one: list[float], other: list[float]) -> bool:
+    return len(one) == len(other) and all(
+        a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(one, other, strict=True)
+    )
+
+
+@given(row=rows)
+@settings(max_examples=150, deadline=None)
+def test_any_row_encodes_to_a_finite_or_missing_number_a_column(row: dict[str, Any]) -> None:
+    encoder = Encoder(FEATURES)
+    encoded = encoder.encode(row)
+    assert len(encoded.values) == len(encoder.columns)
+    assert not any(math.isinf(value) for value in encoded.values)
+    assert set(encoded.imputed) | set(encoded.drifted) <= NAMES
+    assert not set(encoded.imputed) & set(encoded.drifted)
+
+
+@given(row=rows)
+@settings(max_examples=150, deadline=None)
+def test_a_row_encodes_as_its_cleaned_copy_after_a_round_trip_through_json(row: dict[str, Any]) -> None:
+    encoder = Encoder(FEATURES)
+    kept = msgspec.json.decode(msgspec.json.encode(clean(row, NAMES)))
+    now, later = encoder.encode(row), encoder.encode(kept)
+    assert same(now.values, later.values)
+    assert (now.imputed, now.drifted) == (later.imputed, later.drifted)
+
+
+# settings
+
+names = st.text(min_size=1, max_size=12)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+above_zero = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+spans = st.none() | st.tuples(finite, finite).map(sorted)
+unique_texts = st.lists(st.text(max_size=12), min_size=1, max_size=5, unique=True).map(tuple)
+
+
+def setting(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
+    """Any value a setting of this type may have."""
+    if isinstance(kind, msgspec.inspect.IntType):
+        low, high = (
+            kind.ge if kind.ge is not None else -(2**63),
+            kind.le if kind.le is not None else 2**63 - 1,
+        )
+        return st.integers(low, high)
+    if isinstance(kind, msgspec.inspect.FloatType):
+        low, high = (kind.ge if kind.gt is None else kind.gt), (kind.le if kind.lt is None else kind.lt)
+        return st.floats(
+            low, high, exclude_min=kind.gt is not None, exclude_max=kind.lt is not None,
+            allow_nan=False, allow_infinity=False,
+        )  # fmt: skip
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return st.booleans()
+    assert isinstance(kind, msgspec.inspect.StrType), f"teach this test about {kind}"
+    return st.text(max_size=12)
+
+
+def section(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    """Any valid settings of one section, whatever settings it has."""
+    kind = msgspec.inspect.type_info(struct)
+    assert isinstance(kind, msgspec.inspect.StructType)
+    return st.builds(struct, **{field.name: setting(field.type) for field in kind.fields})
+
+
+@st.composite
+def features(draw: st.DrawFn, name: str) -> Feature:
+    low, high = draw(spans) or (None, None)
+    reason = draw(st.text(max_size=20))
+    kind = draw(st.sampled_from(["numeric", "category", "cyclic", "named", "time", "dropped"]))
+    if kind == "numeric":
+        return Feature(name, "numeric", low=low, high=high, reason=reason)
+    if kind == "cyclic":
+        return Feature(name, "cyclic", low=low, high=high, period=draw(above_zero), reason=reason)
+    if kind in ("category", "named"):
+        chosen = "category" if kind == "category" else "cyclic"
+        return Feature(name, chosen, values=draw(unique_texts), reason=reason)
+    if kind == "time":
+        parts = draw(st.lists(st.sampled_from(["hour", "weekday", "yearday"]), unique=True))
+        return Feature(name, "time", parts=tuple(parts), reason=reason)
+    return Feature(name, "dropped", reason=reason)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    target, *others = draw(
+        st.lists(names.filter(lambda name: name != "id"), min_size=2, max_size=5, unique=True)
+    )
+    low, high = draw(spans) or (None, None)
+    return Config(
+        draw(st.text(max_size=12)),
+        Target(target, low, high),
+        tuple(draw(features(name)) for name in others),
+        draw(section(ModelConfig)),
+        draw(section(LearnerConfig)),
+        draw(section(LedgerConfig)),
+        draw(section(ServerConfig)),
+    )
+
+
+@given(config=configs())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_settings_written_for_people_read_back_the_same(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "millrace.toml"
+    path.write_text(dump(config), encoding="utf-8")
+    assert load(path, {}) == config

@@ -1,0 +1,183 @@
+"""``POST /predict`` over a real socket."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.rows import stream_rows
+from tests.running import Server
+
+ROW = {"Start_Hour": 13, "Source": "Solar", "Day_of_Year": 20, "Day_Name": "Friday", "Month_Name": "January"}
+
+
+def test_one_row_is_answered_with_its_prediction_interval_and_id(shared_server: Server) -> None:
+    reply = shared_server.predict(ROW)
+    assert set(reply) == {"prediction", "lower", "upper", "id", "drifted", "model_version", "learned_seq"}
+    assert reply["lower"] < reply["prediction"] < reply["upper"]
+    assert reply["id"] and reply["model_version"] == 1
+
+
+def test_an_array_is_answered_with_columns_that_equal_the_single_rows(shared_server: Server) -> None:
+    rows, _ = stream_rows(shared_server.home, 20)
+    reply = shared_server.predict(rows)
+    singly = [shared_server.predict(row) for row in rows]
+    assert reply["predictions"] == pytest.approx([one["prediction"] for one in singly], rel=1e-12)
+    assert reply["lower"] == pytest.approx([one["lower"] for one in singly], rel=1e-12)
+    assert len(set(reply["ids"])) == 20
+
+
+def test_a_clients_own_id_comes_back(shared_server: Server) -> None:
+    assert shared_server.predict({**ROW, "id": "mine-1"})["id"] == "mine-1"
+    assert shared_server.predict({**ROW, "id": 77})["id"] == "77"
+
+
+def test_messagepack_goes_both_ways(shared_server: Server) -> None:
+    body = msgspec.msgpack.encode([ROW, ROW])
+    headers = {"Content-Type": "application/msgpack"}
+    answer = shared_server.client.post("/predict", content=body, headers=headers)
+    assert answer.headers["content-type"] == "application/msgpack"
+    assert (
+        msgspec.msgpack.decode(answer.content)["predictions"]
+        == shared_server.predict([ROW, ROW])["predictions"]
+    )
+
+
+def test_messagepack_is_answered_to_json_when_asked_for(shared_server: Server) -> None:
+    answer = shared_server.client.post("/predict", json=ROW, headers={"Accept": "application/x-msgpack"})
+    assert msgspec.msgpack.decode(answer.content)["prediction"] == shared_server.predict(ROW)["prediction"]
+
+
+def test_ndjson_and_csv_are_read(shared_server: Server) -> None:
+    lines = b"\n".join(msgspec.json.encode(row) for row in (ROW, ROW))
+    table = (",".join(ROW) + "\n" + ",".join(map(str, ROW.values())) + "\n").encode()
+    expected = shared_server.predict(ROW)["prediction"]
+    for content, media, count in ((lines, "application/x-ndjson", 2), (table, "text/csv", 1)):
+        answer = shared_server.client.post("/predict", content=content, headers={"Content-Type": media})
+        assert answer.json()["predictions"] == [expected] * count
+
+
+def test_an_empty_array_is_answered_with_empty_columns(shared_server: Server) -> None:
+    assert shared_server.predict([])["predictions"] == []
+
+
+@pytest.mark.parametrize("value", [None, "N/A", "", 1e308, -9999, [1], {"a": 1}])
+def test_a_dirty_value_is_imputed_and_reported(shared_server: Server, value: Any) -> None:
+    reply = shared_server.predict({**ROW, "Day_of_Year": value})
+    assert reply["imputed"] == ["Day_of_Year"]
+    assert math.isfinite(reply["prediction"])
+
+
+def test_a_missing_field_is_imputed_and_a_number_as_text_is_not(shared_server: Server) -> None:
+    missing = {name: value for name, value in ROW.items() if name != "Start_Hour"}
+    assert shared_server.predict(missing)["imputed"] == ["Start_Hour"]
+    assert (
+        shared_server.predict({**ROW, "Start_Hour": "13"})["prediction"]
+        == shared_server.predict(ROW)["prediction"]
+    )
+
+
+def test_imputed_values_are_told_by_row_in_an_array(shared_server: Server) -> None:
+    assert shared_server.predict([ROW, {**ROW, "Start_Hour": None}])["imputed"] == [[], ["Start_Hour"]]
+
+
+def test_an_unknown_category_is_scored_and_marked(shared_server: Server) -> None:
+    reply = shared_server.predict({**ROW, "Source": "Tidal"})
+    assert reply["drifted"] is True and math.isfinite(reply["prediction"])
+    assert shared_server.predict(ROW)["drifted"] is False
+
+
+def test_an_unknown_field_is_ignored_and_counted(shared_server: Server) -> None:
+    before = counter(shared_server, "millrace_unknown_fields_total")
+    assert shared_server.predict({**ROW, "moon": 1})["prediction"] == shared_server.predict(ROW)["prediction"]
+    assert counter(shared_server, "millrace_unknown_fields_total") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"", 400),
+        (b"3", 400),
+        (b'"x"', 400),
+        (b"[1]", 400),
+        (b'[{"a":NaN}]', 400),
+        (b"\xff", 400),
+    ],
+)
+def test_a_malformed_body_is_a_problem(shared_server: Server, body: bytes, status: int) -> None:
+    answer = shared_server.client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == 400 and answer.json()["detail"]
+
+
+def test_the_problem_of_a_row_names_its_index(shared_server: Server) -> None:
+    answer = shared_server.client.post("/predict", json=[ROW, 3])
+    assert answer.json()["index"] == 1
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 300, 1.5, True, [1]])
+def test_a_wrong_id_is_a_problem_that_names_it(shared_server: Server, wrong: Any) -> None:
+    answer = shared_server.client.post("/predict", json=[ROW, {**ROW, "id": wrong}])
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "id" and answer.json()["index"] == 1
+
+
+def test_an_id_that_stands_twice_is_a_problem(shared_server: Server) -> None:
+    answer = shared_server.client.post("/predict", json=[{**ROW, "id": "a"}, {**ROW, "id": "a"}])
+    assert answer.status_code == 422 and answer.json()["field"] == "id"
+
+
+def test_a_batch_over_the_limit_is_too_large(shared_server: Server) -> None:
+    answer = shared_server.client.post("/predict", json=[{}] * 10_001)
+    assert answer.status_code == 413
+    assert "10000" in answer.json()["detail"]
+
+
+def test_a_body_over_the_limit_is_too_large(shared_server: Server) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = shared_server.client.post("/predict", content=b" " * (33 * 2**20), headers=headers)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_unknown_media_type_is_told_what_is_understood(shared_server: Server) -> None:
+    answer = shared_server.client.post("/predict", content=b"<a/>", headers={"Content-Type": "text/xml"})
+    assert answer.status_code == 415 and "text/csv" in answer.json()["detail"]
+
+
+def test_an_unknown_path_and_a_wrong_method_are_problems_too(shared_server: Server) -> None:
+    for answer in (shared_server.client.get("/nowhere"), shared_server.client.get("/predict")):
+        assert answer.status_code in (404, 405)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_prediction_can_be_looked_up_as_served(shared_server: Server) -> None:
+    reply = shared_server.predict({**ROW, "Source": "Tidal", "moon": 3})
+    found = shared_server.get(f"/predictions/{reply['id']}")
+    assert found["served"]["prediction"] == reply["prediction"]
+    assert found["served"]["features"] == {**ROW, "Source": "Tidal"}
+    assert found["label"] is None
+    assert shared_server.client.get("/predictions/nobody").status_code == 404
+
+
+def test_the_docs_type_the_streams_own_features(shared_server: Server) -> None:
+    spec = shared_server.get("/docs/openapi.json")
+    schema = spec["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    used = {feature["name"] for feature in shared_server.get("/model")["features"] if feature["used"]}
+    assert set(schema["oneOf"][0]["properties"]) == used | {"id"}
+    labelled = spec["paths"]["/learn"]["post"]["requestBody"]["content"]["application/json"]["schema"][
+        "oneOf"
+    ][0]
+    assert labelled["required"] == ["Production"]
+    assert shared_server.client.get("/docs").status_code == 200
+
+
+def counter(server: Server, name: str) -> float:
+    """A metric's value, 0 when it is not there."""
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
