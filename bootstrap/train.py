@@ -125,9 +125,10 @@ def prequential(fold: Fold, scores: Scores, features: dict[str, Any], target: fl
 
 def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, Any]) -> Manifest:
     """Write the snapshot, then the plan that serves it."""
+    measured = reports.get("validation", reports["prequential"])["model"]
     manifest = store.save(
         fold.pipeline, fold.state, schema=config.schema, seq=0, parent=None, reason="bootstrap",
-        created_at=time.time(), probe=fold.state.probe, metrics=reports,
+        created_at=time.time(), probe=fold.state.probe, metrics=measured | {"bootstrap": reports},
     )  # fmt: skip
     plan = compile_plan(
         fold.pipeline, config.schema, version=manifest.version, seq=0, half_width=fold.state.interval.get()

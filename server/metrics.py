@@ -25,7 +25,7 @@ __all__ = ["Metrics"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 
-GAUGES = {
+GAUGES: dict[str, tuple[str, Callable[[dict[str, Any]], float | None]]] = {
     "millrace_model_version": ("The snapshot version now served.", lambda r: r["model_version"]),
     "millrace_learned_seq": ("The last journal record in the plan now served.", lambda r: r["learned_seq"]),
     "millrace_journal_seq": ("The last record in the journal.", lambda r: r["journal_seq"]),

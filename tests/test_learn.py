@@ -150,7 +150,9 @@ def test_a_label_too_large_to_learn_stays_in_quarantine(server: Server) -> None:
 def test_a_label_that_is_no_finite_number_refuses_the_whole_batch(shared_server: Server, wrong: Any) -> None:
     rows, labels = stream_rows(shared_server.home, 2)
     ids = shared_server.predict(rows)["ids"]
-    answer = shared_server.client.post("/learn", json=[*labelled(ids[:1], labels[:1]), {"id": ids[1], TARGET: wrong}])
+    answer = shared_server.client.post(
+        "/learn", json=[*labelled(ids[:1], labels[:1]), {"id": ids[1], TARGET: wrong}]
+    )
     assert answer.status_code == 422
     assert (answer.json()["field"], answer.json()["index"]) == (TARGET, 1)
     assert shared_server.get("/model")["journal_seq"] == 0
@@ -161,7 +163,9 @@ def test_other_wrong_labels_are_problems_that_name_the_field(shared_server: Serv
         answer = shared_server.client.post("/learn", json=body)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
     for body in (b'{"id": "a", "Production": NaN}', b'{"id": "a", "Production": 1e999}', b"[", b"3"):
-        answer = shared_server.client.post("/learn", content=body, headers={"Content-Type": "application/json"})
+        answer = shared_server.client.post(
+            "/learn", content=body, headers={"Content-Type": "application/json"}
+        )
         assert answer.status_code == 400
     assert shared_server.get("/model")["journal_seq"] == 0
 

@@ -1,0 +1,203 @@
+"""The processes of a server: killed, restarted, stopped."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.rows import TARGET, stream_rows
+from tests.running import Server, serving, until
+
+
+class Traffic:
+    """A client that predicts and labels until told to stop, and remembers every answer."""
+
+    def __init__(self, server: Server) -> None:
+        self.rows, self.labels = stream_rows(server.home, 300)
+        self.url = server.url
+        self.statuses: list[int] = []
+        self.accepted: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=60.0) as client:
+            count = 0
+            while not self._stop.is_set():
+                row, label = self.rows[count % 300], self.labels[count % 300]
+                count += 1
+                answer = client.post("/predict", json=row)
+                self.statuses.append(answer.status_code)
+                name = answer.json()["id"]
+                taken = client.post("/learn", json={"id": name, TARGET: label})
+                self.statuses.append(taken.status_code)
+                if taken.json()["accepted"]:
+                    self.accepted.append(name)
+
+
+def test_predictions_never_fail_while_the_learner_is_killed_and_learning_goes_on(server: Server) -> None:
+    with Traffic(server) as traffic:
+        for _ in range(3):
+            enough = len(traffic.accepted) + 20
+            until(lambda enough=enough: len(traffic.accepted) > enough, "labels")
+            old = server.kill("learner")
+            until(lambda old=old: server.pids("learner") not in ([], [old]), "a new learner")
+        until(lambda: server.ready(), "the learner's word")
+    assert set(traffic.statuses) == {200, 202}
+    report = until(lambda: caught_up(server), "the learner to catch up")
+    assert report["journal_seq"] == len(traffic.accepted)
+    assert len(server.get(f"/predictions/{traffic.accepted[-1]}")["label"]["experts"]) == 3
+
+
+def caught_up(server: Server) -> Any:
+    """The report once every label is learned."""
+    report = server.get("/model")
+    return report if report["learned_seq"] == report["journal_seq"] else None
+
+
+def test_labels_are_accepted_durably_while_there_is_no_learner(home: Path) -> None:
+    rows, labels = stream_rows(home, 30)
+    with serving(home) as server:
+        ids = server.predict(rows)["ids"]
+        server.stop()
+    scorer = Roles(home, "scorer")
+    try:
+        body = [{"id": name, TARGET: label} for name, label in zip(ids, labels, strict=True)]
+        answer = httpx.post(f"{scorer.url}/learn", json=body, timeout=30.0)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 30)
+        assert httpx.post(f"{scorer.url}/predict", json=rows[0]).json()["learned_seq"] == 0
+    finally:
+        assert scorer.stop() == 0
+    with serving(home) as server:
+        until(lambda: server.get("/model")["learned_seq"] == 30, "the labels to be learned")
+
+
+class Roles:
+    """One role of a server, as a container runs it."""
+
+    def __init__(self, home: Path, role: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "millrace",
+            "serve",
+            "--home",
+            str(home),
+            "--role",
+            role,
+            "--port",
+            "0",
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[1]
+        until(self.ready, "the role to answer")
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        try:
+            return httpx.get(f"{self.url}/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
+    for role in ("scorer", "monitor"):
+        old = server.kill(role)
+        until(lambda role=role, old=old: server.pids(role) not in ([], [old]), f"a new {role}")
+    until(server.ready, "the scorer to answer")
+    until(lambda: answers(server.monitor_url), "the monitor to answer")
+
+
+def answers(url: str) -> bool:
+    """Whether a page answers."""
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_when_the_supervisor_is_killed_its_children_end_and_the_next_start_works(home: Path) -> None:
+    rows, labels = stream_rows(home, 10)
+    server = Server(home)
+    ids = server.predict(rows)["ids"]
+    server.learn([{"id": name, TARGET: label} for name, label in zip(ids, labels, strict=True)])
+    server.crash()
+    (home / "data" / "server.json").unlink(missing_ok=True)
+    with serving(home) as again:
+        until(lambda: again.get("/model")["learned_seq"] == 10, "the labels to be learned")
+
+
+def test_sigterm_snapshots_and_exits_with_0(home: Path) -> None:
+    server = Server(home)
+    rows, labels = stream_rows(home, 5)
+    server.learn([{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)], wait=True)
+    assert server.stop() == 0
+    assert (home / "models" / "model_v2.json").exists()
+    assert not (home / "data" / "server.json").exists()
+    assert "Traceback" not in server.log()
+
+
+def test_several_homes_are_served_at_once(home: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(home, tmp_path / "other"))
+    with serving(home) as first, serving(other) as second:
+        rows, labels = stream_rows(home, 10)
+        first.learn([{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)], wait=True)
+        assert (first.get("/model")["learned_seq"], second.get("/model")["learned_seq"]) == (10, 0)
+
+
+def test_several_workers_serve_the_same_plan_and_their_metrics_add_up(home: Path) -> None:
+    with serving(home, "--workers", "2") as server:
+        assert len(server.pids("scorer")) == 2
+        rows, labels = stream_rows(home, 10)
+        server.learn([{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)], wait=True)
+        fresh = {"Connection": "close"}
+        until(
+            lambda: {server.predict(rows[0], headers=fresh)["learned_seq"] for _ in range(8)} == {10}, "both"
+        )
+        before = predictions_counted(server)
+        for _ in range(20):
+            server.predict(rows[0], headers=fresh)
+        assert {predictions_counted(server) for _ in range(6)} == {before + 20}
+
+
+def predictions_counted(server: Server) -> float:
+    """millrace_predictions_total, from whichever worker answers."""
+    lines = server.client.get("/metrics", headers={"Connection": "close"}).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("millrace_predictions_total"))
+
+
+def test_a_taken_port_and_a_missing_model_are_told_in_one_line(home: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(home, "--port", str(port))
+        assert done.returncode == 1 and str(port) in done.stderr and "Traceback" not in done.stderr
+    done = serve(tmp_path / "empty")
+    assert done.returncode == 1 and "millrace bootstrap" in done.stderr and "Traceback" not in done.stderr
+
+
+def serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`millrace serve`, expected to end by itself."""
+    command = [sys.executable, "-m", "millrace", "serve", "--home", str(home), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
