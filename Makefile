@@ -2,7 +2,7 @@
 # make test    set up and test          make check   lint, types and import contracts
 # make demo    play the generated stream against the running server
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 HOME_DIR ?= .
 DATA ?= $(HOME_DIR)/data/raw.csv
 TARGET ?= Production
@@ -62,4 +62,4 @@ lock: setup-dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .import_linter_cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

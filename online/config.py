@@ -24,7 +24,7 @@ PREFIX = "MILLRACE_"
 OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
@@ -55,7 +55,7 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publish_seconds: Seconds = 0.1
     poll_seconds: Seconds = 0.01
     pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
-    pace_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
     drift_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
     history_rows: Positive = 200_000
     snapshot_key: str = ""
@@ -118,7 +118,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
     for section, setting, value in overrides(environ):
-        content.setdefault(section, {})[setting] = value
+        if not isinstance(content.setdefault(section, {}), dict):
+            raise ConfigError(f"{path}: {section} must be a table, [{section}]")
+        content[section][setting] = value
     try:
         config = msgspec.convert(content, Config)
         _ = config.schema

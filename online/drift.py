@@ -5,24 +5,13 @@ from __future__ import annotations
 import collections
 import statistics
 
-import msgspec
 from river import drift
 
-__all__ = ["Alarm", "ErrorDrift"]
+from online.history import Alarm
+
+__all__ = ["ErrorDrift"]
 
 KEPT = 10_000  # errors at hand to describe an alarm by
-
-
-class Alarm(msgspec.Struct, frozen=True):
-    """One drift alarm: at label ``seq``, mean absolute errors ``before`` and ``after`` in target units."""
-
-    seq: int
-    at: float
-    detector: str
-    subject: str
-    before: float
-    after: float
-    message: str
 
 
 class ErrorDrift:

@@ -9,12 +9,13 @@ import msgspec
 from river import compose
 
 from online.config import Config
-from online.drift import Alarm, ErrorDrift
-from online.encoding import CONTEXT
-from online.history import Outcome
+from online.drift import ErrorDrift
+from online.encoding import clean
+from online.history import Alarm, Outcome
 from online.intervals import ResidualQuantile
 from online.journal import LABELS, Record
 from online.prequential import Prequential
+from online.row_encoder import CONTEXT
 
 __all__ = ["Fold", "FoldState", "Learned"]
 
@@ -86,7 +87,7 @@ class Fold:
         """Teach the pipeline one label."""
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
-        self.state.probe = {name: value for name, value in features.items() if name != CONTEXT}
+        self.state.probe = clean(features, frozenset(features) - {CONTEXT})  # it goes into a JSON file
 
     def _measure(self, record: Record, target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""

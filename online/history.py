@@ -14,9 +14,8 @@ import msgspec
 import numpy as np
 
 from online.database import connect
-from online.drift import Alarm
 
-__all__ = ["History", "Outcome", "Outcomes"]
+__all__ = ["Alarm", "History", "Outcome", "Outcomes"]
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS outcome (
@@ -30,6 +29,18 @@ CREATE TABLE IF NOT EXISTS alarm (
 CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 WINDOW = 1000  # labels in a rolling mean
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """One drift alarm: at label ``seq``, mean absolute errors ``before`` and ``after`` in target units."""
+
+    seq: int
+    at: float
+    detector: str
+    subject: str
+    before: float
+    after: float
+    message: str
 
 
 class Outcome(msgspec.Struct, frozen=True):

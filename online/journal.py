@@ -29,6 +29,7 @@ __all__ = ["Journal", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
 
 Kind = Literal["label", "correction", "release", "rollback", "snapshot"]
 LABELS = ("label", "correction", "release")
+LAST = 2**63 - 1  # the largest integer SQLite takes
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS journal (
@@ -192,7 +193,7 @@ class Journal:
         with Transaction(self._db, self._path):
             rows = self._rows(
                 "SELECT id, features, target, released_as FROM quarantine WHERE seq = ? AND stream = ?",
-                (seq, self._stream),
+                (max(0, min(seq, LAST)), self._stream),
             )
             if not rows:
                 raise InputError(
@@ -210,10 +211,12 @@ class Journal:
             raise InputError(f"quarantined label {seq}, {target:g}, is too large to learn", field="seq")
         if features is None:
             raise InputError(f"quarantined label {seq} has no features to learn from", field="seq")
-        kind: Kind = "correction" if known else "release"
-        released = self._insert(
-            Record(0, self._stream, name, received_at, kind, features=features, target=target)
-        )
+        if known is not None:
+            released = self._insert(corrected(known, target, received_at))
+        else:
+            released = self._insert(
+                Record(0, self._stream, name, received_at, "release", features=features, target=target)
+            )
         self._db.execute("UPDATE quarantine SET released_as = ? WHERE seq = ?", (released, seq))
         return released
 
@@ -224,9 +227,7 @@ class Journal:
         if submission.suspicion is not None:
             return self._set_aside(submission, name, served, submission.suspicion)
         if known is not None:
-            fixed = msgspec.structs.replace(
-                known, kind="correction", target=submission.target, received_at=submission.received_at
-            )
+            fixed = corrected(known, submission.target, submission.received_at)
             return Receipt("correction", self._insert(fixed))
         if served is None and submission.features is None:
             return self._set_aside(submission, name, None, f"no prediction with id {name!r} is known")
@@ -297,6 +298,11 @@ class Transaction:
             raise JournalError(f"{self._path}: {exc}") from exc
         if isinstance(error, sqlite3.Error):
             raise JournalError(f"{self._path}: {error}") from error
+
+
+def corrected(known: Record, target: float, received_at: float) -> Record:
+    """A known label with another target; what was served stays with it."""
+    return msgspec.structs.replace(known, kind="correction", target=target, received_at=received_at)
 
 
 def label_record(stream: str, name: str, submission: Submission, served: Served | None) -> Record:

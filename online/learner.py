@@ -11,10 +11,9 @@ from typing import Any, TextIO
 
 from online.compile import compile_plan
 from online.config import Config
-from online.drift import Alarm
-from online.errors import LockError, PlanError, SchemaError, SnapshotError
+from online.errors import JournalError, LockError, PlanError, SchemaError, SnapshotError
 from online.fold import Fold, Learned
-from online.history import History
+from online.history import Alarm, History
 from online.home import Home
 from online.journal import Journal, Record
 from online.plan import ScoringPlan
@@ -50,6 +49,8 @@ class Learner:
         There is no good snapshot to start from.
     SchemaError
         millrace.toml no longer has the schema the model was bootstrapped with.
+    JournalError
+        The journal cannot be opened, or ends before what was learned from it.
     """
 
     def __init__(self, home: Home, config: Config, clock: Callable[[], float] = time.time) -> None:
@@ -79,6 +80,7 @@ class Learner:
         self._status_at = 0.0
         self._snapshot_learned = self._fold.state.learned
         self._served_seq = served_seq(self._home)
+        check_journal(self._journal, max(self.seq, self._served_seq))
         self._unpublished = True
         self._publish_when_due(now=True)
         self._tell()
@@ -255,6 +257,15 @@ def check_schema(loaded: Loaded, config: Config) -> None:
         raise SchemaError(
             f"the target or features in millrace.toml are not those of model_v{loaded.manifest.version}:"
             " undo the edit, or bootstrap again in a new home"
+        )
+
+
+def check_journal(journal: Journal, learned: int) -> None:
+    """Refuse a journal that ends before what was learned: its next labels would be taken for learned ones."""
+    if journal.last_seq() < learned:
+        raise JournalError(
+            f"the journal ends at record {journal.last_seq()}, but {learned} were learned from it:"
+            " restore data/journal.db from a backup"
         )
 
 

@@ -195,9 +195,10 @@ def identifier(given: object, index: int) -> str:
     """A row's id as text. Raises InputError when it cannot be one."""
     if isinstance(given, int) and not isinstance(given, bool):
         given = str(given)
-    if not isinstance(given, str) or not 1 <= len(given) <= ID_LIMIT:
-        raise InputError(
-            f"an id is a text of 1 to {ID_LIMIT} characters or a whole number; leave it out to be given one",
+    if not isinstance(given, str) or not 1 <= len(given) <= ID_LIMIT or "\0" in given:
+        raise InputError(  # SQLite's JSON, which ids are looked up by, ends a text at a NUL
+            f"an id is a text of 1 to {ID_LIMIT} characters, none of them NUL, or a whole number;"
+            " leave it out to be given one",
             field="id", index=index,
         )  # fmt: skip
     return given

@@ -6,10 +6,10 @@ from river import compose, preprocessing, stats
 
 from online.aggregation import MeanPool
 from online.config import ModelConfig
-from online.encoding import RowEncoder
 from online.experts.adwin_bagging import ADWINBaggingRegressor
 from online.experts.nlms import NormalizedLMS
 from online.experts.trees import adaptive_tree
+from online.row_encoder import RowEncoder
 from online.schema import Schema
 
 __all__ = ["ENCODER", "IMPUTER", "POOL", "SCALER", "build_pipeline"]

@@ -31,7 +31,7 @@ import safetensors.numpy
 
 from online.context import context_tables
 from online.encoding import Encoder
-from online.errors import PlanError
+from online.errors import PlanError, SchemaError
 from online.home import write_atomically
 from online.schema import Schema
 
@@ -179,7 +179,10 @@ class ScoringPlan:
             with safetensors.safe_open(path, framework="np") as file:
                 info = msgspec.json.decode((file.metadata() or {})[INFO], type=PlanInfo)
                 return cls(info, {name: file.get_tensor(name) for name in ARRAYS})
-        except (OSError, KeyError, safetensors.SafetensorError, msgspec.MsgspecError) as exc:
+        except (
+            OSError, LookupError, ValueError,
+            msgspec.MsgspecError, safetensors.SafetensorError, SchemaError,
+        ) as exc:  # fmt: skip
             raise PlanError(f"{path} is no whole plan: {exc}") from exc
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,12 @@ def measures(kept: list[Outcome]) -> dict[str, float | None]:
 
 
 def errors(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
-    """MAE, RMSE and R² (None where the truth does not vary); arrays of equal length, in target units."""
+    """MAE, RMSE and R² (None where the truth hardly varies); arrays of equal length, in target units."""
     residual = truth - prediction
     spread = float(np.sum((truth - truth.mean()) ** 2))
+    r2 = 1.0 - float(np.sum(residual**2)) / spread if spread > 0 else -math.inf
     return {
         "mae": float(np.mean(np.abs(residual))),
         "rmse": float(np.sqrt(np.mean(residual**2))),
-        "r2": 1.0 - float(np.sum(residual**2)) / spread if spread > 0 else None,
+        "r2": r2 if math.isfinite(r2) else None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 import msgspec
@@ -57,8 +58,10 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise SchemaError("features: a feature needs a name")
         if self.kind == "category" and not self.values:
             raise SchemaError(f"feature {self.name!r}: a category needs its values")
-        if self.kind == "cyclic" and not (self.values or (self.period or 0) > 0):
-            raise SchemaError(f"feature {self.name!r}: a cyclic feature needs a period above 0, or values")
+        if self.kind == "cyclic" and not (self.values or 0 < (self.period or 0) < math.inf):
+            raise SchemaError(
+                f"feature {self.name!r}: a cyclic feature needs a finite period above 0, or values"
+            )
         if len({value.casefold() for value in self.values}) < len(self.values) and self.kind == "cyclic":
             raise SchemaError(
                 f"feature {self.name!r}: its values repeat (case does not count); name each once"

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import importlib.metadata
 import io
 import json
+import math
 import pickle
 import platform
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import river
-from river import compose
 
-from online.errors import SnapshotError
+from online.errors import SchemaError, SnapshotError
 from online.home import write_atomically
 from online.schema import Schema
 
 __all__ = ["Loaded", "Manifest", "Probe", "SnapshotStore"]
 
+if TYPE_CHECKING:  # a scorer lists and checks snapshots, and needs no River for it
+    from river.compose import Pipeline
+
+RIVER = importlib.metadata.version("river")
 NAME = re.compile(r"model_v([1-9][0-9]*)\.(?:pkl|json)")
 
 
@@ -97,7 +101,7 @@ class SnapshotStore:
 
     def save(
         self,
-        pipeline: compose.Pipeline,
+        pipeline: Pipeline,
         state: object,
         *,
         schema: Schema,
@@ -116,7 +120,7 @@ class SnapshotStore:
         manifest = Manifest(
             self.next_version(), seq, parent, reason, created_at, sha256, len(content), schema,
             Probe(probe, pipeline.predict_one(probe)), metrics,
-            platform.python_version(), river.__version__, np.__version__,
+            platform.python_version(), RIVER, np.__version__,
         )  # fmt: skip
         manifest = msgspec.structs.replace(manifest, hmac=self._sign(manifest))
         try:
@@ -134,7 +138,7 @@ class SnapshotStore:
             manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
         except FileNotFoundError as exc:
             raise SnapshotError(f"there is no model_v{version}; there are {self.versions()}") from exc
-        except (OSError, msgspec.MsgspecError) as exc:
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError, SchemaError) as exc:
             raise SnapshotError(f"{path} cannot be read: {exc}") from exc
         if manifest.version != version:
             raise SnapshotError(f"{path} is the manifest of model_v{manifest.version}")
@@ -173,7 +177,8 @@ class SnapshotStore:
         # the hash, and the HMAC where a key is set, were checked just now
         pipeline, state = pickle.load(file), pickle.load(file)  # noqa: S301
         scored = pipeline.predict_one(manifest.probe.features)
-        if scored != manifest.probe.prediction:
+        # another machine's mathematics may differ in the last digit
+        if not math.isclose(scored, manifest.probe.prediction, rel_tol=1e-9, abs_tol=1e-9):
             recorded = manifest.probe.prediction
             raise SnapshotError(f"model_v{version} scores its probe row {scored!r}, not {recorded!r}")
         return Loaded(manifest, pipeline, state)
@@ -187,9 +192,9 @@ class SnapshotStore:
             raise SnapshotError(f"{path} cannot be read: {exc}") from exc
         if hashlib.sha256(content).hexdigest() != manifest.sha256:
             raise SnapshotError(f"{path} is damaged: its sha256 is not the one in its manifest")
-        if manifest.river != river.__version__:
+        if manifest.river != RIVER:
             raise SnapshotError(
-                f"{path} was made by River {manifest.river}, not {river.__version__}: install that version"
+                f"{path} was made by River {manifest.river}, not {RIVER}: install that version"
             )
         return manifest, content
 

@@ -117,13 +117,16 @@ def supervise(
         A port is taken.
     """
     roles = ROLES if only is None else (only,)
-    home.create()
+    if roles != ("monitor",):
+        home.create()
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(listening(config.server.host, config.server.port, "scorer" in roles))
         page = stack.enter_context(
             listening(config.server.host, config.server.monitor_port, "monitor" in roles)
         )
-        addresses = Addresses(os.getpid(), api_url or url_of(api, config), url_of(page, config))
+        settings = config.server
+        url = api_url or url_of(api, settings.host, settings.port)
+        addresses = Addresses(os.getpid(), url, url_of(page, settings.host, settings.monitor_port))
         environ = os.environ | {"PROMETHEUS_MULTIPROC_DIR": stack.enter_context(scratch())}
         parent, _held = stack.enter_context(pipe())
         children = [
@@ -157,6 +160,7 @@ def child(role: Role, home: Home, listener: socket.socket | None, parent: int, a
     """A process of a role, not started yet."""
     command = [
         sys.executable,
+        "-P",  # the working folder is nobody's module
         "-m",
         "millrace",
         "child",
@@ -203,10 +207,9 @@ def listening(host: str, port: int, wanted: bool) -> Iterator[socket.socket | No
         yield listener
 
 
-def url_of(listener: socket.socket | None, config: Config) -> str:
+def url_of(listener: socket.socket | None, host: str, port: int) -> str:
     """Where a browser on this machine finds a socket; the configured place when it is not bound here."""
-    port = config.server.port if listener is None else listener.getsockname()[1]
-    host = config.server.host
+    port = port if listener is None else listener.getsockname()[1]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

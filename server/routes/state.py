@@ -27,7 +27,7 @@ def model(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     return reply(request, report(service))
 
 
-# a coroutine: Litestar 2.25 never awaits a handler's thread on a path whose other method is a coroutine
+# a coroutine: Litestar 2.25 wraps a sync_to_thread handler twice when a later one shares its path
 @get("/snapshots", tags=["state"])
 async def snapshots(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     """The versions there are, newest first, with their metrics; `active` is the one now served."""

@@ -1,0 +1,90 @@
+"""The pipeline's first step: a River transformer from a raw row to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from river import base
+
+from online.context import ContextTable, context_tables
+from online.encoding import MISSING, Encoder
+from online.schema import ContextFeature, Feature
+
+__all__ = ["CONTEXT", "RowEncoder"]
+
+CONTEXT = "\0context"  # under this name a row carries its context features as they were served
+
+
+class RowEncoder(base.Transformer):
+    """River transformer: a raw row to one number a column, ``None`` where the imputer is to step in.
+
+    The encoded features come first, then the context features: as served when the row carries them under
+    ``CONTEXT``, else from the labels learned so far.
+
+    Parameters
+    ----------
+    features
+        The features used, in order.
+    context
+        The context features, in order.
+
+    Examples
+    --------
+    >>> from online.row_encoder import RowEncoder
+    >>> from online.schema import ContextFeature, Feature
+    >>> site = Feature("site", "category", values=("A", "B"))
+    >>> wind = Feature("wind", "numeric", low=0, high=30)
+    >>> encoder = RowEncoder((wind, site), (ContextFeature("level", ("site",)),))
+    >>> encoder.learn_one({"wind": 3.0, "site": "B"}, 20.0)
+    >>> encoder.transform_one({"wind": "7.5", "site": "B"})
+    {'wind': 7.5, 'site=A': 0.0, 'site=B': 1.0, 'context:level': 20.0}
+    >>> encoder.transform_one({"wind": 1e308, "site": "C"})
+    {'wind': None, 'site=A': 0.0, 'site=B': 0.0, 'context:level': None}
+    """
+
+    def __init__(self, features: tuple[Feature, ...], context: tuple[ContextFeature, ...] = ()) -> None:
+        self.features = features
+        self.context = context
+        self.tables: list[ContextTable] = context_tables(features, context)
+        self._encoder = Encoder(features)
+
+    @property
+    def _supervised(self) -> bool:
+        # River 0.26.1's pipeline takes a base.SupervisedTransformer for its final step: it asks a
+        # base.Transformer whether it is supervised, and so this is one
+        return True
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the encoded columns, in order."""
+        return self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
+
+    def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
+        """Encode one row."""
+        values = self._encoder.encode(x).values
+        served = x.get(CONTEXT)
+        if served is None:
+            values += [table.get(values) for table in self.tables]
+        else:
+            values += [served.get(spec.name, MISSING) for spec in self.context]
+        return {c: None if v != v else v for c, v in zip(self.columns, values, strict=True)}
+
+    def learn_one(self, x: Mapping[str, Any], y: float) -> None:
+        """Take the label of a row into the context."""
+        values = self._encoder.encode(x).values
+        for table in self.tables:
+            table.update(values, y)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._encoder = Encoder(self.features)
+
+    @classmethod
+    def _unit_test_params(cls) -> Any:
+        names = ("ordinal_date", "gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
+        features = tuple(Feature(name, "numeric") for name in names)
+        yield {"features": features, "context": (ContextFeature("level"),)}
