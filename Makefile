@@ -14,9 +14,9 @@ URL ?= http://127.0.0.1:$(PORT)
 
 VENV := .venv
 BIN := $(VENV)/bin
-MODEL := $(HOME_DIR)/models/model_v1.json
+MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev run demo test check lock clean
+.PHONY: setup setup-dev bootstrap run demo test check lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -37,10 +37,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 $(HOME_DIR)/data/raw.csv: | setup
 	$(BIN)/millrace bootstrap generate --home $(HOME_DIR)
 
-$(MODEL): | setup $(DATA)
+bootstrap: setup $(DATA)
 	$(BIN)/millrace bootstrap --home $(HOME_DIR) --data $(DATA) --target $(TARGET)
 
-run: setup $(MODEL)
+run: setup $(if $(MODELS),,bootstrap)
 	$(BIN)/millrace serve --home $(HOME_DIR) --port $(PORT) --monitor-port $(MONITOR_PORT) --workers $(WORKERS)
 
 demo: setup

@@ -239,9 +239,10 @@ class JournalMachine(stateful.RuleBasedStateMachine):
 
 
 def bits(record: Record) -> tuple[Any, ...]:
-    """The floats of a record to the last bit, the sign of zero included."""
-    floats = [*record.experts, *record.context.values(), record.prediction, record.lower, record.upper]
-    return tuple(None if value is None else value.hex() for value in [*floats, record.target])
+    """The floats of a record to the last bit; SQLite's own columns know no negative zero."""
+    blobs = [*record.experts, *record.context.values()]
+    reals = [record.prediction, record.lower, record.upper, record.target, record.served_at]
+    return (*(value.hex() for value in blobs), *(None if v is None else (v + 0.0).hex() for v in reals))
 
 
 def corrected(known: Record, new: Submission) -> Record:

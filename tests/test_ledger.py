@@ -1,0 +1,203 @@
+"""Predictions as served are found again by id and by features, within the bounds set for them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from online.encoding import clean
+from online.errors import InputError
+from online.ledger import Ledger, Served, identifier
+from online.schema import Feature, Schema, Target
+from tests.running import until
+
+FEATURES = (
+    Feature("wind", "numeric"),
+    Feature("site", "category", values=("A", "B")),
+    Feature("note", "dropped"),
+)
+SCHEMA = Schema("s", Target("y"), FEATURES)
+FIELDS = frozenset(feature.name for feature in FEATURES)
+NEVER = 3600.0  # seconds between flushes: only what a test asks for is written
+
+
+def ledger(path: Path, *, rows: int = 1000, flush_seconds: float = NEVER, waiting: int = 1000) -> Ledger:
+    return Ledger(path / "ledger.db", SCHEMA, rows=rows, flush_seconds=flush_seconds, waiting=waiting)
+
+
+def served(name: str, features: dict[str, Any] | None = None, prediction: float = 0.1) -> Served:
+    return Served(
+        name, 1.0, {"wind": 1.0} if features is None else features, {"level": 0.3}, (0.1, 1 / 3), prediction,
+        -0.5, 1e300, ("site",), ("wind",), 2, 17,
+    )  # fmt: skip
+
+
+def test_predictions_are_found_by_id_once_flushed(tmp_path: Path) -> None:
+    with_two = ledger(tmp_path)
+    with_two.record([served("a"), served("b", prediction=0.2)])
+    assert with_two.find(["a", "b"]) == {}
+    with_two.flush()
+    assert with_two.find(["a", "b", "c"]) == {"a": served("a"), "b": served("b", prediction=0.2)}
+    assert with_two.find([]) == {}
+    assert with_two.find(["c"]) == {}
+    with_two.flush()
+    assert with_two.lost == 0
+    with_two.close()
+
+
+def test_the_writer_flushes_by_itself(tmp_path: Path) -> None:
+    behind = ledger(tmp_path, flush_seconds=0.005)
+    behind.record([served("a")])
+    assert until(lambda: behind.find(["a"]), "the writer") == {"a": served("a")}
+    behind.close()
+
+
+def test_closing_writes_what_is_queued_and_a_restart_finds_it(tmp_path: Path) -> None:
+    first = ledger(tmp_path)
+    first.record([served("a"), served("b", {"wind": 2.0})])
+    first.close()
+    second = ledger(tmp_path)
+    assert set(second.find(["a", "b"])) == {"a", "b"}
+    assert [one.id for one in second.like({"wind": 2.0})] == ["b"]
+    second.record([served("c")])
+    second.close()
+    assert set(ledger(tmp_path).find(["a", "b", "c"])) == {"a", "b", "c"}
+
+
+def test_a_full_queue_loses_the_newest_and_counts_them(tmp_path: Path) -> None:
+    small = ledger(tmp_path, waiting=3)
+    small.record([served(str(n)) for n in range(5)])
+    assert small.lost == 2
+    small.flush()
+    assert set(small.find(map(str, range(5)))) == {"0", "1", "2"}
+    small.record([served("5")])  # there is room again
+    small.flush()
+    assert small.lost == 2
+    assert "5" in small.find(["5"])
+    small.close()
+
+
+def test_what_could_not_be_written_waits_and_is_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits = ledger(tmp_path)
+    waits.record([served("a"), served("b")])
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        db.execute("ALTER TABLE ledger RENAME TO elsewhere")
+    with pytest.raises(sqlite3.OperationalError):
+        waits.flush()
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        db.execute("ALTER TABLE elsewhere RENAME TO ledger")
+    waits.flush()
+    assert set(waits.find(["a", "b"])) == {"a", "b"}
+    waits.close()
+
+
+def test_a_failing_writer_says_so_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        failing = ledger(tmp_path, flush_seconds=0.005)
+        db.execute("ALTER TABLE ledger RENAME TO elsewhere")
+        with caplog.at_level(logging.WARNING, "online.ledger"):
+            failing.record([served("a")])
+            until(lambda: "1 predictions wait" in caplog.text, "a warning")
+        db.execute("ALTER TABLE elsewhere RENAME TO ledger")
+    assert "a" in until(lambda: failing.find(["a"]), "the writer")
+    failing.close()
+
+
+@pytest.mark.parametrize("batch", [1, 4, 25])
+def test_only_so_many_predictions_are_kept_the_newest_ones(tmp_path: Path, batch: int) -> None:
+    kept = ledger(tmp_path, rows=10)
+    names = [str(n) for n in range(50)]
+    for start in range(0, 50, batch):
+        kept.record([served(name) for name in names[start : start + batch]])
+        kept.flush()
+        assert len(kept.find(names)) <= 10
+    assert list(kept.find(names)) == names[-10:]
+    kept.close()
+    assert list(ledger(tmp_path, rows=10).find(names)) == names[-10:]
+
+
+def test_an_id_served_again_is_the_newest_prediction(tmp_path: Path) -> None:
+    twice = ledger(tmp_path)
+    twice.record([served("a", {"wind": 1.0}), served("b"), served("a", {"wind": 2.0}, prediction=7.0)])
+    twice.flush()
+    assert twice.find(["a"])["a"].prediction == 7.0
+    assert [one.id for one in twice.like({"wind": 1.0})] == ["b"]
+    assert [one.id for one in twice.like({"wind": 2.0})] == ["a"]
+    twice.close()
+
+
+def test_predictions_of_the_same_features_come_oldest_first_and_are_bounded(tmp_path: Path) -> None:
+    many = ledger(tmp_path)
+    many.record([served(str(n), {"wind": 1.0, "site": "A"}) for n in range(40)])
+    many.record([served("other", {"wind": 1.0, "site": "B"}), served("fewer", {"wind": 1.0})])
+    many.flush()
+    alike = [one.id for one in many.like({"site": "A", "wind": 1.0, "note": "dropped ones do not count"})]
+    assert alike == [str(n) for n in range(40 - len(alike), 40)]
+    assert 1 < len(alike) < 40
+    assert [one.id for one in many.like({"wind": 1.0})] == ["fewer"]
+    assert many.like({"wind": 3.0}) == ()
+    many.close()
+
+
+def test_streams_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
+    ours = ledger(tmp_path)
+    theirs = Ledger(
+        tmp_path / "ledger.db", msgspec.structs.replace(SCHEMA, stream="t"),
+        rows=1000, flush_seconds=NEVER, waiting=10,
+    )  # fmt: skip
+    ours.record([served("a")])
+    ours.flush()
+    assert theirs.find(["a"]) == {}
+    assert theirs.like({"wind": 1.0}) == ()
+    theirs.close()
+    ours.close()
+
+
+texts = st.text(max_size=20)
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+floats = st.floats(allow_nan=False, allow_infinity=False).map(lambda v: v + 0.0)  # SQLite has no -0.0
+names = st.lists(texts.filter(lambda t: t and "\0" not in t), min_size=1, max_size=4, unique=True)
+
+
+@given(
+    names=names, row=st.dictionaries(st.sampled_from(sorted(FIELDS)), values),
+    context=st.dictionaries(texts, floats, max_size=3), experts=st.lists(floats, max_size=4).map(tuple),
+    figures=st.tuples(floats, floats, floats, floats),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_prediction_is_found_as_it_was_served(
+    tmp_path: Path, names: list[str], row: Any, context: Any, experts: Any, figures: Any
+) -> None:
+    (tmp_path / "ledger.db").unlink(missing_ok=True)
+    (tmp_path / "ledger.db-wal").unlink(missing_ok=True)
+    book = ledger(tmp_path)
+    features = clean(row, FIELDS)
+    at, *rest = figures
+    wanted = [
+        Served(name, at, features, context, experts, *rest, ("wind",), ("site",), 1, 2**62) for name in names
+    ]
+    book.record(wanted)
+    book.flush()
+    assert book.find(names) == {one.id: one for one in wanted}
+    assert list(book.like(features)) == wanted
+    assert list(book.like(dict(reversed(features.items())))) == wanted
+    book.close()
+
+
+def test_ids_are_texts_or_whole_numbers_of_bounded_length() -> None:
+    for given_id, wanted in (("a", "a"), (7, "7"), (-3, "-3"), ("x" * 200, "x" * 200), ("é ☃", "é ☃")):
+        assert identifier(given_id, 0) == wanted
+    for wrong in ("", "x" * 201, 10**200, True, 1.5, math.nan, None, [], {}, "a\0b", "\0"):
+        with pytest.raises(InputError) as caught:
+            identifier(wrong, 3)
+        assert (caught.value.field, caught.value.index) == ("id", 3)
