@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import statistics
 
+import numpy as np
 from river import drift
 
 from online.history import Alarm
@@ -48,14 +49,22 @@ class ErrorDrift:
         self._adwin.update(error / (error + self._scale))
         if not (self._adwin.drift_detected and self._adwin.estimation > level):
             return None
-        return self._alarm(width + 1, int(self._adwin.width), seq, at)
+        return self._alarm(np.array(list(self._recent)[-width - 1 :]), seq, at)
 
-    def _alarm(self, width: int, kept: int, seq: int, at: float) -> Alarm | None:
-        """Describe the cut ADWIN made in its window of ``width`` errors: the last ``kept`` came after it."""
-        window = list(self._recent)[-width:]
-        cut = max(1, len(window) - kept)
-        before, after = statistics.fmean(window[:cut]), statistics.fmean(window[cut:] or window[-1:])
+    def _alarm(self, window: np.ndarray, seq: int, at: float) -> Alarm | None:
+        """Describe the rise in the window ADWIN cut, of which it keeps more than came after the rise."""
+        cut = rise(window / (window + self._scale))
+        before, after = float(window[:cut].mean()), float(window[cut:].mean())
         if after <= before:
             return None
         message = f"the error of served predictions rose from {before:.4g} to {after:.4g}"
         return Alarm(seq, at, "adwin", "error", before, after, message)
+
+
+def rise(levels: np.ndarray) -> int:
+    """How many of at least two levels come before the rise: the cut of least squares (Hinkley 1970)."""
+    before = np.arange(1, len(levels))
+    after = len(levels) - before
+    sums = np.cumsum(levels)
+    gap = (sums[-1] - sums[:-1]) / after - sums[:-1] / before
+    return int(np.argmax(gap * np.sqrt(before * after))) + 1

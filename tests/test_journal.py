@@ -17,7 +17,7 @@ from typing import Any
 import hypothesis.stateful as stateful
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import online.journal
@@ -260,7 +260,9 @@ def labelled(name: str | None, served: Served | None, new: Submission) -> Record
 
 
 TestJournalMachine = JournalMachine.TestCase
-TestJournalMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestJournalMachine.settings = settings(
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 # Several processes, and killed ones
