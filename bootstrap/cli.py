@@ -11,9 +11,11 @@ import click
 import pandas as pd
 from rich.console import Console
 
+from bootstrap.context import choose_context
 from bootstrap.fetch import fetch
 from bootstrap.generate import write_stream
 from bootstrap.infer import infer_schema, order_rows, schema_table
+from bootstrap.rows import pairs
 from bootstrap.split import FRACTION, read_rows, split_rows, write_split
 from online.config import Config, dump, load
 from online.errors import ConfigError, SnapshotError
@@ -195,16 +197,13 @@ def write_settings(home: Home, schema: Schema) -> None:
 
 def with_context(schema: Schema, frame: pd.DataFrame) -> Schema:
     """The schema with the context features that predict these rows best."""
-    from bootstrap.context import choose_context  # the learning core takes a second to load
-    from bootstrap.train import pairs
-
     rows, targets = zip(*pairs(order_rows(frame, schema), schema), strict=True)
     return choose_context(schema, rows, targets)
 
 
 def train_model(home: Home, console: Console) -> None:
     """Train with the settings on disk, the environment's overrides applied."""
-    from bootstrap.train import train  # as above
+    from bootstrap.train import train  # the learning core takes a second to load; other commands spare it
 
     train(home, load(home.config), console)
 

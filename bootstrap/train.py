@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bootstrap import split
+from bootstrap.rows import pairs
+from bootstrap.split import read_rows as read_csv
 from online.compile import compile_plan
 from online.config import Config
-from online.encoding import number
 from online.errors import InputError, SnapshotError
 from online.fold import Fold, FoldState
 from online.home import Home
 from online.pipeline import build_pipeline
 from online.prequential import errors
-from online.schema import Schema
 from online.snapshot import Manifest, SnapshotStore
 
-__all__ = ["pairs", "train"]
+__all__ = ["train"]
 
 
 class Scores:
@@ -140,19 +137,10 @@ def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: 
 def read_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any], float]]:
     """Rows of a CSV file in order: features as a client would send them, and the label."""
     path = home.data / f"{part}.csv"
-    frame = split.read_rows(path)
+    frame = read_csv(path)
     if config.target.name not in frame:
         raise InputError(f"{path} has no column {config.target.name!r}", field=config.target.name)
     return list(pairs(frame, config.schema))
-
-
-def pairs(frame: pd.DataFrame, schema: Schema) -> Iterable[tuple[dict[str, Any], float]]:
-    """A row's used features, those there are, and its label, where there is one."""
-    features = frame[[feature.name for feature in schema.used if feature.name in frame]]
-    for row, target in zip(features.to_dict("records"), frame[schema.target.name].tolist(), strict=True):
-        read = number(target)
-        if read is not None:
-            yield {str(name): value for name, value in row.items() if value == value}, read
 
 
 def progress(console: Console) -> Progress:

@@ -17,7 +17,7 @@ from online.schema import ContextFeature, Feature
 __all__ = ["ContextTable", "Place", "all_cells", "context_tables", "places"]
 
 MISSING = math.nan
-PART_SIZES = {"hour": 24, "weekday": 7, "yearday": 367}
+CYCLE_COLUMNS = 3  # position, sine and cosine
 
 
 class Place(NamedTuple):
@@ -90,19 +90,10 @@ def places(features: Sequence[Feature]) -> dict[str, Place]:
     found: dict[str, Place] = {}
     start = 0
     for feature in features:
-        if feature.kind == "category":
-            found[feature.name] = Place(start, len(feature.values), True)
-            start += len(feature.values)
-        elif feature.kind == "cyclic":
-            size = len(feature.values) or math.ceil(feature.period or 1.0) + 1
-            found[feature.name] = Place(start, size, False)
-            start += 3
-        elif feature.kind == "time":
-            for part in feature.parts:
-                found[f"{feature.name}:{part}"] = Place(start, PART_SIZES[part], False)
-                start += 3
-        else:
-            start += 1
+        for name, size in feature.groups.items():
+            found[name] = Place(start, size, feature.kind == "category")
+            start += size if feature.kind == "category" else CYCLE_COLUMNS
+        start += feature.kind == "numeric"
     return found
 
 

@@ -13,8 +13,8 @@ from online.drift import ErrorDrift
 from online.encoding import clean
 from online.history import Alarm, Outcome
 from online.intervals import ResidualQuantile
-from online.journal import LABELS, Record
 from online.prequential import Prequential
+from online.records import LABELS, Record
 from online.row_encoder import CONTEXT
 
 __all__ = ["Fold", "FoldState", "Learned"]
@@ -43,6 +43,12 @@ class FoldState:
         self.prequential = Prequential()
         self.drift = ErrorDrift(config.learner.drift_delta)
         self.probe: dict[str, Any] = {}
+
+    def configure(self, config: Config) -> None:
+        """Take on settings that were edited since the state was pickled."""
+        self.interval.coverage = config.model.coverage
+        if self.drift.delta != config.learner.drift_delta:
+            self.drift = ErrorDrift(config.learner.drift_delta)
 
 
 class Fold:
@@ -91,7 +97,7 @@ class Fold:
 
     def _measure(self, record: Record, target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""
-        if record.kind != "label" or record.prediction is None:
+        if record.kind == "correction" or record.prediction is None:
             return Learned()
         outcome = Outcome(
             record.seq, record.received_at, target, record.prediction,

@@ -15,8 +15,9 @@ import msgspec
 
 from online.encoding import clean, number
 from online.errors import InputError, JournalError
-from online.journal import Journal, Receipt, Submission
+from online.journal import Journal
 from online.ledger import Ledger, identifier
+from online.records import Receipt, Submission
 from online.schema import Schema
 
 __all__ = ["Intake", "Label"]
@@ -128,8 +129,11 @@ class Intake:
             submissions = self._join(group)
             receipts = iter(self._journal.append(submissions))
         except (JournalError, sqlite3.Error) as exc:
-            for request in group:
-                request.future.set_exception(JournalError(f"no label of this request was kept: {exc}"))
+            refuse(group, exc)
+            return
+        except Exception as exc:
+            log.exception("a group of labels could not be taken in")
+            refuse(group, exc)
             return
         for request in group:
             request.future.set_result([next(receipts) for _ in request.labels])
@@ -168,6 +172,12 @@ class Request(msgspec.Struct, frozen=True):
     labels: Sequence[Label]
     at: float
     future: concurrent.futures.Future[list[Receipt]]
+
+
+def refuse(group: list[Request], reason: Exception) -> None:
+    """Tell every request of a group that nothing of it was kept."""
+    for request in group:
+        request.future.set_exception(JournalError(f"no label of this request was kept: {reason}"))
 
 
 def lonely(label: Label, served: Mapping[str, Any]) -> bool:

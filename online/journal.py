@@ -18,17 +18,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from online.database import connect
 from online.errors import InputError, JournalError
 from online.ledger import Served
+from online.records import (
+    COLUMNS,
+    Quarantined,
+    Receipt,
+    Record,
+    Submission,
+    corrected,
+    label_record,
+    record,
+    values,
+)
 from online.schema import LARGEST
 
-__all__ = ["Journal", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
+__all__ = ["Journal"]
 
-Kind = Literal["label", "correction", "release", "rollback", "snapshot"]
-LABELS = ("label", "correction", "release")
+RECORDS = msgspec.json.Decoder(Record)
 LAST = 2**63 - 1  # the largest integer SQLite takes
 
 TABLES = """
@@ -41,69 +50,10 @@ CREATE UNIQUE INDEX IF NOT EXISTS journal_label ON journal (stream, id) WHERE ki
 CREATE INDEX IF NOT EXISTS journal_id ON journal (stream, id, seq);
 CREATE TABLE IF NOT EXISTS quarantine (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL,
-    reason TEXT NOT NULL, features TEXT, target REAL NOT NULL, released_as INTEGER
+    reason TEXT NOT NULL, target REAL NOT NULL, record TEXT NOT NULL, released_as INTEGER
 );
 CREATE INDEX IF NOT EXISTS quarantine_id ON quarantine (stream, id, target);
 """
-COLUMNS = (
-    "seq, stream, id, received_at, kind, features, context, experts, prediction, lower, upper, served_at,"
-    " plan_seq, target, payload"
-)
-
-
-class Record(msgspec.Struct, frozen=True):
-    """One journal record. A label without a served prediction has ``prediction=None``."""
-
-    seq: int
-    stream: str
-    id: str
-    received_at: float
-    kind: Kind
-    features: dict[str, Any] = {}
-    context: dict[str, float] = {}
-    experts: tuple[float, ...] = ()
-    prediction: float | None = None
-    lower: float | None = None
-    upper: float | None = None
-    served_at: float | None = None
-    plan_seq: int | None = None
-    target: float | None = None
-    payload: dict[str, Any] = {}
-
-
-class Submission(msgspec.Struct, frozen=True):
-    """A valid label on its way in.
-
-    ``candidates`` are the served predictions it may belong to, oldest first: the one with its id, or, for
-    a full row without an id, those with the same features. ``suspicion`` says why it must not be learned.
-    """
-
-    target: float
-    received_at: float
-    id: str | None = None
-    features: dict[str, Any] | None = None
-    candidates: tuple[Served, ...] = ()
-    suspicion: str | None = None
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """What became of a submission: ``seq`` is the record's, the quarantine's for a quarantined one."""
-
-    status: Literal["accepted", "duplicate", "correction", "quarantined"]
-    seq: int
-    reason: str | None = None
-
-
-class Quarantined(msgspec.Struct, frozen=True):
-    """A label set aside; ``released_as`` is its journal seq once it was released."""
-
-    seq: int
-    id: str
-    received_at: float
-    reason: str
-    features: dict[str, Any] | None
-    target: float
-    released_as: int | None
 
 
 class Journal:
@@ -173,14 +123,11 @@ class Journal:
     def quarantine(self, limit: int = 1000) -> list[Quarantined]:
         """Labels set aside, newest first."""
         rows = self._rows(
-            "SELECT seq, id, received_at, reason, features, target, released_as FROM quarantine"
-            " WHERE stream = ? ORDER BY seq DESC LIMIT ?",
+            "SELECT seq, reason, record, released_as FROM quarantine WHERE stream = ?"
+            " ORDER BY seq DESC LIMIT ?",
             (self._stream, limit),
         )
-        return [
-            Quarantined(seq, name, at, reason, decode(features), target, released_as)
-            for seq, name, at, reason, features, target, released_as in rows
-        ]
+        return [Quarantined(seq, reason, RECORDS.decode(kept), to) for seq, reason, kept, to in rows]
 
     def release(self, seq: int, received_at: float) -> int:
         """Learn a quarantined label after all; returns its journal seq, the first one when repeated.
@@ -192,31 +139,29 @@ class Journal:
         """
         with Transaction(self._db, self._path):
             rows = self._rows(
-                "SELECT id, features, target, released_as FROM quarantine WHERE seq = ? AND stream = ?",
+                "SELECT record, released_as FROM quarantine WHERE seq = ? AND stream = ?",
                 (max(0, min(seq, LAST)), self._stream),
             )
             if not rows:
                 raise InputError(
                     f"there is no quarantined label {seq}; GET /quarantine lists them", field="seq"
                 )
-            name, features, target, released_as = rows[0]
+            kept, released_as = rows[0]
             if released_as is not None:
                 return int(released_as)
-            return self._release(seq, name, decode(features), target, received_at)
+            return self._release(seq, RECORDS.decode(kept), received_at)
 
-    def _release(self, seq: int, name: str, features: Any, target: float, received_at: float) -> int:
-        known = self.find(name)
-        features = features if features is not None else known.features if known else None
-        if abs(target) > LARGEST:
-            raise InputError(f"quarantined label {seq}, {target:g}, is too large to learn", field="seq")
-        if features is None:
-            raise InputError(f"quarantined label {seq} has no features to learn from", field="seq")
+    def _release(self, seq: int, kept: Record, received_at: float) -> int:
+        known = self.find(kept.id)
+        if kept.target is None or abs(kept.target) > LARGEST:
+            raise InputError(f"quarantined label {seq}, {kept.target:g}, is too large to learn", field="seq")
         if known is not None:
-            released = self._insert(corrected(known, target, received_at))
+            released = self._insert(corrected(known, kept.target, received_at))
+        elif kept.prediction is None and not kept.features:
+            raise InputError(f"quarantined label {seq} has no features to learn from", field="seq")
         else:
-            released = self._insert(
-                Record(0, self._stream, name, received_at, "release", features=features, target=target)
-            )
+            kept = msgspec.structs.replace(kept, kind="release", received_at=received_at)
+            released = self._insert(kept)
         self._db.execute("UPDATE quarantine SET released_as = ? WHERE seq = ?", (released, seq))
         return released
 
@@ -234,39 +179,38 @@ class Journal:
         return Receipt("accepted", self._insert(label_record(self._stream, name, submission, served)))
 
     def _place(self, submission: Submission) -> tuple[str, Served | None, Record | None]:
-        """The id a label goes by, the prediction it belongs to, and what is known of it already."""
+        """The id a label goes by, the prediction it belongs to, and what is known of it already.
+
+        A label without an id takes the oldest prediction with its features that has none yet; where all have
+        one, it repeats the one of the same value, else it is an observation of its own.
+        """
         if submission.id is not None:
             served = submission.candidates[0] if submission.candidates else None
             return submission.id, served, self.find(submission.id)
-        known = None
-        for served in submission.candidates:
-            known = self.find(served.id)
-            if known is None or known.target == submission.target:
+        labelled = [(served, self.find(served.id)) for served in submission.candidates]
+        for served, known in labelled:
+            if known is None:
+                return served.id, served, None
+        for served, known in labelled:
+            if known is not None and known.target == submission.target:
                 return served.id, served, known
         return str(uuid.uuid4()), None, None
 
     def _set_aside(self, submission: Submission, name: str, served: Served | None, reason: str) -> Receipt:
-        features = served.features if served is not None else submission.features
         key = (self._stream, name, submission.target)
         again = self._rows("SELECT seq FROM quarantine WHERE stream = ? AND id = ? AND target = ?", key)
         if again:
             return Receipt("duplicate", int(again[0][0]))
+        kept = msgspec.json.encode(label_record(self._stream, name, submission, served)).decode()
         cursor = self._db.execute(
-            "INSERT INTO quarantine (stream, id, target, received_at, reason, features)"
+            "INSERT INTO quarantine (stream, id, target, received_at, reason, record)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (*key, submission.received_at, reason, encode(features)),
+            (*key, submission.received_at, reason, kept),
         )
         return Receipt("quarantined", int(cursor.lastrowid or 0), reason)
 
     def _insert(self, new: Record) -> int:
-        cursor = self._db.execute(
-            f"INSERT INTO journal ({COLUMNS}) VALUES (NULL{', ?' * 14})",
-            (
-                new.stream, new.id, new.received_at, new.kind, encode(new.features), encode(new.context),
-                np.asarray(new.experts, "<f8").tobytes(), new.prediction, new.lower, new.upper, new.served_at,
-                new.plan_seq, new.target, encode(new.payload),
-            ),
-        )  # fmt: skip
+        cursor = self._db.execute(f"INSERT INTO journal ({COLUMNS}) VALUES (NULL{', ?' * 14})", values(new))
         return int(cursor.lastrowid or 0)
 
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
@@ -298,43 +242,3 @@ class Transaction:
             raise JournalError(f"{self._path}: {exc}") from exc
         if isinstance(error, sqlite3.Error):
             raise JournalError(f"{self._path}: {error}") from error
-
-
-def corrected(known: Record, target: float, received_at: float) -> Record:
-    """A known label with another target; what was served stays with it."""
-    return msgspec.structs.replace(known, kind="correction", target=target, received_at=received_at)
-
-
-def label_record(stream: str, name: str, submission: Submission, served: Served | None) -> Record:
-    """The record of a new label: with what was served, where that is known."""
-    if served is None:
-        features = submission.features or {}
-        return Record(
-            0, stream, name, submission.received_at, "label", features=features, target=submission.target
-        )
-    return Record(
-        0, stream, name, submission.received_at, "label",
-        features=served.features, context=served.context, experts=served.experts,
-        prediction=served.prediction, lower=served.lower, upper=served.upper,
-        served_at=served.served_at, plan_seq=served.plan_seq, target=submission.target,
-    )  # fmt: skip
-
-
-def record(row: Any) -> Record:
-    """A record from its row."""
-    return Record(
-        seq=row[0], stream=row[1], id=row[2], received_at=row[3], kind=row[4],
-        features=decode(row[5]) or {}, context=decode(row[6]) or {},
-        experts=tuple(np.frombuffer(row[7] or b"", "<f8").tolist()), prediction=row[8], lower=row[9],
-        upper=row[10], served_at=row[11], plan_seq=row[12], target=row[13], payload=decode(row[14]) or {},
-    )  # fmt: skip
-
-
-def encode(content: Any) -> str | None:
-    """JSON text; an empty or missing object is NULL."""
-    return msgspec.json.encode(content).decode() if content else None
-
-
-def decode(content: str | None) -> Any:
-    """What :func:`encode` wrote."""
-    return None if content is None else msgspec.json.decode(content)

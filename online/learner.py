@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -15,8 +16,9 @@ from online.errors import JournalError, LockError, PlanError, SchemaError, Snaps
 from online.fold import Fold, Learned
 from online.history import Alarm, History
 from online.home import Home
-from online.journal import Journal, Record
+from online.journal import Journal
 from online.plan import ScoringPlan
+from online.records import Record
 from online.snapshot import Loaded, SnapshotStore
 
 __all__ = ["Learner"]
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 BATCH = 50  # records between looks at the clock
 STATUS_SECONDS = 1.0
 SNAPSHOT_PAUSE_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+SHOWN_LIMIT = 10_000  # outcomes that wait for a history that cannot be written
 
 
 class Learner:
@@ -71,6 +75,7 @@ class Learner:
     def _open(self) -> None:
         loaded = newest_good(self._store)
         check_schema(loaded, self._config)
+        loaded.state.configure(self._config)
         self._version = loaded.manifest.version
         self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._baseline())
         self._journal = Journal(self._home.journal, self._config.stream)
@@ -165,11 +170,18 @@ class Learner:
 
     def _publish_when_due(self, *, now: bool = False) -> None:
         """Publish a changed plan, at once when nothing is left to learn; never one behind what is served."""
-        due = now or self._clock() - self._published_at >= self._config.learner.publish_seconds
+        waited = self._clock() - self._published_at
+        due = waited >= (0.0 if now else self._config.learner.publish_seconds)
         if not (self._unpublished and due) or self.seq < self._served_seq:
             return
         state = self._fold.state
-        self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get()).save(self._home.plan)
+        plan = self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get())
+        try:
+            plan.save(self._home.plan)
+        except OSError as exc:
+            log.error("the plan cannot be written, scoring goes on from the last one: %s", exc)
+            self._published_at = self._clock() + RETRY_SECONDS
+            return
         self._served_seq = state.seq
         self._unpublished = False
         self._published_at = self._clock()
@@ -209,7 +221,12 @@ class Learner:
             return
         outcomes = [learned.outcome for learned in self._shown if learned.outcome]
         alarms = [learned.alarm for learned in self._shown if learned.alarm]
-        self._history.write(outcomes, alarms, self._status(now, alive) if due else {})
+        try:
+            self._history.write(outcomes, alarms, self._status(now, alive) if due else {})
+        except sqlite3.Error as exc:
+            log.error("the history cannot be written, it waits: %s", exc)
+            del self._shown[:-SHOWN_LIMIT]
+            return
         self._shown.clear()
         if due:
             self._status_at = now

@@ -15,11 +15,13 @@ in one table, leaves in another:
     context         float64  the cells of all context tables, one table after the other
     impute, mean, scale      float64 (columns,): missing values, then (value - mean) / scale, 0 for scale 0
 
-A file is safetensors bytes; its metadata has one key, ``plan``: a JSON object of :class:`PlanInfo`.
+A file is safetensors bytes; its metadata has one key, ``plan``: a JSON object of ``info``
+(:class:`PlanInfo`) and ``sha256``, that of the info's JSON and the arrays' bytes in the order of ARRAYS.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ from online.schema import Schema
 
 __all__ = ["PlanInfo", "ScoringPlan"]
 
-INFO = "plan"
+HEAD = "plan"
 ARRAYS: dict[str, type] = {
     "context": np.float64,
     "impute": np.float64, "mean": np.float64, "scale": np.float64,
@@ -64,6 +66,13 @@ class PlanInfo(msgspec.Struct, frozen=True):
     fallback: float
     half_width: float
     river: str
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a plan's file says of the arrays in it; ``info`` is the JSON of a PlanInfo, byte for byte."""
+
+    info: msgspec.Raw
+    sha256: str
 
 
 class ScoringPlan:
@@ -160,7 +169,9 @@ class ScoringPlan:
 
     def dumps(self) -> bytes:
         """The plan as bytes."""
-        return safetensors.numpy.save(self.arrays, {INFO: msgspec.json.encode(self.info).decode()})
+        info = msgspec.json.encode(self.info)
+        head = Head(msgspec.Raw(info), digest(info, self.arrays))
+        return safetensors.numpy.save(self.arrays, {HEAD: msgspec.json.encode(head).decode()})
 
     def save(self, path: Path) -> None:
         """Publish the plan: readers see the old one or all of this one."""
@@ -177,13 +188,25 @@ class ScoringPlan:
         """
         try:
             with safetensors.safe_open(path, framework="np") as file:
-                info = msgspec.json.decode((file.metadata() or {})[INFO], type=PlanInfo)
-                return cls(info, {name: file.get_tensor(name) for name in ARRAYS})
+                head = msgspec.json.decode((file.metadata() or {})[HEAD], type=Head)
+                arrays = {name: file.get_tensor(name) for name in ARRAYS}
+            info = bytes(head.info)
+            if digest(info, arrays) != head.sha256:
+                raise PlanError(f"{path} is damaged: its sha256 is not the one it names")
+            return cls(msgspec.json.decode(info, type=PlanInfo), arrays)
         except (
             OSError, LookupError, ValueError,
             msgspec.MsgspecError, safetensors.SafetensorError, SchemaError,
         ) as exc:  # fmt: skip
             raise PlanError(f"{path} is no whole plan: {exc}") from exc
+
+
+def digest(info: bytes, arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of a plan's content, in hex."""
+    content = hashlib.sha256(info)
+    for name in ARRAYS:
+        content.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return content.hexdigest()
 
 
 def expert_shares(arrays: Mapping[str, np.ndarray], experts: int) -> np.ndarray:

@@ -16,6 +16,8 @@ Kind = Literal["numeric", "category", "cyclic", "time", "dropped"]
 
 # A value further from the bootstrap range than this many times its width is taken for a fault.
 ABSURD_WIDTHS = 10.0
+PART_SIZES = {"hour": 24, "weekday": 7, "yearday": 367}
+LARGEST_TABLE = 1_000_000  # cells of one context feature
 LARGEST = 1e30  # beyond this no value and no label is taken in: squares of squares still have to be finite
 TEXT_LIMIT = 256  # characters; a longer text is no number and no known category
 
@@ -58,9 +60,9 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise SchemaError("features: a feature needs a name")
         if self.kind == "category" and not self.values:
             raise SchemaError(f"feature {self.name!r}: a category needs its values")
-        if self.kind == "cyclic" and not (self.values or 0 < (self.period or 0) < math.inf):
+        if self.kind == "cyclic" and not (self.values or 1e-9 <= (self.period or 0) <= 1e9):
             raise SchemaError(
-                f"feature {self.name!r}: a cyclic feature needs a finite period above 0, or values"
+                f"feature {self.name!r}: a cyclic feature needs a period from 1e-9 to 1e9, or values"
             )
         if len({value.casefold() for value in self.values}) < len(self.values) and self.kind == "cyclic":
             raise SchemaError(
@@ -74,11 +76,13 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             check_range(f"feature {self.name!r}", self.low, self.high)
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """What context features can go by."""
+    def groups(self) -> dict[str, int]:
+        """What context features can go by: names, and how many groups each makes."""
         if self.kind == "time":
-            return tuple(f"{self.name}:{part}" for part in self.parts)
-        return (self.name,) if self.kind in ("category", "cyclic") else ()
+            return {f"{self.name}:{part}": PART_SIZES[part] for part in self.parts}
+        if self.kind in ("category", "cyclic"):
+            return {self.name: len(self.values) or math.ceil(self.period or 1.0) + 1}
+        return {}
 
     @property
     def plausible(self) -> tuple[float, float]:
@@ -144,11 +148,17 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise SchemaError(f"feature {name!r}: named twice; name each once")
             if name in ("id", self.target.name):
                 raise SchemaError(f"feature {name!r}: that name is taken by the id or the target")
-        groups = [group for feature in self.used for group in feature.groups]
+        sizes = {name: size for feature in self.used for name, size in feature.groups.items()}
         for spec in self.context:
             for name in spec.by:
-                if name not in groups:
-                    raise SchemaError(f"context {spec.name!r}: cannot go by {name!r}; it can by {groups}")
+                if name not in sizes:
+                    raise SchemaError(
+                        f"context {spec.name!r}: cannot go by {name!r}; it can by {list(sizes)}"
+                    )
+            if math.prod(sizes[name] for name in spec.by) > LARGEST_TABLE:
+                raise SchemaError(
+                    f"context {spec.name!r}: makes more than {LARGEST_TABLE:,} groups; go by less"
+                )
         if len({spec.name for spec in self.context}) < len(self.context):
             raise SchemaError("context: its names repeat; name each once")
 

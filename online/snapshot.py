@@ -173,9 +173,7 @@ class SnapshotStore:
             A check failed; nothing was unpickled unless its hash was right.
         """
         manifest, content = self._verified(version)
-        file = io.BytesIO(content)
-        # the hash, and the HMAC where a key is set, were checked just now
-        pipeline, state = pickle.load(file), pickle.load(file)  # noqa: S301
+        pipeline, state = unpickled(content, f"model_v{version}")
         scored = pipeline.predict_one(manifest.probe.features)
         # another machine's mathematics may differ in the last digit
         if not math.isclose(scored, manifest.probe.prediction, rel_tol=1e-9, abs_tol=1e-9):
@@ -206,3 +204,20 @@ class SnapshotStore:
 
     def _path(self, version: int, suffix: str) -> Path:
         return self._folder / f"model_v{version}.{suffix}"
+
+
+def unpickled(content: bytes, name: str) -> tuple[Any, Any]:
+    """The two pickles of a snapshot whose hash, and HMAC where a key is set, were just checked."""
+    file = io.BytesIO(content)
+    try:
+        return pickle.load(file), pickle.load(file)  # noqa: S301 - checked, as said
+    except (
+        AttributeError,
+        EOFError,
+        ImportError,
+        LookupError,
+        TypeError,
+        ValueError,
+        pickle.PickleError,
+    ) as exc:
+        raise SnapshotError(f"{name} does not fit this version of Millrace: {exc}") from exc

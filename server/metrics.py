@@ -18,8 +18,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from online.errors import MillraceError
-from online.journal import Receipt
 from online.ledger import Served
+from online.records import Receipt
 
 __all__ = ["Metrics"]
 

@@ -12,8 +12,9 @@ from online.config import Config
 from online.history import History
 from online.home import Home
 from online.intake import Intake
-from online.journal import Journal, Receipt
+from online.journal import Journal
 from online.ledger import Ledger, Served
+from online.records import Receipt
 from online.scorer import PlanWatch, Scorer
 from online.snapshot import SnapshotStore
 from server.metrics import Metrics

@@ -13,8 +13,9 @@ from rich.console import Console
 from bootstrap.context import choose_context
 from bootstrap.generate import generate_stream
 from bootstrap.infer import infer_schema
+from bootstrap.rows import pairs
 from bootstrap.split import split_rows
-from bootstrap.train import pairs, train
+from bootstrap.train import train
 from online import config as configuration
 from online.config import Config
 from online.home import Home

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from online.config import Config, LearnerConfig, LedgerConfig, ModelConfig, ServerConfig, dump, load
 from online.encoding import Encoder, clean
-from online.schema import Feature, Target
+from online.schema import ContextFeature, Feature, Target
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FEATURES = (
@@ -77,9 +77,8 @@ def test_a_row_encodes_as_its_cleaned_copy_after_a_round_trip_through_json(row: 
 # settings
 
 names = st.text(min_size=1, max_size=12)
-finite = st.floats(allow_nan=False, allow_infinity=False)
-above_zero = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
-spans = st.none() | st.tuples(finite, finite).map(sorted)
+bounds = st.floats(-1e30, 1e30)
+spans = st.none() | st.tuples(bounds, bounds).map(sorted)
 unique_texts = st.lists(st.text(max_size=12), min_size=1, max_size=5, unique=True).map(tuple)
 
 
@@ -118,7 +117,7 @@ def features(draw: st.DrawFn, name: str) -> Feature:
     if kind == "numeric":
         return Feature(name, "numeric", low=low, high=high, reason=reason)
     if kind == "cyclic":
-        return Feature(name, "cyclic", low=low, high=high, period=draw(above_zero), reason=reason)
+        return Feature(name, "cyclic", low=low, high=high, period=draw(st.floats(1e-9, 1e9)), reason=reason)
     if kind in ("category", "named"):
         chosen = "category" if kind == "category" else "cyclic"
         return Feature(name, chosen, values=draw(unique_texts), reason=reason)
@@ -134,15 +133,20 @@ def configs(draw: st.DrawFn) -> Config:
         st.lists(names.filter(lambda name: name != "id"), min_size=2, max_size=5, unique=True)
     )
     low, high = draw(spans) or (None, None)
+    columns = tuple(draw(features(name)) for name in others)
     return Config(
-        draw(st.text(max_size=12)),
-        Target(target, low, high),
-        tuple(draw(features(name)) for name in others),
-        draw(section(ModelConfig)),
-        draw(section(LearnerConfig)),
-        draw(section(LedgerConfig)),
+        draw(st.text(max_size=12)), Target(target, low, high), columns, draw(contexts(columns)),
+        draw(section(ModelConfig)), draw(section(LearnerConfig)), draw(section(LedgerConfig)),
         draw(section(ServerConfig)),
-    )
+    )  # fmt: skip
+
+
+@st.composite
+def contexts(draw: st.DrawFn, columns: tuple[Feature, ...]) -> tuple[ContextFeature, ...]:
+    groups = [name for column in columns for name, size in column.groups.items() if size <= 1000]
+    by = st.lists(st.sampled_from(groups), max_size=2, unique=True) if groups else st.just([])
+    spec = st.builds(ContextFeature, st.text(max_size=9), by.map(tuple), st.floats(1e-6, 1.0))
+    return tuple(draw(st.lists(spec, max_size=3, unique_by=lambda found: found.name)))
 
 
 @given(config=configs())

@@ -30,12 +30,13 @@ from online.history import History, Outcome
 from online.home import Home
 from online.intake import Intake
 from online.intervals import ResidualQuantile
-from online.journal import Journal, Receipt, Record
+from online.journal import Journal
 from online.learner import Learner
 from online.ledger import Ledger, Served
 from online.pipeline import build_pipeline
 from online.plan import ScoringPlan
 from online.prequential import Prequential
+from online.records import Receipt, Record
 from online.scorer import PlanWatch, Scorer
 from online.snapshot import SnapshotStore
 from tests.rows import TARGET, stream_rows

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 import online.journal
 from online.errors import InputError, JournalError
 from online.intake import Intake
-from online.journal import Journal, Receipt, Record, Submission
+from online.journal import Journal
 from online.ledger import Ledger, Served
+from online.records import Receipt, Record, Submission
 from online.schema import Feature, Schema, Target
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +56,7 @@ class JournalMachine(stateful.RuleBasedStateMachine):
         self.now = 0.0
         self.served: dict[str, Served] = {}
         self.records: list[Record] = []
-        self.quarantine: list[tuple[str | None, float, dict[str, Any] | None, int | None]] = []
+        self.quarantine: list[tuple[Record, int | None]] = []
         self.open()
 
     def open(self) -> None:
@@ -76,33 +77,31 @@ class JournalMachine(stateful.RuleBasedStateMachine):
         self.records.append(msgspec.structs.replace(new, seq=len(self.records) + 1))
         return len(self.records)
 
-    def set_aside(self, name: str | None, target: float, features: dict[str, Any] | None) -> Receipt:
-        for seq, (other, value, _, _) in enumerate(self.quarantine, start=1):
-            if name is not None and (name, target) == (other, value):
+    def set_aside(self, name: str | None, served: Served | None, new: Submission) -> Receipt:
+        for seq, (kept, _) in enumerate(self.quarantine, start=1):
+            if name is not None and (name, new.target) == (kept.id, kept.target):
                 return Receipt("duplicate", seq)
-        self.quarantine.append((name, target, features, None))
+        self.quarantine.append((labelled(name, served, new), None))
         return Receipt("quarantined", len(self.quarantine))
 
     def expected(self, new: Submission) -> tuple[Receipt, str | None]:
         """What a submission must be answered, and the id it must go by (None: a made up one)."""
         name, served = new.id, new.candidates[0] if new.candidates else None
         if name is None:
-            for candidate in new.candidates:
-                known = self.newest(candidate.id)
-                if known is None or known.target == new.target:
-                    name, served = candidate.id, candidate
-                    break
-            else:
-                served = None
+            targets = {one.id: getattr(self.newest(one.id), "target", None) for one in new.candidates}
+            free = [one for one in new.candidates if targets[one.id] is None]
+            same = [one for one in new.candidates if targets[one.id] == new.target]
+            served = next(iter(free or same), None)
+            name = served.id if served else None
         known = None if name is None else self.newest(name)
         if known is not None and known.target == new.target:
             return Receipt("duplicate", known.seq), name
         if new.suspicion:
-            return self.set_aside(name, new.target, served.features if served else new.features), name
+            return self.set_aside(name, served, new), name
         if known is not None:
             return Receipt("correction", self.expect(corrected(known, new))), name
         if served is None and new.features is None:
-            return self.set_aside(name, new.target, None), name
+            return self.set_aside(name, None, new), name
         return Receipt("accepted", self.expect(labelled(name, served, new))), name
 
     def submit(self, *submissions: Submission) -> None:
@@ -116,8 +115,8 @@ class JournalMachine(stateful.RuleBasedStateMachine):
                 (kept,) = self.journal.read(receipt.seq - 1, 1)
                 self.records[-1] = msgspec.structs.replace(self.records[-1], id=kept.id)
             elif name is None and wanted.status == "quarantined":
-                made_up = self.journal.quarantine(1)[0].id
-                self.quarantine[-1] = (made_up, *self.quarantine[-1][1:])
+                made_up = self.journal.quarantine(1)[0].record.id
+                self.quarantine[-1] = (msgspec.structs.replace(self.quarantine[-1][0], id=made_up), None)
 
     def tick(self) -> float:
         self.now += 0.5
@@ -179,20 +178,21 @@ class JournalMachine(stateful.RuleBasedStateMachine):
             with pytest.raises(InputError, match=str(seq)):
                 self.journal.release(seq, at)
             return
-        name, target, features, released_as = self.quarantine[seq - 1]
-        assert name is not None
-        known = self.newest(name)
-        if released_as is None and (abs(target) > 1e30 or (features is None and known is None)):
+        kept, released_as = self.quarantine[seq - 1]
+        assert kept.target is not None
+        known = self.newest(kept.id)
+        empty = kept.prediction is None and not kept.features and known is None
+        if released_as is None and (abs(kept.target) > 1e30 or empty):
             with pytest.raises(InputError, match=str(seq)):
                 self.journal.release(seq, at)
             return
         if released_as is None:
             if known is not None:
-                new = msgspec.structs.replace(known, kind="correction", target=target, received_at=at)
+                new = msgspec.structs.replace(known, kind="correction", target=kept.target, received_at=at)
             else:
-                new = Record(0, "s", name, at, "release", features=features or {}, target=target)
+                new = msgspec.structs.replace(kept, kind="release", received_at=at)
             released_as = self.expect(new)
-            self.quarantine[seq - 1] = (name, target, features, released_as)
+            self.quarantine[seq - 1] = (kept, released_as)
         assert self.journal.release(seq, at) == released_as
 
     @stateful.rule(version=st.integers(1, 3), kind=st.sampled_from(["rollback", "snapshot"]))
@@ -233,9 +233,8 @@ class JournalMachine(stateful.RuleBasedStateMachine):
 
     @stateful.invariant()
     def the_quarantine_holds_every_label_set_aside(self) -> None:
-        kept = [(q.seq, q.id, q.target, q.features, q.released_as) for q in self.journal.quarantine()]
-        wanted = [(seq, name, y, x, r) for seq, (name, y, x, r) in enumerate(self.quarantine, start=1)]
-        assert sorted(kept, key=lambda entry: entry[0]) == wanted
+        kept = [(q.seq, q.record, q.released_as) for q in reversed(self.journal.quarantine())]
+        assert kept == [(seq, record, to) for seq, (record, to) in enumerate(self.quarantine, start=1)]
 
 
 def bits(record: Record) -> tuple[Any, ...]:
@@ -270,7 +269,8 @@ TestJournalMachine.settings = settings(
 APPEND = """
 import sys
 from pathlib import Path
-from online.journal import Journal, Submission
+from online.journal import Journal
+from online.records import Submission
 path, who, count, batch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 journal = Journal(path, "s")
 print("ready", flush=True)
@@ -351,7 +351,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from online.errors import JournalError
-from online.journal import Journal, Submission
+from online.journal import Journal
+from online.records import Submission
 journal = Journal(Path(sys.argv[1]), "s")
 journal.append([Submission(0.0, 1.0, "first", {"wind": 1})])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))

@@ -95,6 +95,32 @@ def test_two_predictions_of_the_same_features_take_a_label_each(server: Server) 
     assert server.get(f"/predictions/{second}")["label"]["target"] == 11.0
 
 
+def test_equal_labels_of_equal_features_are_both_learned(server: Server) -> None:
+    rows, _ = stream_rows(server.home, 1)
+    server.predict([rows[0], rows[0]])
+    assert server.learn([{**rows[0], TARGET: 0.0}, {**rows[0], TARGET: 0.0}])["accepted"] == 2
+    assert server.learn({**rows[0], TARGET: 0.0})["duplicates"] == 1
+
+
+def test_a_csv_label_without_an_id_joins_the_prediction_made_from_json(server: Server) -> None:
+    rows, labels = stream_rows(server.home, 1)
+    served = server.predict(rows[0])
+    full = {**rows[0], TARGET: labels[0], "Date": "2021-01-01"}
+    body = ",".join(full) + "\n" + ",".join(map(str, full.values()))
+    answer = server.client.post("/learn", content=body.encode(), headers={"Content-Type": "text/csv"})
+    assert answer.json()["accepted"] == 1
+    assert server.get(f"/predictions/{served['id']}")["label"]["target"] == labels[0]
+
+
+def test_a_released_label_is_learned_and_measured_as_it_was_served(server: Server) -> None:
+    rows, _ = stream_rows(server.home, 1)
+    served = server.predict(rows[0])
+    (aside,) = server.learn({"id": served["id"], TARGET: 1e7})["quarantined"]
+    server.client.post(f"/quarantine/{aside['seq']}/release")
+    report = until(lambda: error_of(server, 1), "the released label to be measured")
+    assert report["mae"] == pytest.approx(1e7 - served["prediction"])
+
+
 def test_ndjson_csv_and_messagepack_bodies_are_learned(server: Server) -> None:
     rows, labels = stream_rows(server.home, 3)
     full = [{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)]
@@ -117,7 +143,7 @@ def test_a_label_for_an_unknown_id_is_quarantined(server: Server) -> None:
     assert reply["accepted"] == 0
     assert reply["quarantined"][0]["index"] == 0
     assert "nobody" in reply["quarantined"][0]["reason"]
-    assert server.get("/quarantine")["quarantined"][0]["id"] == "nobody"
+    assert server.get("/quarantine")["quarantined"][0]["record"]["id"] == "nobody"
 
 
 def test_an_absurd_label_is_quarantined_not_learned_and_can_be_released(server: Server) -> None:

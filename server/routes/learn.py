@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from online.journal import Receipt
+from online.records import Receipt
 from online.schema import Schema
 from server.admin import admin_only, same_origin
 from server.bodies import decode_rows, reply
