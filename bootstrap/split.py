@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from pathlib import Path
 
@@ -27,12 +28,11 @@ def read_rows(path: Path) -> pd.DataFrame:
         The file is missing, or no CSV in UTF-8; it is named.
     """
     try:
-        return pd.read_csv(
-            path,
-            keep_default_na=False,
-            na_values=list(MISSING),
-            low_memory=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
+            return pd.read_csv(
+                path, index_col=False, keep_default_na=False, na_values=list(MISSING), low_memory=False
+            )
     except FileNotFoundError as exc:
         raise InputError(f"{path} is missing: give a CSV file with --data", field="data") from exc
     except (
@@ -41,6 +41,7 @@ def read_rows(path: Path) -> pd.DataFrame:
         zlib.error,
         UnicodeDecodeError,
         pd.errors.ParserError,
+        pd.errors.ParserWarning,
         pd.errors.EmptyDataError,
     ) as exc:
         raise InputError(f"{path} cannot be read as CSV: {exc}", field="data") from exc

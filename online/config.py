@@ -90,7 +90,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     stream: str
     target: Target
-    features: tuple[Feature, ...]
+    features: tuple[Feature, ...] = ()
     context: tuple[ContextFeature, ...] = ()
     model: ModelConfig = ModelConfig()
     learner: LearnerConfig = LearnerConfig()

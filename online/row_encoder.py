@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from river import base
@@ -47,7 +47,12 @@ class RowEncoder(base.Transformer):
         self.features = features
         self.context = context
         self.tables: list[ContextTable] = context_tables(features, context)
-        self._encoder = Encoder(features)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._encoder = Encoder(self.features)
+        names = self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
+        self._columns = distinct(names)
 
     @property
     def _supervised(self) -> bool:
@@ -58,7 +63,7 @@ class RowEncoder(base.Transformer):
     @property
     def columns(self) -> list[str]:
         """The names of the encoded columns, in order."""
-        return self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
+        return self._columns
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
         """Encode one row."""
@@ -77,14 +82,24 @@ class RowEncoder(base.Transformer):
             table.update(values, y)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_encoder", "_columns")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._encoder = Encoder(self.features)
+        self._prepare()
 
     @classmethod
     def _unit_test_params(cls) -> Any:
         names = ("ordinal_date", "gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
         features = tuple(Feature(name, "numeric") for name in names)
         yield {"features": features, "context": (ContextFeature("level"),)}
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, one that stands earlier already told apart: a column may be called just ``hour:sin``."""
+    found: dict[str, None] = {}
+    for name in names:
+        while name in found:
+            name += "'"
+        found[name] = None
+    return list(found)

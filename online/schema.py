@@ -124,6 +124,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         """Refuse a target without a name or with an empty range."""
         if not self.name:
             raise SchemaError("target: it needs a name")
+        if self.name == "id":
+            raise SchemaError("target 'id': that name is taken by a row's id; rename the column")
         check_range(f"target {self.name!r}", self.low, self.high)
 
     @property

@@ -10,30 +10,28 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from online.schema import Feature, Schema
 
-__all__ = ["label_operation", "row_operation", "row_struct"]
+__all__ = ["label_operation", "row_operation"]
 
 Number = float | None
 Text = str | None
 
 
 def row_struct(schema: Schema, *, labelled: bool) -> type[msgspec.Struct]:
-    """A struct of a stream's row: its features, an optional id and, when labelled, the target.
+    """A struct of a stream's row: its features by place, an optional id and, when labelled, the target.
 
-    It documents rows. Decoding stays lenient: a dirty value is imputed, not refused.
+    It documents rows. Decoding stays lenient: a dirty value is imputed, not refused. Places stand in for
+    names, as msgspec takes no quote or backslash in a field's name.
     """
     fields: list[tuple[str, Any, Any]] = []
-    names: dict[str, str] = {}
     for place, feature in enumerate(schema.used):
         fields.append((f"feature_{place}", documented(feature), None))
-        names[f"feature_{place}"] = feature.name
     about = msgspec.Meta(description="Joins a label to its prediction; given by the server when left out.")
     fields.append(("id", Annotated[str | int | None, about], None))
     if labelled:
         about = msgspec.Meta(description="The label: a finite number.")
         fields.insert(0, ("target", Annotated[float, about], msgspec.NODEFAULT))
-        names["target"] = schema.target.name
     name = "LabelledRow" if labelled else "FeatureRow"
-    return msgspec.defstruct(name, fields, rename=names, kw_only=True)
+    return msgspec.defstruct(name, fields, kw_only=True)
 
 
 def documented(feature: Feature) -> Any:
@@ -52,9 +50,14 @@ def documented(feature: Feature) -> Any:
     return Annotated[Number, about]
 
 
-def json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """A struct's JSON schema, in one piece."""
+def row_schema(schema: Schema, *, labelled: bool) -> dict[str, Any]:
+    """The JSON schema of a stream's row, in one piece, by the features' own names."""
+    struct = row_struct(schema, labelled=labelled)
     found: dict[str, Any] = msgspec.json.schema(struct)["$defs"][struct.__name__]
+    names = {f"feature_{place}": feature.name for place, feature in enumerate(schema.used)}
+    names["target"] = schema.target.name
+    found["properties"] = {names.get(field, field): about for field, about in found["properties"].items()}
+    found["required"] = [names.get(field, field) for field in found["required"]]
     return found
 
 
@@ -77,13 +80,9 @@ def rows_operation(row: dict[str, Any], extra: tuple[str, ...]) -> type[Operatio
 
 def row_operation(schema: Schema) -> type[Operation]:
     """The operation of ``POST /predict``."""
-    return rows_operation(
-        json_schema(row_struct(schema, labelled=False)), ("application/x-ndjson", "text/csv")
-    )
+    return rows_operation(row_schema(schema, labelled=False), ("application/x-ndjson", "text/csv"))
 
 
 def label_operation(schema: Schema) -> type[Operation]:
     """The operation of ``POST /learn``."""
-    return rows_operation(
-        json_schema(row_struct(schema, labelled=True)), ("application/x-ndjson", "text/csv")
-    )
+    return rows_operation(row_schema(schema, labelled=True), ("application/x-ndjson", "text/csv"))
