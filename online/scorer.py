@@ -138,7 +138,8 @@ class Scorer:
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
         if len(set(names)) < len(names):
-            index = next(i for i, name in enumerate(names) if name in names[:i])
+            first = {name: index for index, name in reversed(list(enumerate(names)))}
+            index = next(index for index, name in enumerate(names) if first[name] < index)
             raise InputError(f"id {names[index]!r} stands twice in the batch", field="id", index=index)
         return names
 
