@@ -13,6 +13,7 @@ from online.schema import TEXT_LIMIT, Feature, Schema
 __all__ = ["Cell", "Encoded", "Encoder", "clean", "number"]
 
 MISSING = math.nan
+LARGEST_INTEGER = 2**63 - 1
 
 
 class Cell(NamedTuple):
@@ -82,7 +83,10 @@ def scalar(value: object) -> Any:
     """A JSON scalar that encodes as the value does, or None when it can only be imputed."""
     if isinstance(value, str):
         return value[: TEXT_LIMIT + 1]  # one more than can be read, so that it still cannot be
-    return value if number(value) is not None else None
+    if number(value) is None:
+        return None
+    large = isinstance(value, int) and abs(value) > LARGEST_INTEGER
+    return scalar(str(value)) if large else value  # MessagePack has no such number; its text reads the same
 
 
 def number(value: object) -> float | None:

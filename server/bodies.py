@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Request, Response
+from litestar.exceptions import InternalServerException
 
 from online.encoding import number
 from online.errors import InputError
 
-__all__ = ["Rows", "decode_rows", "reply"]
+__all__ = ["Rows", "decode_rows", "read_body", "reply"]
 
 JSON = "application/json"
 CURL = "application/x-www-form-urlencoded"  # what 'curl -d' says of anything: taken for JSON
@@ -27,6 +28,23 @@ class Rows(NamedTuple):
 
     rows: list[dict[str, Any]]
     single: bool
+
+
+async def read_body(request: Request[Any, Any, Any]) -> bytes:
+    """A request's whole body.
+
+    Raises
+    ------
+    InputError
+        The body is compressed, or its client went away before its end.
+    """
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        raise WrongMediaType(f"content encoding {coding[:80]!r} is not understood: send the body as it is")
+    try:
+        return await request.body()
+    except InternalServerException as exc:  # what Litestar makes of a disconnect: no fault of ours
+        raise InputError("the client went away before the body's end") from exc
 
 
 def decode_rows(body: bytes, content_type: str, *, limit: int, numbers: tuple[str, ...] = ()) -> Rows:

@@ -48,8 +48,13 @@ def input_problem(exc: InputError) -> ProblemDetailsException:
 
 
 def http_problem(exc: HTTPException) -> ProblemDetailsException:
-    """Litestar's own errors in the same shape."""
-    found = problem(exc.status_code, exc.detail or TITLES.get(exc.status_code, "Error"))
+    """Litestar's own errors in the same shape; a parameter at fault is named."""
+    faults = [fault for fault in exc.extra if "key" in fault] if isinstance(exc.extra, list) else []
+    detail, field = exc.detail, None
+    if faults:
+        field = str(faults[0]["key"])
+        detail = "; ".join(f"{fault['key']}: {fault.get('message', 'wrong')}" for fault in faults)
+    found = problem(exc.status_code, detail or TITLES.get(exc.status_code, "Error"), field=field)
     found.headers = exc.headers
     return found
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import socket
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
 from tests.rows import stream_rows
-from tests.running import Server
+from tests.running import Server, until
 
 ROW = {"Start_Hour": 13, "Source": "Solar", "Day_of_Year": 20, "Day_Name": "Friday", "Month_Name": "January"}
 
@@ -181,3 +184,46 @@ def counter(server: Server, name: str) -> float:
     """A metric's value, 0 when it is not there."""
     lines = server.client.get("/metrics").text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+def test_a_huge_whole_number_is_told_as_served_in_messagepack_too(shared_server: Server) -> None:
+    name = shared_server.predict({**ROW, "Day_of_Year": 2**70})["id"]
+    answer = shared_server.client.get(f"/predictions/{name}", headers={"Accept": "application/msgpack"})
+    assert msgspec.msgpack.decode(answer.content)["served"]["features"]["Day_of_Year"] == str(2**70)
+
+
+def test_a_compressed_body_is_told_to_come_as_it_is(shared_server: Server) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = shared_server.client.post("/predict", content=gzip.compress(b"{}"), headers=headers)
+    assert answer.status_code == 415 and "gzip" in answer.json()["detail"]
+
+
+def test_a_wrong_parameter_is_a_problem_that_names_it(shared_server: Server) -> None:
+    answers = {
+        "points": shared_server.client.get("/outcomes?points=0"),
+        "wait": shared_server.client.post("/learn?wait=banana", json=[]),
+        "version": shared_server.client.post("/snapshots/rollback", json={"version": "a"}),
+    }
+    for field, answer in answers.items():
+        assert answer.status_code == 400
+        assert answer.json()["field"] == field and field in answer.json()["detail"]
+
+
+def test_a_client_that_goes_away_half_way_is_no_failure_of_the_server(shared_server: Server) -> None:
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
+    before = requests(shared_server, 'code="400",route="/predict"')
+    with socket.create_connection(
+        (httpx.URL(shared_server.url).host, httpx.URL(shared_server.url).port)
+    ) as half:
+        half.sendall(head)
+    until(lambda: requests(shared_server, 'code="400",route="/predict"') > before, "the end to be noticed")
+    assert "Traceback" not in shared_server.log()
+
+
+def requests(server: Server, labels: str) -> float:
+    """How many requests there were with these labels."""
+    name = f"millrace_request_duration_seconds_count{{{labels}}} "
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))

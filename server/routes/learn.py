@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from online.records import Receipt
 from online.schema import Schema
 from server.admin import admin_only, same_origin
-from server.bodies import decode_rows, reply
+from server.bodies import decode_rows, read_body, reply
 from server.openapi import label_operation
 from server.service import Service, last_seq
 
@@ -55,7 +55,9 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
         server = service.config.server
         content_type = request.headers.get("content-type", "")
         numbers = (schema.target.name,)
-        rows = decode_rows(await request.body(), content_type, limit=server.max_batch_rows, numbers=numbers)
+        rows = decode_rows(
+            await read_body(request), content_type, limit=server.max_batch_rows, numbers=numbers
+        )
         accepted = summary(await service.learn(rows.rows))
         learned = wait and await service.learned(accepted.seq, WAIT_SECONDS)
         return reply(request, accepted, 200 if learned else 202)

@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from online.ledger import Served
 from online.schema import Schema
-from server.bodies import decode_rows, reply
+from server.bodies import decode_rows, read_body, reply
 from server.openapi import row_operation
 from server.service import Service
 
@@ -52,7 +52,7 @@ def predict_route(schema: Schema) -> HTTPRouteHandler:
     async def predict(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
         """Score one row, or an array of rows. Dirty values are imputed and reported, never refused."""
         content_type = request.headers.get("content-type", "")
-        rows = decode_rows(await request.body(), content_type, limit=service.config.server.max_batch_rows)
+        rows = decode_rows(await read_body(request), content_type, limit=service.config.server.max_batch_rows)
         served = service.predict(rows.rows)
         return reply(request, single(served[0]) if rows.single else columns(served, service))
 
