@@ -20,7 +20,7 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandl
     key = connection.app.state.service.config.server.admin_key
     if key:
         given = connection.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), key.encode()):
+        if not hmac.compare_digest(given.encode("latin-1"), key.encode()):  # a header's bytes as they came
             raise NotAuthorizedException("an admin call needs 'Authorization: Bearer <server.admin_key>'")
     elif not on_this_machine(connection):
         raise PermissionDeniedException(
