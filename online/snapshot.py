@@ -97,7 +97,7 @@ class SnapshotStore:
         return max((int(found[1]) for found in self._names()), default=0) + 1
 
     def _names(self) -> list[re.Match[str]]:
-        return [found for path in self._folder.iterdir() if (found := NAME.fullmatch(path.name))]
+        return [found for path in self._folder.glob("model_v*") if (found := NAME.fullmatch(path.name))]
 
     def save(
         self,

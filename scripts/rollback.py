@@ -58,7 +58,7 @@ def running(home: Home) -> str | None:
     try:
         url: str = msgspec.json.decode(home.server.read_bytes())["url"]
         httpx.get(f"{url}/health/live", timeout=5.0)
-    except (FileNotFoundError, httpx.TransportError):
+    except (OSError, LookupError, TypeError, msgspec.DecodeError, httpx.TransportError, httpx.InvalidURL):
         return None
     return url
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,11 @@ def test_with_an_admin_key_only_its_holder_changes_what_is_served(home: Path) ->
 def test_a_page_of_another_origin_is_no_operator(shared_server: Server) -> None:
     answer = shared_server.client.post("/snapshots", headers={"Origin": "http://elsewhere.example"})
     assert answer.status_code == 403
+
+
+def test_the_rollback_script_needs_no_models_folder_and_no_whole_advert(home: Path) -> None:
+    (home / "data" / "server.json").write_text("torn")
+    assert rollback(home, "1").returncode == 0
+    shutil.rmtree(home / "models")
+    done = rollback(home, "1")
+    assert done.returncode == 1 and "no model_v1" in done.stderr and "Traceback" not in done.stderr
