@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import sqlite3
 from pathlib import Path
 
 __all__ = ["connect"]
 
+log = logging.getLogger(__name__)
 
-def connect(path: Path, schema: str, *, synchronous: str = "FULL") -> sqlite3.Connection:
+DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def connect(
+    path: Path, schema: str, *, synchronous: str = "FULL", expendable: bool = False
+) -> sqlite3.Connection:
     """Open a database in WAL mode and make its tables if they are not there.
 
     The connection may be used from any one thread at a time; the caller sees to that. It begins no
-    transaction by itself.
+    transaction by itself. A damaged file that is ``expendable`` is set aside and begun anew: nothing that
+    cannot be done without is in it.
     """
+    try:
+        return opened(path, schema, synchronous)
+    except sqlite3.DatabaseError as exc:
+        if not expendable or exc.sqlite_errorcode not in DAMAGED:
+            raise
+    with path.with_name(f"{path.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one process does it, the others find it done
+        return renewed(path, schema, synchronous)
+
+
+def opened(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
+    """The database as it is."""
     connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={synchronous}")
-    connection.executescript(schema)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.executescript(schema)
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
+
+
+def renewed(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
+    """The database, set aside first if it is damaged still."""
+    try:
+        return opened(path, schema, synchronous)
+    except sqlite3.DatabaseError as exc:
+        if exc.sqlite_errorcode not in DAMAGED:
+            raise
+        aside = path.with_name(f"{path.name}.damaged")
+        log.error("%s is damaged (%s): kept as %s, and begun anew", path, exc, aside.name)
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.replace(aside.with_name(aside.name + suffix))
+    return opened(path, schema, synchronous)

@@ -82,7 +82,7 @@ class History:
     """
 
     def __init__(self, path: Path, rows: int = 200_000) -> None:
-        self._db = connect(path, TABLES, synchronous="NORMAL")
+        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
         self._rows = rows
 
     def close(self) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 from pathlib import Path
+from typing import TextIO
 
-__all__ = ["Home", "write_atomically"]
+from online.errors import LockError
+
+__all__ = ["Home", "lock", "write_atomically"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +90,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def lock(home: Home) -> TextIO:
+    """Take the home's learner lock; it goes with the process."""
+    file = home.create().lock.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        file.close()
+        raise LockError(
+            f"a learner is already at work in {home.root}: stop it, or go through its server"
+        ) from exc
+    return file

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 from online.compile import compile_plan
 from online.config import Config
-from online.errors import JournalError, LockError, PlanError, SchemaError, SnapshotError
+from online.errors import JournalError, PlanError, SchemaError, SnapshotError
 from online.fold import Fold, Learned
 from online.history import Alarm, History
-from online.home import Home
+from online.home import Home, lock
 from online.journal import Journal
 from online.plan import ScoringPlan
 from online.records import Record
@@ -239,19 +238,6 @@ class Learner:
             "prequential": state.prequential.report(),
             "experts": state.prequential.expert_maes(),
         }
-
-
-def lock(home: Home) -> TextIO:
-    """Take the home's learner lock; it goes with the process."""
-    file = home.create().lock.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        file.close()
-        raise LockError(
-            f"a learner is already at work in {home.root}: stop it, or go through its server"
-        ) from exc
-    return file
 
 
 def newest_good(store: SnapshotStore) -> Loaded:

@@ -81,7 +81,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int) -> None:
-        self._db = connect(path, TABLES)
+        self._db = connect(path, TABLES, expendable=True)
         self._stream = schema.stream
         self._encoder = Encoder.of(schema)
         self._rows = rows

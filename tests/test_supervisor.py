@@ -201,3 +201,33 @@ def serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`millrace serve`, expected to end by itself."""
     command = [sys.executable, "-m", "millrace", "serve", "--home", str(home), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_damaged_ledger_or_history_is_set_aside_and_a_second_server_of_a_home_is_refused(
+    home: Path,
+) -> None:
+    for name in ("ledger.db", "history.db"):
+        (home / "data" / name).write_bytes(b"no database" * 100)
+    rows, labels = stream_rows(home, 1)
+    with serving(home, "--workers", "2") as server:
+        name = server.predict(rows[0])["id"]
+        assert server.learn({"id": name, TARGET: labels[0]}, wait=True)["accepted"] == 1
+        assert (home / "data" / "ledger.db.damaged").exists() and (
+            home / "data" / "history.db.damaged"
+        ).exists()
+        advert = (home / "data" / "server.json").read_bytes()
+        done = serve(home, "--port", "0", "--monitor-port", "0")
+        assert done.returncode == 1 and "already" in done.stderr and "Traceback" not in done.stderr
+        assert (home / "data" / "server.json").read_bytes() == advert
+        assert "Traceback" not in server.log() and "started again" not in server.log()
+
+
+def test_edited_features_and_a_damaged_journal_are_told_in_one_line(home: Path) -> None:
+    settings = (home / "millrace.toml").read_text()
+    (home / "millrace.toml").write_text(settings.replace('stream = "energy"', 'stream = "other"'))
+    done = serve(home, "--port", "0", "--monitor-port", "0")
+    assert done.returncode == 1 and "undo the edit" in done.stderr and "Traceback" not in done.stderr
+    (home / "millrace.toml").write_text(settings)
+    (home / "data" / "journal.db").write_bytes(b"no database" * 100)
+    done = serve(home, "--port", "0", "--monitor-port", "0")
+    assert done.returncode == 1 and "journal.db" in done.stderr and "Traceback" not in done.stderr
