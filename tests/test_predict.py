@@ -227,3 +227,8 @@ def requests(server: Server, labels: str) -> float:
     name = f"millrace_request_duration_seconds_count{{{labels}}} "
     lines = server.client.get("/metrics").text.splitlines()
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+def test_an_id_with_slashes_can_be_looked_up(shared_server: Server) -> None:
+    name = shared_server.predict({**ROW, "id": "plant/7 a?b"})["id"]
+    assert shared_server.get("/predictions/plant%2F7%20a%3Fb")["served"]["id"] == name

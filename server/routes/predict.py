@@ -78,9 +78,10 @@ def columns(served: Sequence[Served], service: Service) -> PredictionColumns:
     )  # fmt: skip
 
 
-@get("/predictions/{name:str}", tags=["predictions"], sync_to_thread=True)
+@get("/predictions/{name:path}", tags=["predictions"], sync_to_thread=True)
 def prediction(request: Request[Any, Any, Any], service: Service, name: str) -> Response[bytes]:
     """A prediction as it was served, with its label when that has come."""
+    name = name.removeprefix("/")  # a path parameter, as an id may hold slashes
     service.ledger.flush()
     served = service.ledger.find([name]).get(name)
     with service.journal() as journal:
