@@ -13,6 +13,7 @@ from online.schema import TEXT_LIMIT, Feature, Schema
 __all__ = ["Cell", "Encoded", "Encoder", "clean", "number"]
 
 MISSING = math.nan
+SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
 LARGEST_INTEGER = 2**63 - 1
 
 
@@ -135,7 +136,8 @@ def wave(position: float, period: float) -> tuple[float, float, float]:
 
 def read_numeric(feature: Feature, plausible: tuple[float, float], value: object) -> Cell | None:
     """A plausible number as it is."""
-    read = number(value)
+    read = SWITCH.get(value.casefold()) if isinstance(value, str) else None
+    read = number(value) if read is None else read
     if read is None or not plausible[0] <= read <= plausible[1]:
         return None
     beyond = feature.low is not None and feature.high is not None and not feature.low <= read <= feature.high

@@ -155,3 +155,9 @@ def test_settings_written_for_people_read_back_the_same(tmp_path: Path, config: 
     path = tmp_path / "millrace.toml"
     path.write_text(dump(config), encoding="utf-8")
     assert load(path, {}) == config
+
+
+def test_a_switch_reads_the_same_as_json_and_as_csv_spell_it() -> None:
+    encoder = Encoder((Feature("on", "numeric", low=0, high=1),))
+    for spelled, value in ((True, 1.0), ("True", 1.0), ("false", 0.0)):
+        assert encoder.encode({"on": spelled}) == ([value], [], [])
