@@ -10,6 +10,7 @@ prediction comes from the old model. Where none runs, the journal, snapshots and
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 import time
 from pathlib import Path
@@ -54,9 +55,11 @@ def main(version: int | None, root: Path, url: str | None, key: str | None) -> N
 
 
 def running(home: Home) -> str | None:
-    """The address of the server running in a home, if one answers."""
+    """The address of the server running in a home, if one answers; a dead one's may be another's by now."""
     try:
-        url: str = msgspec.json.decode(home.server.read_bytes())["url"]
+        advert = msgspec.json.decode(home.server.read_bytes())
+        os.kill(advert["pid"], 0)
+        url: str = advert["url"]
         httpx.get(f"{url}/health/live", timeout=5.0)
     except (OSError, LookupError, TypeError, msgspec.DecodeError, httpx.TransportError, httpx.InvalidURL):
         return None
