@@ -11,11 +11,7 @@ import click
 import msgspec
 
 from online import config as configuration
-from online.config import Config
-from online.errors import PlanError, SchemaError
-from online.home import Home, lock
-from online.journal import Journal
-from online.plan import ScoringPlan
+from online.home import Home
 from server.processes import end_with_parent, run_learner, run_monitor, run_scorer, stopped_by_signals
 from server.supervisor import Addresses, Role, supervise
 
@@ -43,35 +39,14 @@ def serve(root: Path, role: Role | None, api_url: str | None, **given: Any) -> N
     config = configuration.load(home.config)
     chosen = {name: value for name, value in given.items() if value is not None}
     config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **chosen))
-    check_home(home, config, role)
+    if role != "monitor":
+        from server.startup import check_home  # the monitor's image has no numpy
+
+        check_home(home, config, role)
     log_to_stderr("supervisor")
     stopped = stopped_by_signals()
     supervise(home, config, only=role, api_url=api_url, announce=lambda a: announce(a, role), stopped=stopped)
     click.echo("stopped")
-
-
-def check_home(home: Home, config: Config, role: Role | None) -> None:
-    """Refuse to start what could only fail again and again: the error says what to do."""
-    if role in (None, "learner"):
-        lock(home).close()
-    if role in (None, "scorer"):
-        if not home.plan.exists():
-            raise PlanError(f"{home.plan} is missing: run 'millrace bootstrap' first")
-        check_plan(home, config)
-        Journal(home.journal, config.stream).close()
-
-
-def check_plan(home: Home, config: Config) -> None:
-    """Refuse settings whose schema is not the plan's. A torn plan is the learner's to write anew."""
-    try:
-        schema = ScoringPlan.load(home.plan).info.schema
-    except PlanError:
-        return
-    if schema.hash != config.schema.hash:
-        raise SchemaError(
-            f"the stream, target or features in {home.config} are not those of the model now served:"
-            " undo the edit, or bootstrap again in a new home"
-        )
 
 
 def announce(addresses: Addresses, role: Role | None) -> None:
@@ -102,7 +77,6 @@ def child(role: Role, root: Path, fd: int | None, parent_fd: int | None, api_url
         return
     listener = socket.socket(fileno=fd)
     if role == "scorer":
-        check_plan(home, config)
         run_scorer(home, config, listener)
     else:
         run_monitor(api_url, listener)

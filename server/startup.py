@@ -1,0 +1,36 @@
+"""What is looked at before a server starts: what could only fail again and again is refused."""
+
+from __future__ import annotations
+
+from online.config import Config
+from online.errors import PlanError, SchemaError
+from online.home import Home, lock
+from online.journal import Journal
+from online.plan import ScoringPlan
+from server.supervisor import Role
+
+__all__ = ["check_home", "check_plan"]
+
+
+def check_home(home: Home, config: Config, role: Role | None) -> None:
+    """Refuse to start what could only fail again and again: the error says what to do."""
+    if role in (None, "learner"):
+        lock(home).close()
+    if role in (None, "scorer"):
+        if not home.plan.exists():
+            raise PlanError(f"{home.plan} is missing: run 'millrace bootstrap' first")
+        check_plan(home, config)
+        Journal(home.journal, config.stream).close()
+
+
+def check_plan(home: Home, config: Config) -> None:
+    """Refuse settings whose schema is not the plan's. A torn plan is the learner's to write anew."""
+    try:
+        schema = ScoringPlan.load(home.plan).info.schema
+    except PlanError:
+        return
+    if schema.hash != config.schema.hash:
+        raise SchemaError(
+            f"the stream, target or features in {home.config} are not those of the model now served:"
+            " undo the edit, or bootstrap again in a new home"
+        )
