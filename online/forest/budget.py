@@ -15,9 +15,9 @@ from numba import njit
 from online.forest.leaf import faded_visits
 from online.forest.state import (
     BAR,
-    BIAS,
-    E_LINE,
+    E_FAST,
     E_MEAN,
+    E_SLOW,
     FEATURE,
     GAIN,
     LEFT,
@@ -50,12 +50,13 @@ __all__ = ["keep_budget"]
 PART = 10  # one in so many is given up at a time
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def keep_budget(s: Arrays, need: int) -> None:
     """Free nodes and slots until ``need`` of each can be taken within the budget."""
     c = s.counts
-    if c[MAX_SLOTS] - c[SLOT_HIGH] + c[SLOT_FREE] < need:
-        silence(s, need + c[MAX_SLOTS] // PART)
+    room = c[MAX_SLOTS] - c[SLOT_HIGH] + c[SLOT_FREE]
+    if room < need:
+        silence(s, need - room + c[MAX_SLOTS] // PART)
     if c[MAX_NODES] - c[NODE_HIGH] + c[NODE_FREE] >= need:
         return
     while c[MAX_NODES] - c[NODE_HIGH] + c[NODE_FREE] < need + c[MAX_NODES] // PART:
@@ -63,7 +64,7 @@ def keep_budget(s: Arrays, need: int) -> None:
             break
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def silence(s: Arrays, count: int) -> None:
     """Take the observers from the ``count`` leaves with least to gain."""
     leaves = np.empty(s.counts[SLOT_HIGH], np.int64)
@@ -82,7 +83,7 @@ def silence(s: Arrays, count: int) -> None:
         s.counts[SILENCED] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def prune(s: Arrays, count: int) -> bool:
     """Fold the ``count`` least useful pairs of leaves into their parents; whether there was any."""
     high = s.counts[NODE_HIGH]
@@ -104,7 +105,7 @@ def prune(s: Arrays, count: int) -> bool:
     return n > 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def fold(s: Arrays, node: int) -> None:
     """Make a branch over two leaves a leaf again that knows what both knew."""
     left, right = s.node_i[node, LEFT], s.node_i[node, RIGHT]
@@ -116,9 +117,9 @@ def fold(s: Arrays, node: int) -> None:
     f[M2] = a[M2] + b[M2] + (gap * gap * a[N] * b[N] / n if n > 0.0 else 0.0)
     f[MEAN] = a[MEAN] + (gap * b[N] / n if n > 0.0 else 0.0)
     f[N] = n
-    f[BIAS] = share * a[BIAS] + (1.0 - share) * b[BIAS]
     s.line[node] = share * s.line[left] + (1.0 - share) * s.line[right]
-    f[E_MEAN], f[E_LINE] = max(a[E_MEAN], b[E_MEAN]), max(a[E_LINE], b[E_LINE])
+    for column in (E_MEAN, E_SLOW, E_FAST):
+        f[column] = max(a[column], b[column])
     f[VISITS], f[SEEN], f[GAIN] = weight_a + weight_b, s.counts[ROWS], 0.0
     release_node(s, left)
     release_node(s, right)

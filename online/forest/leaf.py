@@ -12,46 +12,45 @@ import math
 
 
 from online.forest.state import (
-    BIAS,
     DECAY,
-    E_LINE,
+    E_FAST,
     E_MEAN,
+    E_SLOW,
+    FAST_STEP,
     HORIZON,
+    LINES,
     M2,
     MEAN,
     N,
-    NONE,
     ROWS,
     SEEN,
-    STEP,
+    SLOW_STEP,
     VISITS,
     Array,
     Arrays,
     kernel,
 )
 
-__all__ = ["faded_visits", "leaf_output", "learn_leaf", "line_output"]
+__all__ = ["faded_visits", "leaf_output", "learn_leaf", "best_error", "line_output"]
 
 
 @kernel
-def line_output(s: Arrays, node: int, tree: int, x: Array) -> float:
-    """The output of a leaf's linear model."""
-    total = s.node_f[node, BIAS]
-    for k in range(s.subspace.shape[1]):
-        j = s.subspace[tree, k]
-        if j == NONE:
-            break
-        total += s.line[node, k] * x[j]
+def line_output(line: Array, x: Array) -> float:
+    """The output of a linear model."""
+    d = x.shape[0]
+    total = line[d]
+    for j in range(d):
+        total += line[j] * x[j]
     return total
 
 
 @kernel
-def leaf_output(s: Arrays, node: int, tree: int, x: Array) -> float:
+def leaf_output(s: Arrays, node: int, x: Array) -> float:
     """A leaf's prediction for a row without gaps."""
     f = s.node_f[node]
-    if f[E_MEAN] < f[E_LINE]:
+    if f[E_MEAN] < min(f[E_SLOW], f[E_FAST]):
         return f[MEAN]
-    return line_output(s, node, tree, x)
+    return line_output(s.line[node, 0 if f[E_SLOW] <= f[E_FAST] else 1], x)
 
 
 @kernel
@@ -62,28 +61,34 @@ def faded_visits(s: Arrays, node: int) -> float:
 
 
 @kernel
-def learn_leaf(s: Arrays, node: int, tree: int, x: Array, y: float, weight: float) -> None:
+def learn_leaf(s: Arrays, node: int, x: Array, y: float, weight: float) -> None:
     """Teach a leaf's mean, linear model and the choice between them."""
     f = s.node_f[node]
     f[VISITS] = faded_visits(s, node) + weight
     f[SEEN] = s.counts[ROWS]
     gap = y - f[MEAN]
-    error = y - line_output(s, node, tree, x)
-    f[E_MEAN] = s.par[DECAY] * f[E_MEAN] + (1.0 - s.par[DECAY]) * gap * gap
-    f[E_LINE] = s.par[DECAY] * f[E_LINE] + (1.0 - s.par[DECAY]) * error * error
+    f[E_MEAN] += (1.0 - s.par[DECAY]) * (gap * gap - f[E_MEAN])
     f[N] += weight
     f[MEAN] += gap * weight / f[N]
     f[M2] += weight * gap * (y - f[MEAN])
-    length = 2.0
-    for k in range(s.subspace.shape[1]):
-        j = s.subspace[tree, k]
-        if j == NONE:
-            break
-        length += x[j] * x[j]
-    gain = (1.0 - (1.0 - s.par[STEP]) ** weight) * error / length
-    f[BIAS] += gain
-    for k in range(s.subspace.shape[1]):
-        j = s.subspace[tree, k]
-        if j == NONE:
-            break
-        s.line[node, k] += gain * x[j]
+    length = 1.0 + s.direction[x.shape[0]]
+    for j in range(x.shape[0]):
+        length += x[j] * s.direction[j]
+    for i in range(LINES):
+        error = y - line_output(s.line[node, i], x)
+        f[E_SLOW + i] += (1.0 - s.par[DECAY]) * (error * error - f[E_SLOW + i])
+        share = 1.0 - (1.0 - s.par[FAST_STEP if i else SLOW_STEP]) ** weight
+        learn_line(s.line[node, i], s.direction, share * error / length)
+
+
+@kernel
+def learn_line(line: Array, direction: Array, gain: float) -> None:
+    """Move a linear model along the direction of a row."""
+    for j in range(line.shape[0]):
+        line[j] += gain * direction[j]
+
+
+@kernel
+def best_error(f: Array) -> float:
+    """The faded squared error of what a leaf predicts by."""
+    return min(f[E_MEAN], f[E_SLOW], f[E_FAST])

@@ -58,6 +58,7 @@ from online.forest.state import (
     Arrays,
     kernel,
 )
+from online.forest.whitening import find_direction, observe_moments
 from online.forest.tree import descend, fell, learn_tree, plant
 
 __all__ = ["learn_rows", "predict_rows"]
@@ -165,6 +166,8 @@ def learn_rows(s: Arrays, rows: Array, targets: Array, weights: Array) -> int:
         clean_row(s, rows[i], x, filled)
         y = observe_row(s, x, y)
         clean_row(s, rows[i], x, filled)
+        observe_moments(s, filled)
+        find_direction(s, filled)
         c[ROWS] += 1
         for m in range(s.member_i.shape[0]):
             learn_member(s, m, x, filled, y, weights[i])
@@ -180,7 +183,7 @@ def learn_member(s: Arrays, m: int, x: Array, filled: Array, y: float, weight: f
         plant(s, i[TREE], m, s.par[SHARE], features)
     k = float(poisson(s.rng, m, s.par[RATE] * weight))
     leaf = descend(s, s.root[i[TREE]], x)
-    error = abs(y - held(s, leaf_output(s, leaf, i[TREE], filled)))
+    error = abs(y - held(s, leaf_output(s, leaf, filled)))
     f[ERR] = s.par[ERR_DECAY] * f[ERR] + error
     f[ERR_N] = s.par[ERR_DECAY] * f[ERR_N] + 1.0
     if k > 0.0:
@@ -195,7 +198,7 @@ def learn_background(s: Arrays, m: int, x: Array, filled: Array, y: float, k: fl
     """Teach the tree that grows beside a member; drop it if nothing came of it."""
     i, f = s.member_i[m], s.member_f[m]
     leaf = descend(s, s.root[i[BACK]], x)
-    error = abs(y - held(s, leaf_output(s, leaf, i[BACK], filled)))
+    error = abs(y - held(s, leaf_output(s, leaf, filled)))
     f[BACK_ERR] = s.par[ERR_DECAY] * f[BACK_ERR] + error
     f[BACK_ERR_N] = s.par[ERR_DECAY] * f[BACK_ERR_N] + 1.0
     if k > 0.0:
@@ -273,7 +276,7 @@ def replace(s: Arrays, m: int) -> None:
 def member_weight(s: Arrays, m: int) -> float:
     """A member's say: the inverse of its faded error, to a power."""
     error = mean_error(s.member_f[m, ERR], s.member_f[m, ERR_N])
-    return (error + 1e-9 * (math.sqrt(s.par[Y_VAR]) + 1e-300)) ** -s.par[POWER]
+    return max(error, 1e-9 * math.sqrt(s.par[Y_VAR]), 1e-60) ** -s.par[POWER]
 
 
 @kernel
@@ -294,7 +297,7 @@ def predict_rows(s: Arrays, rows: Array, out: Array) -> None:
         for m in range(members):
             if say[m] > 0.0:
                 tree = s.member_i[m, TREE]
-                output = held(s, leaf_output(s, descend(s, s.root[tree], x), tree, filled))
+                output = held(s, leaf_output(s, descend(s, s.root[tree], x), filled))
                 total += say[m] / best * output
                 weight += say[m] / best
         out[i] = total / weight

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,20 +9,96 @@ import numpy as np
 from river import base
 
 from online.forest import state
-from online.forest.budget import keep_budget
-from online.forest.members import learn_rows, predict_rows
+from online.forest.handle import handle_of, kernels
+from online.forest.packing import packed, unpacked
 from online.forest.random import scattered
-from online.forest.state import NONE, Array, Arrays
+from online.forest.rows import RowReader
+from online.forest.state import Array, Arrays
+from online.forest.widening import needed, widened
 
 __all__ = ["AdaptiveForestRegressor"]
 
-MOST_FEATURES = 1024
-NODE_PART = 0.15
-OTHER = state.BINS - 1
+class AdaptiveForestRegressor(base.MiniBatchRegressor):
+    """An adaptive forest of Hoeffding trees in flat arrays, learned and scored by compiled kernels.
 
+    Every member is a Hoeffding tree [1]_ for regression [2]_ on a random subspace of the features [3]_ that learns each
+    row with a Poisson weight [4]_. Leaves predict by their mean or one of two linear models, whichever did best of late.
+    Two ADWIN detectors [5]_ watch each member's error: the nervous one starts a background tree, and once the calm one
+    has found that the error rose, the background tree takes the member's place as soon as it is the better one [6]_.
+    The members' outputs are weighted by the inverse of their faded errors.
 
-class AdaptiveForestRegressor(base.Regressor):
-    """Adaptive random forest in flat arrays."""
+    Parameters
+    ----------
+    n_models
+        How many members.
+    subspace
+        Share of the features a tree may split on, in (0, 1]. Linear models use all.
+    rate
+        Mean of the Poisson weights, positive.
+    grace
+        Weight a leaf observes between two attempts to split it.
+    delta
+        One minus the confidence of the Hoeffding bound, in (0, 1).
+    tau
+        The bound below which two features count as equally good, and the leaf is split.
+    max_depth
+        Depth of a tree at most, up to 60.
+    slow_step, fast_step
+        Share of its own error that a row takes away from the two linear models of a leaf, at weight one, in (0, 1].
+    decay
+        Fading of the squared errors by which a leaf chooses what it predicts by, in (0, 1).
+    warning_delta, drift_delta
+        Significance of the two detectors, in (0, 1).
+    horizon
+        Rows after which a background tree that came to nothing is dropped.
+    max_bytes
+        Budget of all trees. It holds for nodes and observers; what is needed beside them does not grow.
+    seed
+        Makes everything reproducible.
+
+    Attributes
+    ----------
+    n_warnings, n_drifts : int
+        How many background trees were started by a warning, and how often a member's error was found to have risen.
+    n_skipped : int
+        Rows not learned because their target was no finite number, or their weight not above zero.
+    n_bytes : int
+        Bytes of all arrays now.
+
+    Notes
+    -----
+    Numbers are features as they are; text is a category, and the 31 categories that came first are told apart. None,
+    NaN, infinite and absurd values (beyond 1e30) count as missing: they go the way down a tree that has proved best
+    for missing values, and enter linear models as the feature's mean. A target beyond thirty deviations is pulled in.
+
+    The first call in a fresh installation compiles the kernels, which takes about a minute, and caches them on disk.
+
+    An instance may be used by one thread at a time, also for predictions.
+
+    References
+    ----------
+    .. [1] Domingos, P., Hulten, G., 2000. Mining high-speed data streams. KDD, 71-80.
+    .. [2] Ikonomovska, E., Gama, J., Džeroski, S., 2011. Learning model trees from evolving data streams. Data Mining
+       and Knowledge Discovery 23, 128-168.
+    .. [3] Gomes, H. M., Read, J., Bifet, A., 2019. Streaming random patches for evolving data stream classification.
+       ICDM, 240-249; for regression: Gomes, H. M. et al., 2021. On ensemble techniques for data stream regression.
+    .. [4] Bifet, A., Holmes, G., Pfahringer, B., 2010. Leveraging bagging for evolving data streams. ECML PKDD.
+    .. [5] Bifet, A., Gavaldà, R., 2007. Learning from time-changing data with adaptive windowing. SDM.
+    .. [6] Gomes, H. M., Barddal, J. P., Boiko Ferreira, L. E., Bifet, A., 2018. Adaptive random forests for data stream
+       regression. ESANN.
+
+    Examples
+    --------
+    >>> import random
+    >>> from online.forest.regressor import AdaptiveForestRegressor
+    >>> rng = random.Random(7)
+    >>> model = AdaptiveForestRegressor(n_models=5, seed=7)
+    >>> for _ in range(3000):
+    ...     x = {"a": rng.uniform(-1, 1), "site": rng.choice(["north", "south"])}
+    ...     model.learn_one(x, 2 * x["a"] + (3 if x["site"] == "north" else -3))
+    >>> round(model.predict_one({"a": 0.5, "site": "north"}), 1)
+    4.0
+    """
 
     def __init__(
         self,
@@ -34,18 +109,29 @@ class AdaptiveForestRegressor(base.Regressor):
         delta: float = 1e-3,
         tau: float = 0.05,
         max_depth: int = 20,
-        step: float = 0.02,
+        slow_step: float = 0.02,
+        fast_step: float = 0.2,
         decay: float = 0.99,
         warning_delta: float = 1e-4,
         drift_delta: float = 1e-6,
         horizon: int = 5000,
         max_bytes: int = 24_000_000,
         seed: int = 1,
-        power: float = 1.0,
-        min_branch: float = 30.0,
-        min_gain: float = 0.0,
-        err_decay: float = 0.99,
     ) -> None:
+        for name, share in (("subspace", subspace), ("slow_step", slow_step), ("fast_step", fast_step)):
+            if not 0.0 < share <= 1.0:
+                raise ValueError(f"{name} must be in (0, 1], not {share!r}")
+        deltas = {"delta": delta, "decay": decay, "warning_delta": warning_delta, "drift_delta": drift_delta}
+        for name, share in deltas.items():
+            if not 0.0 < share < 1.0:
+                raise ValueError(f"{name} must be in (0, 1), not {share!r}")
+        if not 0.0 < rate <= 50.0:
+            raise ValueError(f"rate must be above 0 and at most 50, not {rate!r}")
+        for name, count in (("n_models", n_models), ("max_depth", max_depth), ("horizon", horizon)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, not {count!r}")
+        if max_depth > 60:
+            raise ValueError(f"max_depth must be at most 60, not {max_depth!r}")
         self.n_models = n_models
         self.subspace = subspace
         self.rate = rate
@@ -53,105 +139,183 @@ class AdaptiveForestRegressor(base.Regressor):
         self.delta = delta
         self.tau = tau
         self.max_depth = max_depth
-        self.step = step
+        self.slow_step = slow_step
+        self.fast_step = fast_step
         self.decay = decay
         self.warning_delta = warning_delta
         self.drift_delta = drift_delta
         self.horizon = horizon
         self.max_bytes = max_bytes
         self.seed = seed
-        self.power = power
-        self.min_branch = min_branch
-        self.min_gain = min_gain
-        self.err_decay = err_decay
-        self._places: dict[str, int] = {}
-        self._codes: dict[str, dict[str, int]] = {}
-        self._arrays = self._start()
-        self._one = np.empty((1, 1))
-        self._out = np.empty(1)
-        self._target = np.empty(1)
-        self._weight = np.ones(1)
+        self._reader = RowReader()
+        self._adopt(self._unplanted())
 
-    def _start(self) -> Arrays:
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {"n_models": 3, "seed": 1}
+        yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "seed": 2}
+
+    def _unplanted(self) -> Arrays:
         arrays = state.fresh_arrays(self.n_models, 1, 1)
         arrays.rng[:] = scattered(self.seed, self.n_models + 1)
         arrays.member_i[:, state.TREE] = 2 * np.arange(self.n_models)
-        arrays.member_i[:, state.BACK] = NONE
+        arrays.member_i[:, state.BACK] = state.NONE
         settings = {
             state.RATE: self.rate, state.GRACE: self.grace, state.DELTA: self.delta, state.TAU: self.tau,
-            state.STEP: self.step, state.DECAY: self.decay, state.WARN_DELTA: self.warning_delta,
-            state.DRIFT_DELTA: self.drift_delta, state.HORIZON: self.horizon, state.POWER: self.power,
-            state.MAX_DEPTH: self.max_depth, state.MIN_GAIN: self.min_gain, state.ERR_DECAY: self.err_decay,
-            state.MIN_BRANCH: self.min_branch, state.SHARE: self.subspace,
+            state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
+            state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
+            state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
+            state.POWER: 1.0, state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
         }  # fmt: skip
         for place, value in settings.items():
             arrays.par[place] = value
         return arrays
 
-    @classmethod
-    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
-        yield {"n_models": 3, "seed": 1}
+    def _adopt(self, arrays: Arrays) -> None:
+        """Go on with these arrays: make room for a row and a new handle."""
+        self._arrays = arrays
+        features = len(arrays.feature)
+        self._inbox = np.full(features + 2, np.nan)
+        self._inbox[-1] = 1.0
+        self._row = self._inbox[:features]
+        self._outbox = np.zeros(1)
+        self._handle = handle_of(arrays, self._inbox, self._outbox)
 
-    def _widen(self, names: list[str]) -> None:
-        for name in names:
-            if len(self._places) < MOST_FEATURES:
-                self._places[name] = len(self._places)
-        d = len(self._places)
-        a = self._arrays
-        width = max(1, math.ceil(self.subspace * d))
-        def pad(x, shape):
-            y = np.zeros(shape, x.dtype); y[tuple(slice(0,k) for k in x.shape)] = x; return y
-        T = self.n_models
-        w = max(width, a.subspace.shape[1])
-        sub = np.full((2*T, w), NONE, np.int64); sub[:, :a.subspace.shape[1]] = a.subspace
-        self._arrays = a._replace(
-            feature=pad(a.feature, (d, a.feature.shape[1])), category=pad(a.category, (d, state.BINS, 2)),
-            row=np.empty((2, d)), order=np.zeros(max(d, state.MAX_STACK), np.int64), subspace=sub, line=pad(a.line, (len(a.line), w)), bins=pad(a.bins, (len(a.bins), w, *a.bins.shape[2:])),
-            span=pad(a.span, (len(a.span), w, 3)))
-        slots = int(self.max_bytes*(1-NODE_PART)/state.slot_bytes(w))
-        self._arrays.counts[state.MAX_SLOTS] = max(8*T+10, slots)
-        self._arrays.counts[state.MAX_NODES] = max(16*T+10, int(self.max_bytes*NODE_PART/state.node_bytes(w)))
-        self._one = np.full((1, d), np.nan)
+    def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
+        """Learn one row.
 
-    def _row(self, x):
-        row = self._one
-        row.fill(np.nan)
-        places = self._places
-        r = row[0]
-        for name, value in x.items():
-            r[places[name]] = value
-        return row
+        Parameters
+        ----------
+        x
+            Feature values by name: numbers, text for categories, None or NaN where missing.
+        y
+            The target; a row whose target is not finite is skipped and counted.
+        w
+            Sample weight: multiplies the mean of the Poisson weights. Zero or less learns nothing.
+        """
+        if not self._reader.fill_fast(self._row, x):
+            self._meet(x)
+            self._reader.fill(self._row, x)
+        self._inbox[-2] = y
+        self._inbox[-1] = w
+        while not kernels().learn_inbox(self._handle):
+            self._make_room()
 
-    def _grow(self) -> None:
-        a = self._arrays
-        need = 4 * self.n_models + 2
-        c = a.counts
-        if min(c[state.MAX_NODES]-c[state.NODE_HIGH]+c[state.NODE_FREE], c[state.MAX_SLOTS]-c[state.SLOT_HIGH]+c[state.SLOT_FREE]) < need:
-            keep_budget(a, need)
-        cap = len(a.free_node)
-        if c[state.NODE_FREE] + cap - c[state.NODE_HIGH] < need:
-            size = min(int(c[state.MAX_NODES]), max(cap + cap // 2, int(c[state.NODE_HIGH]) + need))
-            self._arrays = a = state.grown(a, state.NODE_POOL, size)
-        cap = len(a.free_slot)
-        if c[state.SLOT_FREE] + cap - c[state.SLOT_HIGH] < need:
-            size = min(int(c[state.MAX_SLOTS]), max(cap + cap // 4, int(c[state.SLOT_HIGH]) + need))
-            self._arrays = a = state.grown(a, state.SLOT_POOL, size)
+    def predict_one(self, x: Mapping[str, Any]) -> float:
+        """Return the prediction for one row, in target units, always finite; 0.0 before any target.
 
-    def learn_matrix(self, X, y):
+        Parameters
+        ----------
+        x
+            Feature values by name; unknown ones are ignored.
+        """
+        self._reader.fill(self._row, x)
+        return float(kernels().predict_inbox(self._handle))
+
+    def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
+        """Learn the rows of a table, exactly as one by one.
+
+        Parameters
+        ----------
+        X
+            A pandas frame.
+        y
+            Its targets.
+        w
+            Their weights; 1 each by default.
+        """
+        targets, weights = y.tolist(), [1.0] * len(X) if w is None else list(w)
+        rows = X.to_dict("records")
+        if self._reader.codes or any(kind.kind not in "fiub" for kind in X.dtypes) or not rows:
+            for row, target, weight in zip(rows, targets, weights, strict=True):
+                self.learn_one(row, target, weight)
+            return
+        self._meet(rows[0])
+        self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float))
+
+    def _learn_rows(self, rows: Array, targets: Array, weights: Array) -> None:
         done = 0
-        w = np.ones(len(X))
-        while done < len(X):
-            k = learn_rows(self._arrays, X[done:], y[done:], w[done:])
-            done += k
-            if done < len(X):
-                self._grow()
+        while done < len(rows):
+            done += int(kernels().learn_matrix(self._handle, rows[done:], targets[done:], weights[done:]))
+            if done < len(rows):
+                self._make_room()
 
-    def learn_one(self, x, y, w=1.0) -> None:
-        new = [n for n in x if n not in self._places]
-        if new:
-            self._widen(new)
-        self.learn_matrix(self._row(x), np.array([float(y)]))
+    def predict_many(self, X: Any) -> Any:
+        """Return the predictions for the rows of a pandas frame as a series.
 
-    def predict_one(self, x):
-        predict_rows(self._arrays, self._row(x), self._out)
-        return float(self._out[0])
+        Parameters
+        ----------
+        X
+            A pandas frame.
+        """
+        import pandas as pd
+
+        out = np.zeros(len(X))
+        kernels().predict_matrix(self._handle, self._matrix(X), out)
+        return pd.Series(out, index=X.index, name="prediction")
+
+    def _matrix(self, X: Any) -> Array:
+        """A pandas frame as lines of this forest's features."""
+        rows = np.full((len(X), len(self._row)), np.nan)
+        for line, row in zip(rows, X.to_dict("records"), strict=True):
+            self._reader.fill(line, row)
+        return rows
+
+    def _meet(self, x: Mapping[str, Any]) -> None:
+        """Make room for features not seen before, and take in categories."""
+        names = self._reader.new_names(x)
+        if names:
+            for name in names:
+                self._reader.places[name] = len(self._reader.places)
+            self._adopt(widened(self._arrays, len(self._reader.places), self.max_bytes))
+        feature = self._arrays.feature
+        fresh = {name for name, place in self._reader.places.items() if feature[place, state.F_N] == 0.0}
+        for name in self._reader.meet_categories(x, fresh):
+            feature[self._reader.places[name], state.F_KIND] = 1.0
+
+    def _make_room(self) -> None:
+        """Thin out what the budget does not allow, then let the pools grow towards it."""
+        arrays, need = self._arrays, needed(self.n_models)
+        c = arrays.counts
+        kernels().thin(self._handle, need)
+        nodes, slots = len(arrays.free_node), len(arrays.free_slot)
+        if c[state.NODE_FREE] + nodes - c[state.NODE_HIGH] < need:
+            size = max(nodes + nodes // 4, int(c[state.NODE_HIGH]) + need)
+            arrays = state.grown(arrays, state.NODE_POOL, min(size, int(c[state.MAX_NODES])))
+        if c[state.SLOT_FREE] + slots - c[state.SLOT_HIGH] < need:
+            size = max(slots + slots // 4, int(c[state.SLOT_HIGH]) + need)
+            arrays = state.grown(arrays, state.SLOT_POOL, min(size, int(c[state.MAX_SLOTS])))
+        if arrays is not self._arrays:
+            waiting = self._inbox
+            self._adopt(arrays)
+            self._inbox[:] = waiting
+
+    @property
+    def n_warnings(self) -> int:
+        """How many background trees were started by a warning."""
+        return int(self._arrays.member_i[:, state.WARNINGS].sum())
+
+    @property
+    def n_drifts(self) -> int:
+        """How often a member's error was found to have risen."""
+        return int(self._arrays.member_i[:, state.DRIFTS].sum())
+
+    @property
+    def n_skipped(self) -> int:
+        """Rows that were not learned because of their target or weight."""
+        return int(self._arrays.counts[state.SKIPPED])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays)
+
+    def __getstate__(self) -> dict[str, Any]:
+        runtime = ("_arrays", "_inbox", "_outbox", "_row", "_handle")
+        kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
+        return kept | {"arrays": packed(self._arrays)}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        arrays = unpacked(kept.pop("arrays"))
+        self.__dict__.update(kept)
+        self._adopt(arrays)

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 # Kernels neither allocate nor count references to arrays, which takes them from 100 to XX us a row of ten trees; what
 # they need beside their arguments is in the arrays' scratch space.
-kernel = njit(cache=True, error_model="numpy", _nrt=False)
+kernel = njit(error_model="numpy", _nrt=False)
 
 BINS = 32  # of an observer, and the categories of a feature that are told apart
 MISSING = BINS  # the bin of missing values
@@ -32,9 +32,9 @@ ROWS, NODE_HIGH, NODE_FREE, SLOT_HIGH, SLOT_FREE, MAX_NODES, MAX_SLOTS, PRUNED, 
 COUNTS = 10
 
 # par: float64, settings and target statistics, one row
-RATE, GRACE, DELTA, TAU, STEP, DECAY, WARN_DELTA, DRIFT_DELTA, HORIZON, POWER = range(10)
-MAX_DEPTH, MIN_GAIN, ERR_DECAY, Y_N, Y_MEAN, Y_VAR, Y_LOW, Y_HIGH, BAR, MIN_BRANCH, SHARE = range(10, 21)
-SETTINGS = 21
+RATE, GRACE, DELTA, TAU, SLOW_STEP, DECAY, WARN_DELTA, DRIFT_DELTA, HORIZON, POWER = range(10)
+MAX_DEPTH, MIN_GAIN, ERR_DECAY, Y_N, Y_MEAN, Y_VAR, Y_LOW, Y_HIGH, BAR, MIN_BRANCH, SHARE, FAST_STEP = range(10, 22)
+SETTINGS = 22
 
 # feature: float64, one row a feature
 F_N, F_MEAN, F_VAR, F_LOW, F_HIGH, F_KIND = range(6)
@@ -49,8 +49,9 @@ MEMBER_FLOATS = 5
 # node_i: int64; node_f: float64. SLOT: a row of the slot pool, NONE, or SILENT at a leaf that lost it to the budget
 FEATURE, LEFT, RIGHT, PARENT, DEPTH, OWNER, SLOT, DEFAULT, MASK = range(9)
 NODE_INTS = 9
-THRESHOLD, N, MEAN, M2, ATTEMPT, E_MEAN, E_LINE, BIAS, GAIN, VISITS, SEEN, OBSERVED = range(12)
+THRESHOLD, N, MEAN, M2, ATTEMPT, E_MEAN, E_SLOW, E_FAST, GAIN, VISITS, SEEN, OBSERVED = range(12)
 NODE_FLOATS = 12
+LINES = 2  # linear models of a leaf: slow and fast
 NONE, SILENT = -1, -2
 
 # bins: float32 (slot, feature of the tree, bin, ...): weight, mean and sum of squares about it of scaled targets
@@ -86,7 +87,7 @@ class Arrays(NamedTuple):
     subspace: Array  # (2 T, F) int64: features of a tree, NONE where it has fewer
     node_i: Array  # (nodes, NODE_INTS)
     node_f: Array  # (nodes, NODE_FLOATS)
-    line: Array  # (nodes, F): weights of the leaf's linear model
+    line: Array  # (nodes, LINES, D + 1): weights and intercept of a leaf's linear models
     free_node: Array  # (nodes,) int64
     bins: Array  # (slots, F, BINS + 1, 3) float32
     span: Array  # (slots, F, 3)
@@ -96,6 +97,9 @@ class Arrays(NamedTuple):
     bucket_n: Array  # (2 T, LEVELS) int64
     window_f: Array  # (2 T, 3)
     window_i: Array  # (2 T, 2) int64
+    moment: Array  # (D + 1, D + 1): faded second moments of the features and an always-one
+    factor: Array  # (D + 1, D + 1): their Cholesky factor of late
+    direction: Array  # (D + 1,): scratch, the moments' inverse times the row
     row: Array  # (2, D): scratch, a row as it came and without gaps
     order: Array  # (max(D, BINS),) int64: scratch
     side: Array  # (2, 3): scratch
@@ -109,7 +113,7 @@ SLOT_POOL = ("bins", "span", "slot_f", "free_slot")
 
 def node_bytes(width: int) -> int:
     """Bytes of one node in a forest whose trees see ``width`` features."""
-    return 8 * (NODE_INTS + NODE_FLOATS + width + 1)
+    return 8 * (NODE_INTS + NODE_FLOATS + LINES * (width + 1) + 1)
 
 
 def slot_bytes(width: int) -> int:
@@ -128,9 +132,11 @@ def fresh_arrays(members: int, features: int, width: int) -> Arrays:
     real = {
         "par": (SETTINGS,), "feature": (features, FEATURE_COLUMNS), "category": (features, BINS, 2),
         "member_f": (members, MEMBER_FLOATS), "calibration": (members, CALIBRATION),
-        "node_f": (0, NODE_FLOATS), "line": (0, width), "span": (0, width, 3), "slot_f": (0, 2),
+        "node_f": (0, NODE_FLOATS), "line": (0, LINES, features + 1), "span": (0, width, 3), "slot_f": (0, 2),
         "bucket": (trees, LEVELS, BUCKETS + 1, 2), "window_f": (trees, 3),
     }  # fmt: skip
+    side = features + 1
+    real |= {"moment": (side, side), "factor": (side, side), "direction": (side,)}
     real |= {"row": (2, features), "side": (2, 3), "cut": (2, CUT_COLUMNS), "say": (members,)}
     integer["order"] = (max(features, BINS, MAX_STACK),)
     arrays: dict[str, Array] = {name: np.zeros(shape, np.int64) for name, shape in integer.items()}

@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 
 
-from online.forest.leaf import faded_visits, learn_leaf
+from online.forest.leaf import best_error, faded_visits, learn_leaf
 from online.forest.observers import observe
 from online.forest.random import uniform
 from online.forest.split import best_cut, is_significant
 from online.forest.state import (
     ATTEMPT,
     BAR,
-    BIAS,
     BINS,
     DEFAULT,
     DELTA,
     DEPTH,
-    E_LINE,
+    E_FAST,
     E_MEAN,
+    E_SLOW,
     FEATURE,
     GAIN,
     GRACE,
     INVERSE,
     LEFT,
+    LINES,
     LOW,
     M2,
     MASK,
@@ -154,7 +155,7 @@ def plant(s: Arrays, tree: int, generator: int, share: float, features: int) -> 
             s.subspace[tree, taken] = j
             taken += 1
     root = take_node(s, tree, NONE, 0)
-    s.node_f[root, MEAN] = s.node_f[root, BIAS] = s.par[Y_MEAN]
+    s.node_f[root, MEAN] = s.line[root, 0, features] = s.line[root, 1, features] = s.par[Y_MEAN]
     s.root[tree] = root
 
 
@@ -180,13 +181,13 @@ def fell(s: Arrays, tree: int) -> None:
 def worth(s: Arrays, leaf: int) -> float:
     """The squared error that lies in a leaf, recent rows first: what splitting it could gain."""
     f = s.node_f[leaf]
-    return faded_visits(s, leaf) * min(f[E_MEAN], f[E_LINE])
+    return faded_visits(s, leaf) * best_error(f)
 
 
 @kernel
 def learn_tree(s: Arrays, tree: int, leaf: int, x: Array, filled: Array, y: float, weight: float) -> None:
     """Teach one tree a row that came to ``leaf``, and split that when it is time."""
-    learn_leaf(s, leaf, tree, filled, y, weight)
+    learn_leaf(s, leaf, filled, y, weight)
     i, f = s.node_i[leaf], s.node_f[leaf]
     if i[SLOT] == NONE or (i[SLOT] == SILENT and worth(s, leaf) > 2.0 * s.par[BAR]):
         take_slot(s, leaf)
@@ -213,10 +214,12 @@ def split(s: Arrays, tree: int, leaf: int, cut: Array) -> None:
     for child, start in ((left, C_LEFT_N), (right, C_RIGHT_N)):
         f = s.node_f[child]
         f[N], f[MEAN], f[M2] = cut[start], shift + unit * cut[start + 1], unit * unit * cut[start + 2]
-        f[BIAS], f[E_MEAN], f[E_LINE] = s.node_f[leaf, BIAS], s.node_f[leaf, E_MEAN], s.node_f[leaf, E_LINE]
+        for column in (E_MEAN, E_SLOW, E_FAST):
+            f[column] = s.node_f[leaf, column]
         f[SEEN] = s.node_f[leaf, SEEN]
         f[VISITS] = s.node_f[leaf, VISITS] * cut[start] / (cut[C_LEFT_N] + cut[C_RIGHT_N])
-        copy(s.line[child], s.line[leaf])
+        for line in range(LINES):
+            copy(s.line[child, line], s.line[leaf, line])
         take_slot(s, child)
         inherit_spans(s, slot, child, k, cut, child == left)
     i = s.node_i[leaf]
