@@ -1,15 +1,25 @@
 """ADWIN, a window over a member's errors that shrinks when they change (Bifet and Gavaldà 2007).
 
-The window is an exponential histogram: at most ``BUCKETS`` buckets of each size 1, 2, 4, ..., each with the total and the
-variance of its values, so a window of w values takes O(log w) memory. Cuts are looked for every ``CLOCK`` values.
+The window is an exponential histogram: at most ``BUCKETS`` buckets of each size 1, 2, 4, ..., each with the
+total and the variance of its values, so a window of w values takes O(log w) memory. Cuts are looked for every
+``CLOCK`` values.
 """
 
 from __future__ import annotations
 
 import math
 
-
-from online.forest.state import BUCKETS, LEVELS, W_LEVELS, W_TICK, W_TOTAL, W_VAR, W_WIDTH, Array, Arrays, kernel
+from online.forest.state import (
+    BUCKETS,
+    LEVELS,
+    W_LEVELS,
+    W_TICK,
+    W_TOTAL,
+    W_VAR,
+    W_WIDTH,
+    Arrays,
+    kernel,
+)
 
 __all__ = ["reset_window", "rose"]
 

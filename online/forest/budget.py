@@ -1,13 +1,11 @@
 """Keeping a forest within its bytes: first observers go, of the leaves with least to gain, then subtrees.
 
-As in Domingos and Hulten 2000 (section 3, "memory"), a leaf's promise is the weight that reaches it times its error;
-here recent rows count most. A silenced leaf goes on predicting and learning its mean and line; it observes again once its
-worth is above twice that of the best leaf that was silenced last.
+As in Domingos and Hulten 2000 (section 3, "memory"), a leaf's promise is the weight that reaches it times its
+error; here recent rows count most. A silenced leaf goes on predicting and learning its mean and line; it
+observes again once its worth is above twice that of the best leaf that was silenced last.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
@@ -101,7 +99,9 @@ def prune(s: Arrays, count: int) -> bool:
             n += 1
     order = np.argsort(use[:n], kind="mergesort")
     for place in range(min(n, count)):
-        fold(s, branches[order[place]])
+        branch = branches[order[place]]
+        fold(s, branch)
+        s.par[BAR] = max(s.par[BAR], worth(s, branch))
     return n > 0
 
 

@@ -1,8 +1,8 @@
 """Calling kernels with all of a forest for the price of one argument.
 
-Handing Numba an array costs 0.2-0.3 us each, which for the thirty of a forest is more than scoring a row. So a forest keeps
-one array of addresses and sizes, its handle, and kernels that are called from Python look the arrays up there. The
-handle's owner keeps the arrays alive and makes a new one whenever an array is replaced.
+Handing Numba an array costs 0.2-0.3 us each, which for the thirty of a forest is more than scoring a row. So
+a forest keeps one array of addresses and sizes, its handle, and kernels that are called from Python look the
+arrays up there. The handle's owner keeps the arrays alive and makes a new one whenever an array is replaced.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from online.forest.state import (
 
 __all__ = ["Kernels", "handle_of", "kernels"]
 
+SOURCES = (
+    "adwin", "budget", "handle", "leaf", "members", "observers", "random", "split", "state", "tree",
+    "whitening",
+)  # fmt: skip
 SIZES = 5  # members, features, features of a tree, nodes, slots; then the addresses
 
 
-def handle_of(arrays: Arrays, inbox: Array, outbox: Array) -> Array:
-    """The handle of a forest whose next row is written to ``inbox``: features, target, weight.
-
-    The prediction comes in ``outbox``. All arrays must be C-contiguous and outlive the handle.
-    """
+def handle_of(arrays: Arrays) -> Array:
+    """The handle of a forest. All its arrays must be C-contiguous and outlive the handle."""
     members, features = len(arrays.member_i), len(arrays.feature)
     sizes = [members, features, arrays.subspace.shape[1], len(arrays.free_node), len(arrays.free_slot)]
-    places = [array.ctypes.data for array in (*arrays, inbox, outbox)]
-    return np.array([*sizes, *places], np.int64)
+    return np.array([*sizes, *(array.ctypes.data for array in arrays)], np.int64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def pointer(typing: Any, address: Any) -> Any:
     """An address as a pointer."""
 
@@ -104,12 +104,10 @@ def opened(h: Array) -> Arrays:
 
 
 class Kernels(NamedTuple):
-    """What is called from Python; each takes a handle first."""
+    """What is called from Python; each takes a handle first, and rows by their address and number."""
 
-    learn_inbox: Callable[[Array], int]  # learn the row in the inbox; 0 if a pool has to grow or be thinned first
-    predict_inbox: Callable[[Array], float]  # score it
-    learn_matrix: Callable[[Array, Array, Array, Array], int]  # rows, targets, weights; how many were learned
-    predict_matrix: Callable[[Array, Array, Array], None]  # rows, and where their predictions go
+    learn: Callable[[Array, int, int, int, int], int]  # rows, targets, weights, number; how many were learned
+    predict: Callable[[Array, int, int, int], None]  # rows, where predictions go, number
     thin: Callable[[Array, int], None]  # make room within the budget
 
 
@@ -117,10 +115,11 @@ class Kernels(NamedTuple):
 def kernels() -> Kernels:
     """The kernels, compiled when first called and kept on disk.
 
-    Numba looks for a kernel's compiled form by its own source alone. So only these outermost ones, which contain all
-    others, are kept, and under a checksum of the whole package: a change anywhere compiles them anew.
+    Numba looks for a kernel's compiled form by its own source alone. So only these outermost ones, which
+    contain all others, are kept, and under a checksum of all sources they come from: a change in any compiles
+    them anew.
     """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
     return compiled_for(zlib.crc32(b"".join(source.read_bytes() for source in sources)) + 1)
 
 
@@ -128,32 +127,22 @@ def compiled_for(sources: int) -> Kernels:
     """The kernels of a version of the sources, which each must mention for Numba to tell versions apart."""
 
     @njit(cache=True)
-    def learn_inbox(h: Array) -> int:
-        d = h[1] if sources else 0
-        inbox = carray(pointer(h[SIZES + 30]), (d + 2,), np.float64)
-        row = carray(pointer(h[SIZES + 30]), (1, d), np.float64)
-        return learn_rows(opened(h), row, inbox[d : d + 1], inbox[d + 1 : d + 2])
+    def learn(h: Array, rows: int, targets: int, weights: int, n: int) -> int:
+        if not sources:
+            return 0
+        x = carray(pointer(rows), (n, h[1]), np.float64)
+        y = carray(pointer(targets), (n,), np.float64)
+        return learn_rows(opened(h), x, y, carray(pointer(weights), (n,), np.float64))
 
     @njit(cache=True)
-    def predict_inbox(h: Array) -> float:
-        d = h[1] if sources else 0
-        row = carray(pointer(h[SIZES + 30]), (1, d), np.float64)
-        out = carray(pointer(h[SIZES + 31]), (1,), np.float64)
-        predict_rows(opened(h), row, out)
-        return out[0]
-
-    @njit(cache=True)
-    def learn_matrix(h: Array, rows: Array, targets: Array, weights: Array) -> int:
-        return learn_rows(opened(h), rows, targets, weights) if sources else 0
-
-    @njit(cache=True)
-    def predict_matrix(h: Array, rows: Array, out: Array) -> None:
+    def predict(h: Array, rows: int, out: int, n: int) -> None:
         if sources:
-            predict_rows(opened(h), rows, out)
+            x = carray(pointer(rows), (n, h[1]), np.float64)
+            predict_rows(opened(h), x, carray(pointer(out), (n,), np.float64))
 
     @njit(cache=True)
     def thin(h: Array, need: int) -> None:
         if sources:
             keep_budget(opened(h), need)
 
-    return Kernels(learn_inbox, predict_inbox, learn_matrix, predict_matrix, thin)
+    return Kernels(learn, predict, thin)

@@ -1,15 +1,15 @@
 """What a leaf predicts: its mean or its linear model, whichever has been better of late.
 
-The linear model is learned by normalised least mean squares (Haykin 2002, Adaptive Filter Theory, chapter 6): one row
-takes away at most the share ``step`` of its own error, however large its features. FIMT-DD's perceptron (Ikonomovska et
-al. 2011, section 4.3) has a fixed rate instead, and River's trees with it explode on outliers. The choice by the faded
-squared errors is that of River's ``HoeffdingTreeRegressor`` with ``leaf_prediction="adaptive"``.
+The linear model is learned by normalised least mean squares (Haykin 2002, Adaptive Filter Theory, chapter 6):
+one row takes away at most the share ``step`` of its own error, however large its features. FIMT-DD's
+perceptron (Ikonomovska et al. 2011, section 4.3) has a fixed rate instead, and River's trees with it explode
+on outliers. The choice by the faded squared errors is that of River's ``HoeffdingTreeRegressor`` with
+``leaf_prediction="adaptive"``.
 """
 
 from __future__ import annotations
 
 import math
-
 
 from online.forest.state import (
     DECAY,
@@ -21,24 +21,24 @@ from online.forest.state import (
     LINES,
     M2,
     MEAN,
-    N,
     ROWS,
     SEEN,
     SLOW_STEP,
     VISITS,
     Array,
     Arrays,
+    N,
     kernel,
 )
 
-__all__ = ["faded_visits", "leaf_output", "learn_leaf", "best_error", "line_output"]
+__all__ = ["best_error", "faded_visits", "leaf_output", "learn_leaf", "line_output"]
 
 
 @kernel
 def line_output(line: Array, x: Array) -> float:
     """The output of a linear model."""
     d = x.shape[0]
-    total = line[d]
+    total = float(line[d])
     for j in range(d):
         total += line[j] * x[j]
     return total

@@ -1,14 +1,14 @@
-"""The forest's rows: cleaned, scored by all members, learned by each, and members replaced when their error rises.
+"""The forest's rows: cleaned, scored by all members, learned by each, and members replaced when their error
+rises.
 
-Each member learns a row with a Poisson(6) weight (leveraging bagging, Bifet, Holmes and Pfahringer 2010; ARF-Reg, Gomes
-et al. 2018). Two ADWIN detectors watch its error: the nervous one starts a background tree, the calm one lets it replace
-the member. The members' outputs are weighted by the inverse of their faded errors.
+Each member learns a row with a Poisson(6) weight (leveraging bagging, Bifet, Holmes and Pfahringer 2010; ARF-
+Reg, Gomes et al. 2018). Two ADWIN detectors watch its error: the nervous one starts a background tree, the
+calm one lets it replace the member. The members' outputs are weighted by the inverse of their faded errors.
 """
 
 from __future__ import annotations
 
 import math
-
 
 from online.forest.adwin import reset_window, rose
 from online.forest.leaf import leaf_output
@@ -58,14 +58,16 @@ from online.forest.state import (
     Arrays,
     kernel,
 )
-from online.forest.whitening import find_direction, observe_moments
 from online.forest.tree import descend, fell, learn_tree, plant
+from online.forest.whitening import find_direction, observe_moments
 
 __all__ = ["learn_rows", "predict_rows"]
 
 LARGEST = 1e30  # beyond this a number is no measurement, and squares of squares would overflow
 CLIP = 8.0  # deviations: linear models see no value further out
-TARGET_CLIP = 30.0  # deviations beyond which a target is pulled in; the deviation then grows, so it may come again
+TARGET_CLIP = (
+    30.0  # deviations beyond which a target is pulled in; the deviation then grows, so it may come again
+)
 TARGET_MEMORY = 0.001
 MARGIN = 0.1  # of the targets' range: predictions go no further beyond it
 SETTLED = 100  # rows a background tree must have seen before it can replace its member

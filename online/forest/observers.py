@@ -1,16 +1,16 @@
 """What a leaf remembers of each feature: a histogram of the targets over bins of the feature's values.
 
-The quantising observer of Mastelini and de Carvalho (2021, "Using dynamical quantization to perform split attempts in
-online tree regressors") keeps weight, mean and variance of the targets by bin, in constant time a row. Theirs hashes by
-a fixed radius. Here there are always ``BINS`` bins, whose span follows the feature: it starts from the feature's range
-when the leaf came to be, doubles by merging neighbours while much weight falls outside, and starts anew when the
-feature has gone somewhere else altogether. A category has a bin of its own; missing values have one more.
+The quantising observer of Mastelini and de Carvalho (2021, "Using dynamical quantization to perform split
+attempts in online tree regressors") keeps weight, mean and variance of the targets by bin, in constant time a
+row. Theirs hashes by a fixed radius. Here there are always ``BINS`` bins, whose span follows the feature: it
+starts from the feature's range when the leaf came to be, doubles by merging neighbours while much weight
+falls outside, and starts anew when the feature has gone somewhere else altogether. A category has a bin of
+its own; missing values have one more.
 """
 
 from __future__ import annotations
 
 import math
-
 
 from online.forest.state import (
     B_M2,

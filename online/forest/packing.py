@@ -1,7 +1,7 @@
 """A forest as small as it can be written and read back bit for bit.
 
-Pools are cut at their high-water mark, and of the observers only the bins that hold anything are kept. What a free slot
-or node holds does not matter: both are cleared when they are taken.
+Pools are cut at their high-water mark, and of the observers only the bins that hold anything are kept. What a
+free slot or node holds does not matter: both are cleared when they are taken.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Random numbers whose state is one integer a generator, kept with the forest's arrays.
 
-SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): every seed is a good one, the
-state is a counter, and the same seed gives the same numbers on every machine.
+SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): every seed is a
+good one, the state is a counter, and the same seed gives the same numbers on every machine.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from river import base
 
-from online.forest import state
+from online.forest import inspection, state
 from online.forest.handle import handle_of, kernels
 from online.forest.packing import packed, unpacked
 from online.forest.random import scattered
@@ -18,14 +18,16 @@ from online.forest.widening import needed, widened
 
 __all__ = ["AdaptiveForestRegressor"]
 
+
 class AdaptiveForestRegressor(base.MiniBatchRegressor):
     """An adaptive forest of Hoeffding trees in flat arrays, learned and scored by compiled kernels.
 
-    Every member is a Hoeffding tree [1]_ for regression [2]_ on a random subspace of the features [3]_ that learns each
-    row with a Poisson weight [4]_. Leaves predict by their mean or one of two linear models, whichever did best of late.
-    Two ADWIN detectors [5]_ watch each member's error: the nervous one starts a background tree, and once the calm one
-    has found that the error rose, the background tree takes the member's place as soon as it is the better one [6]_.
-    The members' outputs are weighted by the inverse of their faded errors.
+    Every member is a Hoeffding tree [1]_ for regression [2]_ on a random subspace of the features [3]_ that
+    learns each row with a Poisson weight [4]_. Leaves predict by their mean or one of two linear models,
+    whichever did best of late. Two ADWIN detectors [5]_ watch each member's error: the nervous one starts a
+    background tree, and once the calm one has found that the error rose, the background tree takes the
+    member's place as soon as it is the better one [6]_. The members' outputs are weighted by the inverse of
+    their faded errors.
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     max_depth
         Depth of a tree at most, up to 60.
     slow_step, fast_step
-        Share of its own error that a row takes away from the two linear models of a leaf, at weight one, in (0, 1].
+        Share of its own error that a row takes away from the two linear models of a leaf, at weight one, in
+        (0, 1].
     decay
         Fading of the squared errors by which a leaf chooses what it predicts by, in (0, 1).
     warning_delta, drift_delta
@@ -59,7 +62,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     Attributes
     ----------
     n_warnings, n_drifts : int
-        How many background trees were started by a warning, and how often a member's error was found to have risen.
+        How many background trees were started by a warning, and how often a member's error was found to have
+        risen.
     n_skipped : int
         Rows not learned because their target was no finite number, or their weight not above zero.
     n_bytes : int
@@ -67,24 +71,31 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
 
     Notes
     -----
-    Numbers are features as they are; text is a category, and the 31 categories that came first are told apart. None,
-    NaN, infinite and absurd values (beyond 1e30) count as missing: they go the way down a tree that has proved best
-    for missing values, and enter linear models as the feature's mean. A target beyond thirty deviations is pulled in.
+    Numbers are features as they are; text is a category, and the 31 categories that came first are told
+    apart. None, NaN, infinite and absurd values (beyond 1e30) count as missing: they go the way down a tree
+    that has proved best for missing values, and enter linear models as the feature's mean. A target beyond
+    thirty deviations is pulled in.
 
-    The first call in a fresh installation compiles the kernels, which takes about a minute, and caches them on disk.
+    The first call in a fresh installation compiles the kernels, which takes about a minute, and caches them
+    on disk.
 
     An instance may be used by one thread at a time, also for predictions.
 
     References
     ----------
     .. [1] Domingos, P., Hulten, G., 2000. Mining high-speed data streams. KDD, 71-80.
-    .. [2] Ikonomovska, E., Gama, J., Džeroski, S., 2011. Learning model trees from evolving data streams. Data Mining
+    .. [2] Ikonomovska, E., Gama, J., Džeroski, S., 2011. Learning model trees from evolving data streams.
+    Data Mining
        and Knowledge Discovery 23, 128-168.
-    .. [3] Gomes, H. M., Read, J., Bifet, A., 2019. Streaming random patches for evolving data stream classification.
-       ICDM, 240-249; for regression: Gomes, H. M. et al., 2021. On ensemble techniques for data stream regression.
-    .. [4] Bifet, A., Holmes, G., Pfahringer, B., 2010. Leveraging bagging for evolving data streams. ECML PKDD.
+    .. [3] Gomes, H. M., Read, J., Bifet, A., 2019. Streaming random patches for evolving data stream
+    classification.
+       ICDM, 240-249; for regression: Gomes, H. M. et al., 2021. On ensemble techniques for data stream
+       regression.
+    .. [4] Bifet, A., Holmes, G., Pfahringer, B., 2010. Leveraging bagging for evolving data streams. ECML
+    PKDD.
     .. [5] Bifet, A., Gavaldà, R., 2007. Learning from time-changing data with adaptive windowing. SDM.
-    .. [6] Gomes, H. M., Barddal, J. P., Boiko Ferreira, L. E., Bifet, A., 2018. Adaptive random forests for data stream
+    .. [6] Gomes, H. M., Barddal, J. P., Boiko Ferreira, L. E., Bifet, A., 2018. Adaptive random forests for
+    data stream
        regression. ESANN.
 
     Examples
@@ -106,11 +117,11 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         subspace: float = 0.7,
         rate: float = 6.0,
         grace: float = 200.0,
-        delta: float = 1e-3,
+        delta: float = 1e-6,
         tau: float = 0.05,
         max_depth: int = 20,
         slow_step: float = 0.02,
-        fast_step: float = 0.2,
+        fast_step: float = 0.4,
         decay: float = 0.99,
         warning_delta: float = 1e-4,
         drift_delta: float = 1e-6,
@@ -165,7 +176,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
             state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
             state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
-            state.POWER: 1.0, state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
+            state.POWER: 3.0, state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
         }  # fmt: skip
         for place, value in settings.items():
             arrays.par[place] = value
@@ -179,7 +190,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self._inbox[-1] = 1.0
         self._row = self._inbox[:features]
         self._outbox = np.zeros(1)
-        self._handle = handle_of(arrays, self._inbox, self._outbox)
+        self._handle = handle_of(arrays)
+        place = self._inbox.ctypes.data
+        self._learn_at = (place, place + 8 * features, place + 8 * features + 8, 1)
+        self._predict_at = (place, self._outbox.ctypes.data, 1)
 
     def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
         """Learn one row.
@@ -198,7 +212,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             self._reader.fill(self._row, x)
         self._inbox[-2] = y
         self._inbox[-1] = w
-        while not kernels().learn_inbox(self._handle):
+        while not kernels().learn(self._handle, *self._learn_at):
             self._make_room()
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
@@ -210,7 +224,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             Feature values by name; unknown ones are ignored.
         """
         self._reader.fill(self._row, x)
-        return float(kernels().predict_inbox(self._handle))
+        kernels().predict(self._handle, *self._predict_at)
+        return float(self._outbox[0])
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
         """Learn the rows of a table, exactly as one by one.
@@ -234,11 +249,16 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float))
 
     def _learn_rows(self, rows: Array, targets: Array, weights: Array) -> None:
+        """Learn lines of this forest's features; all arrays are C-contiguous doubles."""
         done = 0
         while done < len(rows):
-            done += int(kernels().learn_matrix(self._handle, rows[done:], targets[done:], weights[done:]))
+            x, y, w = (part[done:].ctypes.data for part in (rows, targets, weights))
+            done += int(kernels().learn(self._handle, x, y, w, len(rows) - done))
             if done < len(rows):
                 self._make_room()
+
+    def _predict_rows(self, rows: Array, out: Array) -> None:
+        kernels().predict(self._handle, rows.ctypes.data, out.ctypes.data, len(rows))
 
     def predict_many(self, X: Any) -> Any:
         """Return the predictions for the rows of a pandas frame as a series.
@@ -250,8 +270,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """
         import pandas as pd
 
-        out = np.zeros(len(X))
-        kernels().predict_matrix(self._handle, self._matrix(X), out)
+        rows, out = self._matrix(X), np.zeros(len(X))
+        self._predict_rows(rows, out)
         return pd.Series(out, index=X.index, name="prediction")
 
     def _matrix(self, X: Any) -> Array:
@@ -310,8 +330,51 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self._arrays)
 
+    def to_frame(self) -> Any:
+        """Return the nodes of the members' trees as a pandas frame, one row a node, parents first."""
+        import pandas as pd
+
+        return pd.DataFrame(inspection.node_columns(self._arrays, self._names))
+
+    def draw(self, member: int = 0) -> str:
+        """Return one member's tree as a drawing in text.
+
+        Parameters
+        ----------
+        member
+            Which member, from 0.
+        """
+        return inspection.drawing(self._arrays, self._names, member)
+
+    def feature_importances(self) -> dict[str, float]:
+        """Return each feature's share of the variance taken away by splits, one in sum.
+
+        Before any split all are zero.
+        """
+        return inspection.importances(self._arrays, self._names)
+
+    def contributions_one(self, x: Mapping[str, Any]) -> dict[str, float]:
+        """Return what each feature adds to the prediction of a row, in target units.
+
+        With the entry under the empty name, which is no feature's doing, they add up to what `predict_one`
+        gives.
+
+        Parameters
+        ----------
+        x
+            Feature values by name.
+        """
+        prediction = self.predict_one(x)
+        if self._arrays.say.sum() == 0.0:
+            return {"": prediction}
+        return inspection.contributions(self._arrays, self._names, prediction)
+
+    @property
+    def _names(self) -> inspection.Names:
+        return inspection.Names(self._reader.places, self._reader.codes)
+
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_arrays", "_inbox", "_outbox", "_row", "_handle")
+        runtime = ("_arrays", "_inbox", "_outbox", "_row", "_handle", "_learn_at", "_predict_at")
         kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
         return kept | {"arrays": packed(self._arrays)}
 

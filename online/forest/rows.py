@@ -33,7 +33,7 @@ class RowReader:
         self.codes: dict[str, dict[str, int]] = {}
 
     def fill_fast(self, line: Array, x: Mapping[str, Any]) -> bool:
-        """Write a row of known features that are all numbers; False, and nothing useful, for any other row."""
+        """Write a row of known features that are all numbers; False, and nothing useful, for any other."""
         if self.codes:
             return False
         line.fill(MISSING)

@@ -1,19 +1,45 @@
-"""Where to split a leaf: the threshold, or set of categories, that takes most variance away, and whether to trust it.
+"""Where to split a leaf: the threshold, or set of categories, that takes most variance away, and whether to
+trust it.
 
-Merit is the reduction of variance (Ikonomovska, Gama and Džeroski 2011, FIMT-DD, use its root), as a share of the leaf's
-variance and of the rows the observer saw. A leaf is split when the Hoeffding bound says that the best feature is truly
-better than the second, by the ratio of their merits, or that they are as good as equal (ibid., section 4.2; ties: Domingos
-and Hulten 2000, section 3).
+Merit is the reduction of variance (Ikonomovska, Gama and Džeroski 2011, FIMT-DD, use its root), as a share of
+the leaf's variance and of the rows the observer saw. A leaf is split when the Hoeffding bound says that the
+best feature is truly better than the second, by the ratio of their merits, or that they are as good as equal
+(ibid., section 4.2; ties: Domingos and Hulten 2000, section 3).
 """
 
 from __future__ import annotations
 
 import math
 
-
-from online.forest.state import (B_M2, B_MEAN, B_N, BINS, F_KIND, INVERSE, LOW, MISSING, NONE, Array, Arrays, copy, C_MERIT, C_SECOND, C_PLACE, C_THRESHOLD, C_MASK, C_SEEN, C_DEFAULT, C_LEFT_N, C_RIGHT_N, C_LOW, C_HIGH, kernel)
+from online.forest.state import (
+    B_M2,
+    B_MEAN,
+    B_N,
+    BINS,
+    C_DEFAULT,
+    C_HIGH,
+    C_LEFT_N,
+    C_LOW,
+    C_MASK,
+    C_MERIT,
+    C_PLACE,
+    C_RIGHT_N,
+    C_SECOND,
+    C_SEEN,
+    C_THRESHOLD,
+    F_KIND,
+    INVERSE,
+    LOW,
+    MISSING,
+    NONE,
+    Array,
+    Arrays,
+    copy,
+    kernel,
+)
 
 __all__ = ["best_cut", "is_significant"]
+
 
 @kernel
 def best_cut(s: Arrays, slot: int, tree: int, seen: float, branch: float, cut: Array, trial: Array) -> None:

@@ -1,8 +1,9 @@
 """The arrays a forest consists of, and the names of their columns.
 
-Trees are numbered; member ``m`` owns trees ``2 m`` and ``2 m + 1``: one predicts, the other is free or grows in the
-background. Nodes and slots (the observers of one leaf) lie in two pools shared by all trees, each a free list and a
-high-water mark. Nothing but these arrays decides what a forest does next, so they are all that is pickled.
+Trees are numbered; member ``m`` owns trees ``2 m`` and ``2 m + 1``: one predicts, the other is free or grows
+in the background. Nodes and slots (the observers of one leaf) lie in two pools shared by all trees, each a
+free list and a high-water mark. Nothing but these arrays decides what a forest does next, so they are all
+that is pickled.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ __all__ = ["Arrays", "copy", "fresh_arrays", "grown", "kernel", "node_bytes", "s
 
 Array = npt.NDArray[Any]
 
-# Kernels neither allocate nor count references to arrays, which takes them from 100 to XX us a row of ten trees; what
-# they need beside their arguments is in the arrays' scratch space.
+# Kernels neither allocate nor count references to arrays, which takes them from 100 to XX us a row of ten
+# trees; what they need beside their arguments is in the arrays' scratch space.
 kernel = njit(error_model="numpy", _nrt=False)
 
 BINS = 32  # of an observer, and the categories of a feature that are told apart
@@ -33,7 +34,9 @@ COUNTS = 10
 
 # par: float64, settings and target statistics, one row
 RATE, GRACE, DELTA, TAU, SLOW_STEP, DECAY, WARN_DELTA, DRIFT_DELTA, HORIZON, POWER = range(10)
-MAX_DEPTH, MIN_GAIN, ERR_DECAY, Y_N, Y_MEAN, Y_VAR, Y_LOW, Y_HIGH, BAR, MIN_BRANCH, SHARE, FAST_STEP = range(10, 22)
+MAX_DEPTH, MIN_GAIN, ERR_DECAY, Y_N, Y_MEAN, Y_VAR, Y_LOW, Y_HIGH, BAR, MIN_BRANCH, SHARE, FAST_STEP = range(
+    10, 22
+)
 SETTINGS = 22
 
 # feature: float64, one row a feature
@@ -46,7 +49,8 @@ MEMBER_INTS = 7
 ERR, ERR_N, BACK_ERR, BACK_ERR_N, SCALE = range(5)
 MEMBER_FLOATS = 5
 
-# node_i: int64; node_f: float64. SLOT: a row of the slot pool, NONE, or SILENT at a leaf that lost it to the budget
+# node_i: int64; node_f: float64. SLOT: a row of the slot pool, NONE, or SILENT at a leaf that lost it to the
+# budget
 FEATURE, LEFT, RIGHT, PARENT, DEPTH, OWNER, SLOT, DEFAULT, MASK = range(9)
 NODE_INTS = 9
 THRESHOLD, N, MEAN, M2, ATTEMPT, E_MEAN, E_SLOW, E_FAST, GAIN, VISITS, SEEN, OBSERVED = range(12)
@@ -54,14 +58,17 @@ NODE_FLOATS = 12
 LINES = 2  # linear models of a leaf: slow and fast
 NONE, SILENT = -1, -2
 
-# bins: float32 (slot, feature of the tree, bin, ...): weight, mean and sum of squares about it of scaled targets
+# bins: float32 (slot, feature of the tree, bin, ...): weight, mean and sum of squares about it of scaled
+# targets
 B_N, B_MEAN, B_M2 = range(3)
-# span: float64 (slot, feature of the tree, ...): where the bins start, bins per unit (0: not set), weight outside
+# span: float64 (slot, feature of the tree, ...): where the bins start, bins per unit (0: not set), weight
+# outside
 LOW, INVERSE, OUTSIDE = range(3)
 # slot_f: float64: the target as observers see it is (y - SHIFT) / UNIT
 SHIFT, UNIT = range(2)
 
-# what is known of a cut; CUT_LOW, CUT_HIGH: the centres of the last bin to the left and the first to the right
+# what is known of a cut; CUT_LOW, CUT_HIGH: the centres of the last bin to the left and the first to the
+# right
 C_MERIT, C_SECOND, C_PLACE, C_THRESHOLD, C_MASK, C_SEEN, C_DEFAULT = range(7)
 C_LEFT_N, C_LEFT_MEAN, C_LEFT_M2, C_RIGHT_N, C_RIGHT_MEAN, C_RIGHT_M2, C_LOW, C_HIGH = range(7, 15)
 CUT_COLUMNS = 15

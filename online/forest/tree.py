@@ -1,9 +1,9 @@
-"""The trees: nodes in a pool, the way of a row down to its leaf, splits, and planting and felling of whole trees."""
+"""The trees: nodes in a pool, the way of a row down to its leaf, splits, and planting and felling of whole
+trees."""
 
 from __future__ import annotations
 
 import math
-
 
 from online.forest.leaf import best_error, faded_visits, learn_leaf
 from online.forest.observers import observe
@@ -13,6 +13,16 @@ from online.forest.state import (
     ATTEMPT,
     BAR,
     BINS,
+    C_DEFAULT,
+    C_HIGH,
+    C_LEFT_N,
+    C_LOW,
+    C_MASK,
+    C_MERIT,
+    C_PLACE,
+    C_RIGHT_N,
+    C_SEEN,
+    C_THRESHOLD,
     DEFAULT,
     DELTA,
     DEPTH,
@@ -55,8 +65,9 @@ from online.forest.state import (
     Y_VAR,
     Array,
     Arrays,
-    C_DEFAULT, C_HIGH, C_LEFT_N, C_LOW, C_MASK, C_MERIT, C_PLACE, C_RIGHT_N, C_SEEN, C_THRESHOLD,
-    N, copy, kernel,
+    N,
+    copy,
+    kernel,
 )
 
 __all__ = ["descend", "fell", "goes_left", "learn_tree", "plant", "release_node", "release_slot", "worth"]
@@ -64,7 +75,7 @@ __all__ = ["descend", "fell", "goes_left", "learn_tree", "plant", "release_node"
 
 @kernel
 def goes_left(s: Arrays, node: int, x: Array) -> bool:
-    """Which way a row goes at a branch; by the learned default if its value is missing or an unseen category."""
+    """Which way a row goes at a branch; by the learned default if its value is missing or unseen."""
     value = x[s.node_i[node, FEATURE]]
     if math.isnan(value):
         return s.node_i[node, DEFAULT] != 0
@@ -147,10 +158,12 @@ def release_node(s: Arrays, node: int) -> None:
 @kernel
 def plant(s: Arrays, tree: int, generator: int, share: float, features: int) -> None:
     """Start a tree of one leaf on a random subspace (Gomes, Read and Bifet 2019, SRP)."""
-    chosen = min(s.subspace.shape[1], max(1, int(math.ceil(share * features)))) if features else 0
+    chosen = min(s.subspace.shape[1], max(1, math.ceil(share * features))) if features else 0
     s.subspace[tree] = NONE
     taken = 0
-    for j in range(features):  # selection sampling (Knuth, The Art of Computer Programming, 3.4.2 S): in order
+    for j in range(
+        features
+    ):  # selection sampling (Knuth, The Art of Computer Programming, 3.4.2 S): in order
         if uniform(s.rng, generator) * (features - j) < chosen - taken:
             s.subspace[tree, taken] = j
             taken += 1

@@ -1,10 +1,11 @@
-"""The direction in which linear models learn a row: the inverse of the features' second moments, times the row.
+"""The direction in which linear models learn a row: the inverse of the features' second moments, times the
+row.
 
-Normalised least mean squares crawls along features that go together. LMS-Newton (Widrow and Stearns 1985, Adaptive Signal
-Processing, chapter 8) goes along R^-1 x instead, R being the moments of the features; it is nearly recursive least
-squares, and knows no scale. R is the forest's, so all leaves share one direction a row, and learning stays linear in the
-number of features for each. R fades, a share of its diagonal is added, and it is factorised now and then, so it cannot
-wind up.
+Normalised least mean squares crawls along features that go together. LMS-Newton (Widrow and Stearns 1985,
+Adaptive Signal Processing, chapter 8) goes along R^-1 x instead, R being the moments of the features; it is
+nearly recursive least squares, and knows no scale. R is the forest's, so all leaves share one direction a
+row, and learning stays linear in the number of features for each. R fades, a share of its diagonal is added,
+and it is factorised now and then, so it cannot wind up.
 """
 
 from __future__ import annotations

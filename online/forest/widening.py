@@ -23,7 +23,7 @@ from online.forest.state import (
 
 __all__ = ["needed", "widened"]
 
-NODE_PART = 0.15  # of the budget; the rest is for observers
+NODES_A_SLOT = 4  # two leaves, one of them silent, and the branches above them
 
 
 def needed(members: int) -> int:
@@ -49,9 +49,8 @@ def widened(a: Arrays, features: int, budget: int) -> Arrays:
         order=np.zeros(max(features, MAX_STACK), np.int64),
     )
     need = needed(members)
-    nodes = int(budget * NODE_PART / node_bytes(features))
-    slots = int(budget * (1.0 - NODE_PART) / slot_bytes(width))
-    wider.counts[MAX_NODES], wider.counts[MAX_SLOTS] = max(4 * need, nodes), max(2 * need, slots)
+    slots = max(2 * need, budget // (slot_bytes(width) + NODES_A_SLOT * node_bytes(features)))
+    wider.counts[MAX_SLOTS], wider.counts[MAX_NODES] = slots, NODES_A_SLOT * slots
     return wider
 
 
