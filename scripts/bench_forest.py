@@ -135,7 +135,10 @@ def measure_errors(folder: Path, models: list[str], bootstrap: int, tested: int)
             if key in kept()["errors"]:
                 continue
             rows = load(folder, stream, delay, ROOT / "artifacts" / "streams")
-            figures = prequential(MODELS[name](), rows, bootstrap, tested)
+            model = MODELS[name]()
+            if isinstance(model, AdaptiveForestRegressor):
+                model = model.clone({"delay": delay})
+            figures = prequential(model, rows, bootstrap, tested)
             keep("errors", key, figures)
             console.print(f"errors: {key} {figures['error']:.4f} in {figures['seconds']:.0f} s")
 

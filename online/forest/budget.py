@@ -118,6 +118,7 @@ def fold(s: Arrays, node: int) -> None:
     f[MEAN] = a[MEAN] + (gap * b[N] / n if n > 0.0 else 0.0)
     f[N] = n
     s.line[node] = share * s.line[left] + (1.0 - share) * s.line[right]
+    s.shadow[node] = share * s.shadow[left] + (1.0 - share) * s.shadow[right]
     for column in (E_MEAN, E_SLOW, E_FAST):
         f[column] = max(a[column], b[column])
     f[VISITS], f[SEEN], f[GAIN] = weight_a + weight_b, s.counts[ROWS], 0.0

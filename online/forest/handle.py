@@ -29,6 +29,7 @@ from online.forest.state import (
     FEATURE_COLUMNS,
     LEVELS,
     LINES,
+    MAX_STACK,
     MEMBER_FLOATS,
     MEMBER_INTS,
     NODE_FLOATS,
@@ -44,13 +45,14 @@ SOURCES = (
     "adwin", "budget", "handle", "leaf", "members", "observers", "random", "split", "state", "tree",
     "whitening",
 )  # fmt: skip
-SIZES = 5  # members, features, features of a tree, nodes, slots; then the addresses
+SIZES = 6  # members, features, features of a tree, nodes, slots, lines in shadow; then the addresses
 
 
 def handle_of(arrays: Arrays) -> Array:
     """The handle of a forest. All its arrays must be C-contiguous and outlive the handle."""
     members, features = len(arrays.member_i), len(arrays.feature)
     sizes = [members, features, arrays.subspace.shape[1], len(arrays.free_node), len(arrays.free_slot)]
+    sizes.append(arrays.shadow.shape[1])
     return np.array([*sizes, *(array.ctypes.data for array in arrays)], np.int64)
 
 
@@ -69,6 +71,7 @@ def opened(h: Array) -> Arrays:
     """The arrays behind a handle, in the order of `Arrays`."""
     m, d, w, nodes, slots = h[0], h[1], h[2], h[3], h[4]
     a = h[SIZES:]
+    scratch = max(d, MAX_STACK)
     return Arrays(
         carray(pointer(a[0]), (COUNTS,), np.int64),
         carray(pointer(a[1]), (SETTINGS,), np.float64),
@@ -83,23 +86,24 @@ def opened(h: Array) -> Arrays:
         carray(pointer(a[10]), (nodes, NODE_INTS), np.int64),
         carray(pointer(a[11]), (nodes, NODE_FLOATS), np.float64),
         carray(pointer(a[12]), (nodes, LINES, d + 1), np.float64),
-        carray(pointer(a[13]), (nodes,), np.int64),
-        carray(pointer(a[14]), (slots, w, BINS + 1, 3), np.float32),
-        carray(pointer(a[15]), (slots, w, 3), np.float64),
-        carray(pointer(a[16]), (slots, 2), np.float64),
-        carray(pointer(a[17]), (slots,), np.int64),
-        carray(pointer(a[18]), (2 * m, LEVELS, BUCKETS + 1, 2), np.float64),
-        carray(pointer(a[19]), (2 * m, LEVELS), np.int64),
-        carray(pointer(a[20]), (2 * m, 3), np.float64),
-        carray(pointer(a[21]), (2 * m, 2), np.int64),
-        carray(pointer(a[22]), (d + 1, d + 1), np.float64),
+        carray(pointer(a[13]), (nodes, h[5], d + 1), np.float64),
+        carray(pointer(a[14]), (nodes,), np.int64),
+        carray(pointer(a[15]), (slots, w, BINS + 1, 3), np.float32),
+        carray(pointer(a[16]), (slots, w, 3), np.float64),
+        carray(pointer(a[17]), (slots, 2), np.float64),
+        carray(pointer(a[18]), (slots,), np.int64),
+        carray(pointer(a[19]), (2 * m, LEVELS, BUCKETS + 1, 2), np.float64),
+        carray(pointer(a[20]), (2 * m, LEVELS), np.int64),
+        carray(pointer(a[21]), (2 * m, 3), np.float64),
+        carray(pointer(a[22]), (2 * m, 2), np.int64),
         carray(pointer(a[23]), (d + 1, d + 1), np.float64),
-        carray(pointer(a[24]), (d + 1,), np.float64),
-        carray(pointer(a[25]), (2, d), np.float64),
-        carray(pointer(a[26]), (128 if d < 128 else d,), np.int64),
-        carray(pointer(a[27]), (2, 3), np.float64),
-        carray(pointer(a[28]), (2, CUT_COLUMNS), np.float64),
-        carray(pointer(a[29]), (m,), np.float64),
+        carray(pointer(a[24]), (d + 1, d + 1), np.float64),
+        carray(pointer(a[25]), (d + 1,), np.float64),
+        carray(pointer(a[26]), (2, d), np.float64),
+        carray(pointer(a[27]), (scratch,), np.int64),
+        carray(pointer(a[28]), (2, 3), np.float64),
+        carray(pointer(a[29]), (2, CUT_COLUMNS), np.float64),
+        carray(pointer(a[30]), (m,), np.float64),
     )
 
 

@@ -13,6 +13,7 @@ import math
 
 from online.forest.state import (
     DECAY,
+    DELAY,
     E_FAST,
     E_MEAN,
     E_SLOW,
@@ -23,11 +24,13 @@ from online.forest.state import (
     MEAN,
     ROWS,
     SEEN,
+    SINCE,
     SLOW_STEP,
     VISITS,
     Array,
     Arrays,
     N,
+    copy,
     kernel,
 )
 
@@ -76,9 +79,16 @@ def learn_leaf(s: Arrays, node: int, x: Array, y: float, weight: float) -> None:
         length += x[j] * s.direction[j]
     for i in range(LINES):
         error = y - line_output(s.line[node, i], x)
-        f[E_SLOW + i] += (1.0 - s.par[DECAY]) * (error * error - f[E_SLOW + i])
+        judged = y - line_output(s.shadow[node, i], x) if s.par[DELAY] > 0.0 else error
+        f[E_SLOW + i] += (1.0 - s.par[DECAY]) * (judged * judged - f[E_SLOW + i])
         share = 1.0 - (1.0 - s.par[FAST_STEP if i else SLOW_STEP]) ** weight
         learn_line(s.line[node, i], s.direction, share * error / length)
+
+    if s.par[DELAY] > 0.0 and s.counts[ROWS] - f[SINCE] >= s.par[DELAY]:
+        f[SINCE] = s.counts[ROWS]
+        for i in range(LINES):
+            copy(s.shadow[node, i], s.shadow[node, LINES + i])
+            copy(s.shadow[node, LINES + i], s.line[node, i])
 
 
 @kernel

@@ -38,7 +38,7 @@ def packed(arrays: Arrays) -> dict[str, Array]:
 def unpacked(kept: dict[str, Array]) -> Arrays:
     """The arrays as they were, all writable."""
     members, features = len(kept["member_i"]), len(kept["feature"])
-    fresh = state.fresh_arrays(members, features, kept["subspace"].shape[1])
+    fresh = state.fresh_arrays(members, features, kept["subspace"].shape[1], kept["shadow"].shape[1])
     shape = tuple(kept["bins_shape"].tolist())
     bins = np.zeros(shape, np.float32)
     count = int(np.prod(shape[:3]))

@@ -56,6 +56,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         Rows after which a background tree that came to nothing is dropped.
     max_bytes
         Budget of all trees. It holds for nodes and observers; what is needed beside them does not grow.
+    delay
+        About how many rows labels come late. Linear models are then judged as they were so many rows before.
     seed
         Makes everything reproducible.
 
@@ -127,6 +129,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         drift_delta: float = 1e-6,
         horizon: int = 5000,
         max_bytes: int = 24_000_000,
+        delay: int = 0,
         seed: int = 1,
     ) -> None:
         for name, share in (("subspace", subspace), ("slow_step", slow_step), ("fast_step", fast_step)):
@@ -141,6 +144,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         for name, count in (("n_models", n_models), ("max_depth", max_depth), ("horizon", horizon)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count!r}")
+        if delay < 0:
+            raise ValueError(f"delay must be at least 0, not {delay!r}")
         if max_depth > 60:
             raise ValueError(f"max_depth must be at most 60, not {max_depth!r}")
         self.n_models = n_models
@@ -157,6 +162,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self.drift_delta = drift_delta
         self.horizon = horizon
         self.max_bytes = max_bytes
+        self.delay = delay
         self.seed = seed
         self._reader = RowReader()
         self._adopt(self._unplanted())
@@ -164,10 +170,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
         yield {"n_models": 3, "seed": 1}
-        yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "seed": 2}
+        yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "delay": 24, "seed": 2}
 
     def _unplanted(self) -> Arrays:
-        arrays = state.fresh_arrays(self.n_models, 1, 1)
+        arrays = state.fresh_arrays(self.n_models, 1, 1, 2 * state.LINES if self.delay else 0)
         arrays.rng[:] = scattered(self.seed, self.n_models + 1)
         arrays.member_i[:, state.TREE] = 2 * np.arange(self.n_models)
         arrays.member_i[:, state.BACK] = state.NONE
@@ -176,7 +182,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
             state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
             state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
-            state.POWER: 3.0, state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
+            state.POWER: 3.0, state.DELAY: self.delay,
+            state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
         }  # fmt: skip
         for place, value in settings.items():
             arrays.par[place] = value

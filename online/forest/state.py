@@ -34,10 +34,9 @@ COUNTS = 10
 
 # par: float64, settings and target statistics, one row
 RATE, GRACE, DELTA, TAU, SLOW_STEP, DECAY, WARN_DELTA, DRIFT_DELTA, HORIZON, POWER = range(10)
-MAX_DEPTH, MIN_GAIN, ERR_DECAY, Y_N, Y_MEAN, Y_VAR, Y_LOW, Y_HIGH, BAR, MIN_BRANCH, SHARE, FAST_STEP = range(
-    10, 22
-)
-SETTINGS = 22
+MAX_DEPTH, MIN_GAIN, ERR_DECAY, Y_N, Y_MEAN, Y_VAR, Y_LOW, Y_HIGH, BAR, MIN_BRANCH = range(10, 20)
+SHARE, FAST_STEP, DELAY = range(20, 23)
+SETTINGS = 23
 
 # feature: float64, one row a feature
 F_N, F_MEAN, F_VAR, F_LOW, F_HIGH, F_KIND = range(6)
@@ -53,8 +52,8 @@ MEMBER_FLOATS = 5
 # budget
 FEATURE, LEFT, RIGHT, PARENT, DEPTH, OWNER, SLOT, DEFAULT, MASK = range(9)
 NODE_INTS = 9
-THRESHOLD, N, MEAN, M2, ATTEMPT, E_MEAN, E_SLOW, E_FAST, GAIN, VISITS, SEEN, OBSERVED = range(12)
-NODE_FLOATS = 12
+THRESHOLD, N, MEAN, M2, ATTEMPT, E_MEAN, E_SLOW, E_FAST, GAIN, VISITS, SEEN, OBSERVED, SINCE = range(13)
+NODE_FLOATS = 13
 LINES = 2  # linear models of a leaf: slow and fast
 NONE, SILENT = -1, -2
 
@@ -95,6 +94,9 @@ class Arrays(NamedTuple):
     node_i: Array  # (nodes, NODE_INTS)
     node_f: Array  # (nodes, NODE_FLOATS)
     line: Array  # (nodes, LINES, D + 1): weights and intercept of a leaf's linear models
+    shadow: (
+        Array  # (nodes, 0 or 2 LINES, D + 1): the lines as they were when labels are late, the older first
+    )
     free_node: Array  # (nodes,) int64
     bins: Array  # (slots, F, BINS + 1, 3) float32
     span: Array  # (slots, F, 3)
@@ -114,13 +116,13 @@ class Arrays(NamedTuple):
     say: Array  # (T,): scratch, the members' weights
 
 
-NODE_POOL = ("node_i", "node_f", "line", "free_node")
+NODE_POOL = ("node_i", "node_f", "line", "shadow", "free_node")
 SLOT_POOL = ("bins", "span", "slot_f", "free_slot")
 
 
-def node_bytes(width: int) -> int:
+def node_bytes(width: int, shadows: int) -> int:
     """Bytes of one node in a forest whose trees see ``width`` features."""
-    return 8 * (NODE_INTS + NODE_FLOATS + LINES * (width + 1) + 1)
+    return 8 * (NODE_INTS + NODE_FLOATS + (LINES + shadows) * (width + 1) + 1)
 
 
 def slot_bytes(width: int) -> int:
@@ -128,7 +130,7 @@ def slot_bytes(width: int) -> int:
     return 4 * width * (BINS + 1) * 3 + 8 * (3 * width + 2 + 1)
 
 
-def fresh_arrays(members: int, features: int, width: int) -> Arrays:
+def fresh_arrays(members: int, features: int, width: int, shadows: int) -> Arrays:
     """Arrays of a forest that has no nodes yet."""
     trees = 2 * members
     integer = {
@@ -139,7 +141,8 @@ def fresh_arrays(members: int, features: int, width: int) -> Arrays:
     real = {
         "par": (SETTINGS,), "feature": (features, FEATURE_COLUMNS), "category": (features, BINS, 2),
         "member_f": (members, MEMBER_FLOATS), "calibration": (members, CALIBRATION),
-        "node_f": (0, NODE_FLOATS), "line": (0, LINES, features + 1), "span": (0, width, 3), "slot_f": (0, 2),
+        "node_f": (0, NODE_FLOATS), "line": (0, LINES, features + 1), "shadow": (0, shadows, features + 1),
+        "span": (0, width, 3), "slot_f": (0, 2),
         "bucket": (trees, LEVELS, BUCKETS + 1, 2), "window_f": (trees, 3),
     }  # fmt: skip
     side = features + 1

@@ -51,9 +51,11 @@ from online.forest.state import (
     OWNER,
     PARENT,
     RIGHT,
+    ROWS,
     SEEN,
     SHIFT,
     SILENT,
+    SINCE,
     SLOT,
     SLOT_FREE,
     SLOT_HIGH,
@@ -109,6 +111,7 @@ def take_node(s: Arrays, tree: int, parent: int, depth: int) -> int:
     s.node_i[node] = 0
     s.node_f[node] = 0.0
     s.line[node] = 0.0
+    s.shadow[node] = 0.0
     i = s.node_i[node]
     i[FEATURE] = i[LEFT] = i[RIGHT] = i[SLOT] = NONE
     i[PARENT], i[DEPTH], i[OWNER] = parent, depth, tree
@@ -169,6 +172,9 @@ def plant(s: Arrays, tree: int, generator: int, share: float, features: int) -> 
             taken += 1
     root = take_node(s, tree, NONE, 0)
     s.node_f[root, MEAN] = s.line[root, 0, features] = s.line[root, 1, features] = s.par[Y_MEAN]
+    for line in range(s.shadow.shape[1]):
+        s.shadow[root, line, features] = s.par[Y_MEAN]
+    s.node_f[root, SINCE] = s.counts[ROWS]
     s.root[tree] = root
 
 
@@ -233,6 +239,9 @@ def split(s: Arrays, tree: int, leaf: int, cut: Array) -> None:
         f[VISITS] = s.node_f[leaf, VISITS] * cut[start] / (cut[C_LEFT_N] + cut[C_RIGHT_N])
         for line in range(LINES):
             copy(s.line[child, line], s.line[leaf, line])
+        for line in range(s.shadow.shape[1]):
+            copy(s.shadow[child, line], s.shadow[leaf, line])
+        f[SINCE] = s.node_f[leaf, SINCE]
         take_slot(s, child)
         inherit_spans(s, slot, child, k, cut, child == left)
     i = s.node_i[leaf]

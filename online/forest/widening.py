@@ -9,7 +9,6 @@ import numpy as np
 from online.forest.random import uniform
 from online.forest.state import (
     BINS,
-    LINES,
     MAX_NODES,
     MAX_SLOTS,
     MAX_STACK,
@@ -40,6 +39,7 @@ def widened(a: Arrays, features: int, budget: int) -> Arrays:
         category=padded(a.category, features, BINS, 2),
         subspace=with_new_features(a, features, width),
         line=with_new_weights(a.line, features),
+        shadow=with_new_weights(a.shadow, features),
         bins=padded(a.bins, len(a.bins), width, *a.bins.shape[2:]),
         span=padded(a.span, len(a.span), width, 3),
         moment=with_new_moments(a.moment, features),
@@ -49,7 +49,9 @@ def widened(a: Arrays, features: int, budget: int) -> Arrays:
         order=np.zeros(max(features, MAX_STACK), np.int64),
     )
     need = needed(members)
-    slots = max(2 * need, budget // (slot_bytes(width) + NODES_A_SLOT * node_bytes(features)))
+    slots = max(
+        2 * need, budget // (slot_bytes(width) + NODES_A_SLOT * node_bytes(features, a.shadow.shape[1]))
+    )
     wider.counts[MAX_SLOTS], wider.counts[MAX_NODES] = slots, NODES_A_SLOT * slots
     return wider
 
@@ -76,7 +78,7 @@ def with_new_features(a: Arrays, features: int, width: int) -> Array:
 
 def with_new_weights(old: Array, features: int) -> Array:
     """Linear models with zeros for the new features; the intercepts stay last."""
-    new = np.zeros((len(old), LINES, features + 1))
+    new = np.zeros((*old.shape[:2], features + 1))
     new[:, :, : old.shape[2] - 1] = old[:, :, :-1]
     new[:, :, -1] = old[:, :, -1]
     return new
