@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev bootstrap run demo test check lock clean
+.PHONY: setup setup-dev bootstrap run demo test check bench-forest lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -55,6 +55,10 @@ check: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile.server docker/Dockerfile.monitor
+
+# hours: River's ensembles are slow; it goes on where it was interrupted
+bench-forest: setup-dev
+	$(BIN)/python -m scripts.bench_forest
 
 # the lock files name versions and hashes, never where they came from
 lock: setup-dev

@@ -1,0 +1,391 @@
+"""The forest as a River estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from river import base
+
+from online.forest import inspection, state
+from online.forest.handle import handle_of, kernels
+from online.forest.packing import packed, unpacked
+from online.forest.random import scattered
+from online.forest.rows import RowReader
+from online.forest.state import Array, Arrays
+from online.forest.widening import needed, widened
+
+__all__ = ["AdaptiveForestRegressor"]
+
+
+class AdaptiveForestRegressor(base.MiniBatchRegressor):
+    """An adaptive forest of Hoeffding trees in flat arrays, learned and scored by compiled kernels.
+
+    Every member is a Hoeffding tree [1]_ for regression [2]_ on a random subspace of the features [3]_ that
+    learns each row with a Poisson weight [4]_. Leaves predict by their mean or one of two linear models,
+    whichever did best of late. Two ADWIN detectors [5]_ watch each member's error: the nervous one starts a
+    background tree, and once the calm one has found that the error rose, the background tree takes the
+    member's place as soon as it is the better one [6]_. The members' outputs are weighted by the inverse of
+    their faded errors.
+
+    Parameters
+    ----------
+    n_models
+        How many members.
+    subspace
+        Share of the features a tree may split on, in (0, 1]. Linear models use all.
+    rate
+        Mean of the Poisson weights, positive.
+    grace
+        Weight a leaf observes between two attempts to split it.
+    delta
+        One minus the confidence of the Hoeffding bound, in (0, 1).
+    tau
+        The bound below which two features count as equally good, and the leaf is split.
+    max_depth
+        Depth of a tree at most, up to 60.
+    slow_step, fast_step
+        Share of its own error that a row takes away from the two linear models of a leaf, at weight one, in
+        (0, 1].
+    decay
+        Fading of the squared errors by which a leaf chooses what it predicts by, in (0, 1).
+    warning_delta, drift_delta
+        Significance of the two detectors, in (0, 1).
+    horizon
+        Rows after which a background tree that came to nothing is dropped.
+    max_bytes
+        Budget of all trees. It holds for nodes and observers; what is needed beside them does not grow.
+    delay
+        About how many rows labels come late. Linear models are then judged as they were so many rows before.
+    seed
+        Makes everything reproducible.
+
+    Attributes
+    ----------
+    n_warnings, n_drifts : int
+        How many background trees were started by a warning, and how often a member's error was found to have
+        risen.
+    n_skipped : int
+        Rows not learned because their target was no finite number, or their weight not above zero.
+    n_bytes : int
+        Bytes of all arrays now.
+
+    Notes
+    -----
+    Numbers are features as they are; text is a category, and the 31 categories that came first are told
+    apart. None, NaN, infinite and absurd values (beyond 1e30) count as missing: they go the way down a tree
+    that has proved best for missing values, and enter linear models as the feature's mean. A target beyond
+    thirty deviations is pulled in.
+
+    The first call in a fresh installation compiles the kernels, which takes about a minute, and caches them
+    on disk.
+
+    An instance may be used by one thread at a time, also for predictions.
+
+    References
+    ----------
+    .. [1] Domingos, P., Hulten, G., 2000. Mining high-speed data streams. KDD, 71-80.
+    .. [2] Ikonomovska, E., Gama, J., Džeroski, S., 2011. Learning model trees from evolving data streams.
+    Data Mining
+       and Knowledge Discovery 23, 128-168.
+    .. [3] Gomes, H. M., Read, J., Bifet, A., 2019. Streaming random patches for evolving data stream
+    classification.
+       ICDM, 240-249; for regression: Gomes, H. M. et al., 2021. On ensemble techniques for data stream
+       regression.
+    .. [4] Bifet, A., Holmes, G., Pfahringer, B., 2010. Leveraging bagging for evolving data streams. ECML
+    PKDD.
+    .. [5] Bifet, A., Gavaldà, R., 2007. Learning from time-changing data with adaptive windowing. SDM.
+    .. [6] Gomes, H. M., Barddal, J. P., Boiko Ferreira, L. E., Bifet, A., 2018. Adaptive random forests for
+    data stream
+       regression. ESANN.
+
+    Examples
+    --------
+    >>> import random
+    >>> from online.forest.regressor import AdaptiveForestRegressor
+    >>> rng = random.Random(7)
+    >>> model = AdaptiveForestRegressor(n_models=5, seed=7)
+    >>> for _ in range(3000):
+    ...     x = {"a": rng.uniform(-1, 1), "site": rng.choice(["north", "south"])}
+    ...     model.learn_one(x, 2 * x["a"] + (3 if x["site"] == "north" else -3))
+    >>> round(model.predict_one({"a": 0.5, "site": "north"}), 1)
+    4.0
+    """
+
+    def __init__(
+        self,
+        n_models: int = 30,
+        subspace: float = 0.7,
+        rate: float = 6.0,
+        grace: float = 200.0,
+        delta: float = 1e-6,
+        tau: float = 0.05,
+        max_depth: int = 20,
+        slow_step: float = 0.02,
+        fast_step: float = 0.4,
+        decay: float = 0.99,
+        warning_delta: float = 1e-4,
+        drift_delta: float = 1e-6,
+        horizon: int = 5000,
+        max_bytes: int = 24_000_000,
+        delay: int = 0,
+        seed: int = 1,
+    ) -> None:
+        for name, share in (("subspace", subspace), ("slow_step", slow_step), ("fast_step", fast_step)):
+            if not 0.0 < share <= 1.0:
+                raise ValueError(f"{name} must be in (0, 1], not {share!r}")
+        deltas = {"delta": delta, "decay": decay, "warning_delta": warning_delta, "drift_delta": drift_delta}
+        for name, share in deltas.items():
+            if not 0.0 < share < 1.0:
+                raise ValueError(f"{name} must be in (0, 1), not {share!r}")
+        if not 0.0 < rate <= 50.0:
+            raise ValueError(f"rate must be above 0 and at most 50, not {rate!r}")
+        for name, count in (("n_models", n_models), ("max_depth", max_depth), ("horizon", horizon)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, not {count!r}")
+        if delay < 0:
+            raise ValueError(f"delay must be at least 0, not {delay!r}")
+        if max_depth > 60:
+            raise ValueError(f"max_depth must be at most 60, not {max_depth!r}")
+        self.n_models = n_models
+        self.subspace = subspace
+        self.rate = rate
+        self.grace = grace
+        self.delta = delta
+        self.tau = tau
+        self.max_depth = max_depth
+        self.slow_step = slow_step
+        self.fast_step = fast_step
+        self.decay = decay
+        self.warning_delta = warning_delta
+        self.drift_delta = drift_delta
+        self.horizon = horizon
+        self.max_bytes = max_bytes
+        self.delay = delay
+        self.seed = seed
+        self._reader = RowReader()
+        self._adopt(self._unplanted())
+
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {"n_models": 3, "seed": 1}
+        yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "delay": 24, "seed": 2}
+
+    def _unplanted(self) -> Arrays:
+        arrays = state.fresh_arrays(self.n_models, 1, 1, 2 * state.LINES if self.delay else 0)
+        arrays.rng[:] = scattered(self.seed, self.n_models + 1)
+        arrays.member_i[:, state.TREE] = 2 * np.arange(self.n_models)
+        arrays.member_i[:, state.BACK] = state.NONE
+        settings = {
+            state.RATE: self.rate, state.GRACE: self.grace, state.DELTA: self.delta, state.TAU: self.tau,
+            state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
+            state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
+            state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
+            state.POWER: 3.0, state.DELAY: self.delay,
+            state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
+        }  # fmt: skip
+        for place, value in settings.items():
+            arrays.par[place] = value
+        return arrays
+
+    def _adopt(self, arrays: Arrays) -> None:
+        """Go on with these arrays: make room for a row and a new handle."""
+        self._arrays = arrays
+        features = len(arrays.feature)
+        self._inbox = np.full(features + 2, np.nan)
+        self._inbox[-1] = 1.0
+        self._row = self._inbox[:features]
+        self._outbox = np.zeros(1)
+        self._handle = handle_of(arrays)
+        place = self._inbox.ctypes.data
+        self._learn_at = (place, place + 8 * features, place + 8 * features + 8, 1)
+        self._predict_at = (place, self._outbox.ctypes.data, 1)
+
+    def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
+        """Learn one row.
+
+        Parameters
+        ----------
+        x
+            Feature values by name: numbers, text for categories, None or NaN where missing.
+        y
+            The target; a row whose target is not finite is skipped and counted.
+        w
+            Sample weight: multiplies the mean of the Poisson weights. Zero or less learns nothing.
+        """
+        if not self._reader.fill_fast(self._row, x):
+            self._meet(x)
+            self._reader.fill(self._row, x)
+        self._inbox[-2] = y
+        self._inbox[-1] = w
+        while not kernels().learn(self._handle, *self._learn_at):
+            self._make_room()
+
+    def predict_one(self, x: Mapping[str, Any]) -> float:
+        """Return the prediction for one row, in target units, always finite; 0.0 before any target.
+
+        Parameters
+        ----------
+        x
+            Feature values by name; unknown ones are ignored.
+        """
+        self._reader.fill(self._row, x)
+        kernels().predict(self._handle, *self._predict_at)
+        return float(self._outbox[0])
+
+    def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
+        """Learn the rows of a table, exactly as one by one.
+
+        Parameters
+        ----------
+        X
+            A pandas frame.
+        y
+            Its targets.
+        w
+            Their weights; 1 each by default.
+        """
+        targets, weights = y.tolist(), [1.0] * len(X) if w is None else list(w)
+        rows = X.to_dict("records")
+        if self._reader.codes or any(kind.kind not in "fiub" for kind in X.dtypes) or not rows:
+            for row, target, weight in zip(rows, targets, weights, strict=True):
+                self.learn_one(row, target, weight)
+            return
+        self._meet(rows[0])
+        self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float))
+
+    def _learn_rows(self, rows: Array, targets: Array, weights: Array) -> None:
+        """Learn lines of this forest's features; all arrays are C-contiguous doubles."""
+        done = 0
+        while done < len(rows):
+            x, y, w = (part[done:].ctypes.data for part in (rows, targets, weights))
+            done += int(kernels().learn(self._handle, x, y, w, len(rows) - done))
+            if done < len(rows):
+                self._make_room()
+
+    def _predict_rows(self, rows: Array, out: Array) -> None:
+        kernels().predict(self._handle, rows.ctypes.data, out.ctypes.data, len(rows))
+
+    def predict_many(self, X: Any) -> Any:
+        """Return the predictions for the rows of a pandas frame as a series.
+
+        Parameters
+        ----------
+        X
+            A pandas frame.
+        """
+        import pandas as pd
+
+        rows, out = self._matrix(X), np.zeros(len(X))
+        self._predict_rows(rows, out)
+        return pd.Series(out, index=X.index, name="prediction")
+
+    def _matrix(self, X: Any) -> Array:
+        """A pandas frame as lines of this forest's features."""
+        rows = np.full((len(X), len(self._row)), np.nan)
+        for line, row in zip(rows, X.to_dict("records"), strict=True):
+            self._reader.fill(line, row)
+        return rows
+
+    def _meet(self, x: Mapping[str, Any]) -> None:
+        """Make room for features not seen before, and take in categories."""
+        names = self._reader.new_names(x)
+        if names:
+            for name in names:
+                self._reader.places[name] = len(self._reader.places)
+            self._adopt(widened(self._arrays, len(self._reader.places), self.max_bytes))
+        feature = self._arrays.feature
+        fresh = {name for name, place in self._reader.places.items() if feature[place, state.F_N] == 0.0}
+        for name in self._reader.meet_categories(x, fresh):
+            feature[self._reader.places[name], state.F_KIND] = 1.0
+
+    def _make_room(self) -> None:
+        """Thin out what the budget does not allow, then let the pools grow towards it."""
+        arrays, need = self._arrays, needed(self.n_models)
+        c = arrays.counts
+        kernels().thin(self._handle, need)
+        nodes, slots = len(arrays.free_node), len(arrays.free_slot)
+        if c[state.NODE_FREE] + nodes - c[state.NODE_HIGH] < need:
+            size = max(nodes + nodes // 4, int(c[state.NODE_HIGH]) + need)
+            arrays = state.grown(arrays, state.NODE_POOL, min(size, int(c[state.MAX_NODES])))
+        if c[state.SLOT_FREE] + slots - c[state.SLOT_HIGH] < need:
+            size = max(slots + slots // 4, int(c[state.SLOT_HIGH]) + need)
+            arrays = state.grown(arrays, state.SLOT_POOL, min(size, int(c[state.MAX_SLOTS])))
+        if arrays is not self._arrays:
+            waiting = self._inbox
+            self._adopt(arrays)
+            self._inbox[:] = waiting
+
+    @property
+    def n_warnings(self) -> int:
+        """How many background trees were started by a warning."""
+        return int(self._arrays.member_i[:, state.WARNINGS].sum())
+
+    @property
+    def n_drifts(self) -> int:
+        """How often a member's error was found to have risen."""
+        return int(self._arrays.member_i[:, state.DRIFTS].sum())
+
+    @property
+    def n_skipped(self) -> int:
+        """Rows that were not learned because of their target or weight."""
+        return int(self._arrays.counts[state.SKIPPED])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays)
+
+    def to_frame(self) -> Any:
+        """Return the nodes of the members' trees as a pandas frame, one row a node, parents first."""
+        import pandas as pd
+
+        return pd.DataFrame(inspection.node_columns(self._arrays, self._names))
+
+    def draw(self, member: int = 0) -> str:
+        """Return one member's tree as a drawing in text.
+
+        Parameters
+        ----------
+        member
+            Which member, from 0.
+        """
+        return inspection.drawing(self._arrays, self._names, member)
+
+    def feature_importances(self) -> dict[str, float]:
+        """Return each feature's share of the variance taken away by splits, one in sum.
+
+        Before any split all are zero.
+        """
+        return inspection.importances(self._arrays, self._names)
+
+    def contributions_one(self, x: Mapping[str, Any]) -> dict[str, float]:
+        """Return what each feature adds to the prediction of a row, in target units.
+
+        With the entry under the empty name, which is no feature's doing, they add up to what `predict_one`
+        gives.
+
+        Parameters
+        ----------
+        x
+            Feature values by name.
+        """
+        prediction = self.predict_one(x)
+        if self._arrays.say.sum() == 0.0:
+            return {"": prediction}
+        return inspection.contributions(self._arrays, self._names, prediction)
+
+    @property
+    def _names(self) -> inspection.Names:
+        return inspection.Names(self._reader.places, self._reader.codes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        runtime = ("_arrays", "_inbox", "_outbox", "_row", "_handle", "_learn_at", "_predict_at")
+        kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
+        return kept | {"arrays": packed(self._arrays)}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        arrays = unpacked(kept.pop("arrays"))
+        self.__dict__.update(kept)
+        self._adopt(arrays)

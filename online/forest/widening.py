@@ -1,0 +1,94 @@
+"""Arrays for more features than before: everything learned stays where it is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from online.forest.random import uniform
+from online.forest.state import (
+    BINS,
+    MAX_NODES,
+    MAX_SLOTS,
+    MAX_STACK,
+    NONE,
+    SHARE,
+    Array,
+    Arrays,
+    node_bytes,
+    slot_bytes,
+)
+
+__all__ = ["needed", "widened"]
+
+NODES_A_SLOT = 4  # two leaves, one of them silent, and the branches above them
+
+
+def needed(members: int) -> int:
+    """Nodes, and slots, that learning one row may take: a split of each tree, and new background trees."""
+    return 4 * members + 2
+
+
+def widened(a: Arrays, features: int, budget: int) -> Arrays:
+    """The same forest with so many features and room for their observers; ``budget`` is in bytes."""
+    width = max(a.subspace.shape[1], math.ceil(a.par[SHARE] * features), 1)
+    members = len(a.member_i)
+    wider = a._replace(
+        feature=padded(a.feature, features, a.feature.shape[1]),
+        category=padded(a.category, features, BINS, 2),
+        subspace=with_new_features(a, features, width),
+        line=with_new_weights(a.line, features),
+        shadow=with_new_weights(a.shadow, features),
+        bins=padded(a.bins, len(a.bins), width, *a.bins.shape[2:]),
+        span=padded(a.span, len(a.span), width, 3),
+        moment=with_new_moments(a.moment, features),
+        factor=np.eye(features + 1),
+        direction=np.zeros(features + 1),
+        row=np.zeros((2, features)),
+        order=np.zeros(max(features, MAX_STACK), np.int64),
+    )
+    need = needed(members)
+    slots = max(
+        2 * need, budget // (slot_bytes(width) + NODES_A_SLOT * node_bytes(features, a.shadow.shape[1]))
+    )
+    wider.counts[MAX_SLOTS], wider.counts[MAX_NODES] = slots, NODES_A_SLOT * slots
+    return wider
+
+
+def padded(old: Array, *shape: int) -> Array:
+    """A larger array with the old one in its first corner and zeros around."""
+    new = np.zeros(shape, old.dtype)
+    new[tuple(slice(0, size) for size in old.shape)] = old
+    return new
+
+
+def with_new_features(a: Arrays, features: int, width: int) -> Array:
+    """The trees' subspaces, each new feature in each tree with the probability the old ones had."""
+    new = np.full((len(a.subspace), width), NONE, np.int64)
+    new[:, : a.subspace.shape[1]] = a.subspace
+    forest = len(a.rng) - 1
+    for tree in np.flatnonzero(a.root != NONE):
+        for feature in range(len(a.feature), features):
+            taken = int((new[tree] != NONE).sum())
+            if taken < width and uniform(a.rng, forest) < a.par[SHARE]:
+                new[tree, taken] = feature
+    return new
+
+
+def with_new_weights(old: Array, features: int) -> Array:
+    """Linear models with zeros for the new features; the intercepts stay last."""
+    new = np.zeros((*old.shape[:2], features + 1))
+    new[:, :, : old.shape[2] - 1] = old[:, :, :-1]
+    new[:, :, -1] = old[:, :, -1]
+    return new
+
+
+def with_new_moments(old: Array, features: int) -> Array:
+    """Moments that know nothing of the new features; the always-one stays last."""
+    known = len(old) - 1
+    new = np.zeros((features + 1, features + 1))
+    new[:known, :known] = old[:known, :known]
+    new[features, :known] = old[known, :known]
+    new[features, features] = old[known, known]
+    return new
