@@ -247,9 +247,10 @@ def error_lines(errors: dict[str, Any]) -> list[str]:
             ratio = row[OURS] / min(others) if OURS in row and others else float("nan")
             ratios.append(ratio)
             shown = [f"{row[name]:.4f}" if name in row else "" for name in names]
-            lines.append(f"| {stream}, {delay} | {' | '.join(shown)} | {ratio:.3f} |")
+            compared = f"{ratio:.3f}" if ratio == ratio else ""
+            lines.append(f"| {stream}, {delay} | {' | '.join(shown)} | {compared} |")
         mean = float(np.exp(np.nanmean(np.log(ratios)))) if np.isfinite(ratios).any() else float("nan")
-        lines += [f"| geometric mean | {'| ' * len(names)}| {mean:.3f} |", ""]
+        lines += [f"| geometric mean | {'| ' * len(names)}{mean:.3f} |", ""]
     return lines
 
 

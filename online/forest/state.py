@@ -18,8 +18,8 @@ __all__ = ["Arrays", "copy", "fresh_arrays", "grown", "kernel", "node_bytes", "s
 
 Array = npt.NDArray[Any]
 
-# Kernels neither allocate nor count references to arrays, which takes them from 100 to XX us a row of ten
-# trees; what they need beside their arguments is in the arrays' scratch space.
+# Kernels neither allocate nor count references to arrays, which takes ten trees from some 100 to 40 us a row;
+# what they need beside their arguments is in the arrays' scratch space.
 kernel = njit(error_model="numpy", _nrt=False)
 
 BINS = 32  # of an observer, and the categories of a feature that are told apart
