@@ -205,9 +205,9 @@ HEAD = """# Benchmarks
 `make bench-forest`; raw figures in `docs/benchmarks/forest.json`. All models see the same rows: encoded, with
 context features from the labels that had arrived, imputed and standardised.
 
-How to read the figures: an empty cell was not measured, and `best` is the best of those that were. The forest's settings
-were chosen on these same streams, so its errors flatter it; those of other streams are the proof. Errors do not depend
-on the machine and were gathered over several runs of the same rows; costs are of one run, on a shared two-core machine.
+How to read the figures: an empty cell was not measured, and `best` is the best of those that were. The
+forest's settings were chosen on these same streams, so its errors flatter it; other streams are the proof.
+Errors were gathered over several runs of the same rows; costs are of one run, on a shared two-core machine.
 """
 
 
