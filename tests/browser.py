@@ -41,7 +41,8 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str) -> None:
-        """Open a page; its console log starts empty."""
+        """Open a page; its console log starts empty, and the page before it has stopped asking its server."""
+        self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get(url)
 
