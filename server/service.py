@@ -55,10 +55,11 @@ class Service:
         self.ledger.close()
         self.watch.close()
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Served]:
-        """Score rows and put them on the ledger."""
+    def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> list[Served]:
+        """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
         served = self.scorer.score(rows)
-        self.ledger.record(served)
+        if record:
+            self.ledger.record(served)
         self.metrics.count_predictions(rows, served, self.scorer.plan.fields, self.ledger.lost)
         return served
 

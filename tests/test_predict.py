@@ -232,3 +232,11 @@ def requests(server: Server, labels: str) -> float:
 def test_an_id_with_slashes_can_be_looked_up(shared_server: Server) -> None:
     name = shared_server.predict({**ROW, "id": "plant/7 a?b"})["id"]
     assert shared_server.get("/predictions/plant%2F7%20a%3Fb")["served"]["id"] == name
+
+
+def test_a_question_that_is_not_recorded_leaves_nothing_for_a_label_to_join(server: Server) -> None:
+    asked = server.predict({"Start_Hour": 12, "id": "what-if"}, params={"record": "false"})
+    kept = server.predict({"Start_Hour": 12, "id": "kept"})
+    assert asked["prediction"] == kept["prediction"]
+    assert server.client.get("/predictions/what-if").status_code == 404
+    assert server.get("/predictions/kept")["served"]["id"] == "kept"

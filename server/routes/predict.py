@@ -49,11 +49,16 @@ def predict_route(schema: Schema) -> HTTPRouteHandler:
     """The route, documented with the stream's own features."""
 
     @post("/predict", status_code=200, operation_class=row_operation(schema), tags=["predictions"])
-    async def predict(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
-        """Score one row, or an array of rows. Dirty values are imputed and reported, never refused."""
+    async def predict(
+        request: Request[Any, Any, Any], service: Service, record: bool = True
+    ) -> Response[bytes]:
+        """Score one row, or an array of rows. Dirty values are imputed and reported, never refused.
+
+        With `?record=false` nothing is kept: a question about the future, which no label will answer.
+        """
         content_type = request.headers.get("content-type", "")
         rows = decode_rows(await read_body(request), content_type, limit=service.config.server.max_batch_rows)
-        served = service.predict(rows.rows)
+        served = service.predict(rows.rows, record=record)
         return reply(request, single(served[0]) if rows.single else columns(served, service))
 
     return predict
