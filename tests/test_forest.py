@@ -340,3 +340,49 @@ def test_table_and_drawing_show_every_node():
     assert len(drawn) == (table["member"] == 1).sum()
     assert any("site in {" in line for line in drawn)
     assert AdaptiveForestRegressor().draw() == "(nothing learned)"
+
+
+# Plain arrays
+
+
+def scored_plainly(bounds, trees, x):
+    row = np.array([x.get(name, math.nan) for name in bounds.features], float)
+    row[~(np.abs(row) <= 1e30)] = math.nan
+    filled = np.where(np.isnan(row), bounds.fill, np.clip(row, bounds.low, bounds.high))
+    total = 0.0
+    for tree in trees:
+        node = 0
+        while tree.feature[node] >= 0:
+            value = row[tree.feature[node]]
+            left = tree.default_left[node] if math.isnan(value) else value <= tree.threshold[node]
+            node = (tree.left if left else tree.right)[node]
+        line = tree.lines[tree.leaf[node]]
+        output = line[-1] + float(line[:-1] @ filled)
+        total += tree.weight * min(max(output, tree.low[tree.leaf[node]]), tree.high[tree.leaf[node]])
+    return total
+
+
+def numbers(n, seed, **kinds):
+    for x, y in rows(n, seed, **kinds):
+        known = {name: v for name, v in x.items() if isinstance(v, (int, float)) and abs(v) < 1e300}
+        yield known, y
+
+
+@pytest.mark.parametrize("delay", [0, 24])
+def test_plain_arrays_score_as_the_forest_does(delay):
+    model = AdaptiveForestRegressor(n_models=4, grace=60.0, delay=delay, seed=1)
+    assert list(model.members()) == []
+    probes = [x for x, _ in numbers(50, 20, poison=0.3)]
+    for place, (x, y) in enumerate(numbers(4000, 19, flip_at=2000, poison=0.2)):
+        model.learn_one(x, y)
+        if place % 400 == 3:
+            bounds, trees = model.row_bounds(), list(model.members())
+            assert sum(tree.weight for tree in trees) == pytest.approx(1)
+            for probe in probes:
+                plain = scored_plainly(bounds, trees, probe)
+                assert plain == pytest.approx(model.predict_one(probe), rel=1e-11)
+
+
+def test_a_forest_with_categories_has_no_plain_arrays():
+    with pytest.raises(ValueError, match="site"):
+        list(taught(100).members())

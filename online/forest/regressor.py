@@ -11,6 +11,7 @@ from river import base
 from online.forest import inspection, state
 from online.forest.handle import handle_of, kernels
 from online.forest.packing import packed, unpacked
+from online.forest.plain import PlainRow, PlainTree, plain_row, plain_trees
 from online.forest.random import scattered
 from online.forest.rows import RowReader
 from online.forest.state import Array, Arrays
@@ -375,6 +376,33 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         if self._arrays.say.sum() == 0.0:
             return {"": prediction}
         return inspection.contributions(self._arrays, self._names, prediction)
+
+    def members(self) -> Iterator[PlainTree]:
+        """Yield the members as they are now, as plain arrays; none before any target.
+
+        A row is scored from them, and from `row_bounds`, to what `predict_one` gives, but for the rounding of
+        sums: values that are not finite, or beyond 1e30, count as missing. Each member descends by the row as
+        it came, to a leaf; its line reads the row put within the bounds, missing values filled; the result is
+        put within the leaf's own bounds. The members' answers are summed by their shares.
+
+        Raises
+        ------
+        ValueError
+            If a feature is a category.
+        """
+        self.row_bounds()
+        kernels().predict(self._handle, *self._predict_at)  # brings the members' weights up to date
+        yield from plain_trees(self._arrays)
+
+    def row_bounds(self) -> PlainRow:
+        """Return the features in the members' order, and between which values lines read them now.
+
+        Raises
+        ------
+        ValueError
+            If a feature is a category.
+        """
+        return plain_row(self._arrays, self._names.features)
 
     @property
     def _names(self) -> inspection.Names:
