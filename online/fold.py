@@ -105,6 +105,7 @@ class Fold:
             record.prediction if record.upper is None else record.upper,
             self._baseline(record.features) if self._baseline else None,
             max(0.0, record.received_at - (record.served_at or record.received_at)),
+            record.plan_seq or 0,
         )  # fmt: skip
         error = abs(target - record.prediction)
         self.state.interval.update(error)

@@ -11,24 +11,49 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
+from online import timeline
 from online.database import connect
+from online.timeline import Errors, Outcomes, Weights
 
-__all__ = ["Alarm", "History", "Outcome", "Outcomes"]
+__all__ = ["Alarm", "History", "Outcome"]
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS outcome (
+CREATE TABLE IF NOT EXISTS scored (
     seq INTEGER PRIMARY KEY, received_at REAL NOT NULL, truth REAL NOT NULL, prediction REAL NOT NULL,
-    lower REAL NOT NULL, upper REAL NOT NULL, baseline REAL, delay_seconds REAL NOT NULL
+    lower REAL NOT NULL, upper REAL NOT NULL, baseline REAL, delay_seconds REAL NOT NULL,
+    known_seq INTEGER NOT NULL DEFAULT 0, key INTEGER NOT NULL DEFAULT -1, slot INTEGER NOT NULL DEFAULT -1,
+    naive REAL
 );
+CREATE INDEX IF NOT EXISTS scored_slot ON scored (key, slot, seq);
+CREATE TABLE IF NOT EXISTS bin (
+    bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, n INTEGER NOT NULL, received_at REAL NOT NULL,
+    truth REAL NOT NULL, prediction REAL NOT NULL, lower REAL NOT NULL, upper REAL NOT NULL,
+    error REAL NOT NULL, baseline_error REAL, naive_error REAL, covered REAL NOT NULL,
+    delay_seconds REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS weight (bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, weights TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS alarm (
     seq INTEGER NOT NULL, detector TEXT NOT NULL, subject TEXT NOT NULL, at REAL NOT NULL,
     before REAL NOT NULL, after REAL NOT NULL, message TEXT NOT NULL, PRIMARY KEY (seq, detector, subject)
 );
 CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-WINDOW = 1000  # labels in a rolling mean
+BIN = timeline.BIN
+# The naive guess beside each prediction: the newest label of the same key and slot that was known when
+# the prediction was served.
+ADD_OUTCOME = """
+INSERT OR REPLACE INTO scored SELECT :seq, :received_at, :truth, :prediction, :lower, :upper, :baseline,
+    :delay_seconds, :known_seq, :key, :slot,
+    (SELECT truth FROM scored WHERE key = :key AND slot = :slot AND seq <= :known_seq
+     ORDER BY seq DESC LIMIT 1)
+"""
+FILL_BINS = """
+INSERT OR REPLACE INTO bin SELECT seq / :bin, max(seq), count(*), avg(received_at), avg(truth),
+    avg(prediction), avg(lower), avg(upper), avg(abs(truth - prediction)), avg(abs(truth - baseline)),
+    avg(abs(truth - naive)), avg(truth BETWEEN lower AND upper), avg(delay_seconds)
+FROM scored WHERE seq >= :first / :bin * :bin GROUP BY seq / :bin
+"""
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -44,7 +69,11 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A served prediction with its label; ``baseline`` is what the frozen first model says of the row."""
+    """A served prediction with its label; ``baseline`` is what the frozen first model says of the row.
+
+    ``known_seq`` is the last journal record learned when the prediction was served; ``key`` and ``slot``
+    are the row's (:class:`online.slots.Slots`).
+    """
 
     seq: int
     received_at: float
@@ -54,20 +83,9 @@ class Outcome(msgspec.Struct, frozen=True):
     upper: float
     baseline: float | None
     delay_seconds: float
-
-
-class Outcomes(msgspec.Struct, frozen=True):
-    """Outcomes as columns of equal length, oldest first; the errors are rolling means of 1,000 labels."""
-
-    seq: list[int]
-    received_at: list[float]
-    truth: list[float]
-    prediction: list[float]
-    lower: list[float]
-    upper: list[float]
-    mae: list[float]
-    baseline_mae: list[float | None]
-    delay_seconds: list[float]
+    known_seq: int = 0
+    key: int = -1
+    slot: int = -1
 
 
 class History:
@@ -89,14 +107,16 @@ class History:
         """Close the database."""
         self._db.close()
 
-    def write(self, outcomes: Sequence[Outcome], alarms: Sequence[Alarm], status: dict[str, Any]) -> None:
-        """Commit what a batch of labels showed."""
+    def write(
+        self,
+        outcomes: Sequence[Outcome],
+        alarms: Sequence[Alarm],
+        status: dict[str, Any],
+        weights: dict[str, float] | None = None,
+    ) -> None:
+        """Commit what a batch of labels showed; ``weights`` are the experts' after its last label."""
         with self._db:
             self._db.execute("BEGIN")
-            self._db.executemany(
-                "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [msgspec.structs.astuple(outcome) for outcome in outcomes],
-            )
             self._db.executemany(
                 "INSERT OR REPLACE INTO alarm (seq, at, detector, subject, before, after, message)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -107,7 +127,18 @@ class History:
                 [(key, msgspec.json.encode(value).decode()) for key, value in status.items()],
             )
             if outcomes:
-                self._db.execute("DELETE FROM outcome WHERE seq <= ?", (outcomes[-1].seq - self._rows,))
+                self._add(outcomes, weights)
+
+    def _add(self, outcomes: Sequence[Outcome], weights: dict[str, float] | None) -> None:
+        """Add outcomes, oldest first, fill the bins they fall into, and drop what is too old."""
+        first, last = outcomes[0].seq, outcomes[-1].seq
+        self._db.executemany(ADD_OUTCOME, [msgspec.structs.asdict(outcome) for outcome in outcomes])
+        self._db.execute(FILL_BINS, {"bin": BIN, "first": first})
+        if weights:
+            shown = msgspec.json.encode(weights).decode()
+            self._db.execute("INSERT OR REPLACE INTO weight VALUES (?, ?, ?)", (last // BIN, last, shown))
+        for table in ("scored", "bin", "weight"):
+            self._db.execute(f"DELETE FROM {table} WHERE seq <= ?", (last - self._rows,))
 
     def status(self) -> dict[str, Any]:
         """The learner's last words about itself."""
@@ -122,35 +153,18 @@ class History:
         return [Alarm(*row) for row in self._db.execute(query, (limit,))]
 
     def outcomes(self, points: int, last: int) -> Outcomes:
-        """The last outcomes, averaged into at most ``points`` bins of equal count."""
-        query = (
-            "SELECT seq, received_at, truth, prediction, lower, upper, baseline, delay_seconds FROM"
-            " (SELECT * FROM outcome ORDER BY seq DESC LIMIT ?) ORDER BY seq"
-        )
-        rows = self._db.execute(query, (last + WINDOW,)).fetchall()
-        if not rows:
-            return Outcomes(*([] for _ in range(9)))
-        return binned(np.array(rows, dtype=np.float64), points, last)
+        """The last outcomes, averaged into at most ``points`` bins of about equal count."""
+        return timeline.outcomes(self._db, points, last)
 
+    def weights(self, points: int, last: int) -> Weights:
+        """The experts' weights over the last outcomes, at most ``points`` times."""
+        return timeline.weights(self._db, points, last)
 
-def binned(rows: np.ndarray, points: int, last: int) -> Outcomes:
-    """Rolling means over the rows, then bins over the last of them."""
-    truth, prediction, baseline = rows[:, 2], rows[:, 3], rows[:, 6]
-    mae = rolling_mean(np.abs(truth - prediction))
-    baseline_mae = rolling_mean(np.abs(truth - baseline))
-    columns = np.column_stack([rows[:, :6], mae, baseline_mae, rows[:, 7]])[-last:]
-    edges = np.linspace(0, len(columns), min(points, len(columns)) + 1).astype(int)
-    means = np.add.reduceat(columns, edges[:-1], axis=0) / np.diff(edges)[:, None]
-    means[:, 0] = columns[edges[1:] - 1, 0]
-    lists: list[Any] = [column.tolist() for column in means.T]
-    lists[0] = [int(seq) for seq in lists[0]]
-    lists[7] = [None if value != value else value for value in lists[7]]
-    return Outcomes(*lists)
+    def errors(self, last: int, keys: int, slots: int) -> Errors:
+        """Where the last predictions were wrong, by key and slot, and how late their labels came."""
+        return timeline.errors(self._db, last, keys, slots)
 
-
-def rolling_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the last WINDOW values at each place, of fewer at the start."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - WINDOW)
-    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+    def naive_mae(self) -> float | None:
+        """Rolling error of the naive guess: the newest label of the same key and slot known in time."""
+        rolled = timeline.outcomes(self._db, 1, timeline.WINDOW)
+        return rolled.naive_mae[-1] if rolled.seq else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import msgspec
 
 from online.compile import compile_plan
 from online.config import Config
@@ -16,8 +19,10 @@ from online.fold import Fold, Learned
 from online.history import Alarm, History
 from online.home import Home, lock
 from online.journal import Journal
+from online.pipeline import POOL
 from online.plan import ScoringPlan
 from online.records import Record
+from online.slots import Slots
 from online.snapshot import Loaded, SnapshotStore
 
 __all__ = ["Learner"]
@@ -28,6 +33,7 @@ BATCH = 50  # records between looks at the clock
 STATUS_SECONDS = 1.0
 SNAPSHOT_PAUSE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+STAGES = ("learn", "publish", "snapshot", "history")  # what a learner spends its time on
 SHOWN_LIMIT = 10_000  # outcomes that wait for a history that cannot be written
 
 
@@ -80,6 +86,8 @@ class Learner:
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = History(self._home.history, self._config.learner.history_rows)
         self._shown: list[Learned] = []
+        self._slots = Slots(self._config.schema)
+        self._busy = dict.fromkeys(STAGES, 0.0)
         self._snapshot_at = self._published_at = self._clock()
         self._status_at = 0.0
         self._snapshot_learned = self._fold.state.learned
@@ -108,8 +116,9 @@ class Learner:
     def step(self) -> bool:
         """Learn the next records, publish and snapshot when due; False when there was nothing to learn."""
         records = self._journal.read(self.seq, BATCH)
-        for record in records:
-            self._learn(record)
+        with self._spending("learn"):
+            for record in records:
+                self._learn(record)
         self._tell()
         self._publish_when_due(now=not records)
         self._snapshot_when_due()
@@ -134,7 +143,7 @@ class Learner:
 
     def _learn(self, record: Record) -> None:
         try:
-            self._shown.append(self._fold.apply(record))
+            self._shown.append(self._located(record, self._fold.apply(record)))
         except SnapshotError as exc:
             self._refuse_rollback(record, exc)
             return
@@ -143,6 +152,15 @@ class Learner:
             self._snapshot("rollback", parent=record.payload["version"])
         elif record.kind == "snapshot":
             self._snapshot("request")
+
+    def _located(self, record: Record, learned: Learned) -> Learned:
+        """What a record showed, with where in the world its row belongs."""
+        if learned.outcome is None:
+            return learned
+        key, slot = self._slots.locate(record.features)
+        return msgspec.structs.replace(
+            learned, outcome=msgspec.structs.replace(learned.outcome, key=key, slot=slot)
+        )
 
     def _refuse_rollback(self, record: Record, exc: SnapshotError) -> None:
         """A version that cannot be loaded leaves the model as it is, and says so."""
@@ -174,9 +192,10 @@ class Learner:
         if not (self._unpublished and due) or self.seq < self._served_seq:
             return
         state = self._fold.state
-        plan = self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get())
         try:
-            plan.save(self._home.plan)
+            with self._spending("publish"):
+                plan = self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get())
+                plan.save(self._home.plan)
         except OSError as exc:
             log.error("the plan cannot be written, scoring goes on from the last one: %s", exc)
             self._published_at = self._clock() + RETRY_SECONDS
@@ -199,11 +218,12 @@ class Learner:
         self._snapshot_at = self._clock()
         state = self._fold.state
         try:
-            manifest = self._store.save(
-                self._fold.pipeline, state, schema=self._config.schema, seq=state.seq,
-                parent=self._version if parent is None else parent, reason=reason,
-                created_at=self._clock(), probe=state.probe, metrics=state.prequential.report(),
-            )  # fmt: skip
+            with self._spending("snapshot"):
+                manifest = self._store.save(
+                    self._fold.pipeline, state, schema=self._config.schema, seq=state.seq,
+                    parent=self._version if parent is None else parent, reason=reason,
+                    created_at=self._clock(), probe=state.probe, metrics=state.prequential.report(),
+                )  # fmt: skip
         except SnapshotError as exc:
             log.error("%s", exc)
             return
@@ -220,8 +240,11 @@ class Learner:
             return
         outcomes = [learned.outcome for learned in self._shown if learned.outcome]
         alarms = [learned.alarm for learned in self._shown if learned.alarm]
+        weights = self._fold.pipeline[POOL].weights() if outcomes or due else {}
+        status = self._status(now, alive) | {"weights": weights} if due else {}
         try:
-            self._history.write(outcomes, alarms, self._status(now, alive) if due else {})
+            with self._spending("history"):
+                self._history.write(outcomes, alarms, status, weights)
         except sqlite3.Error as exc:
             log.error("the history cannot be written, it waits: %s", exc)
             del self._shown[:-SHOWN_LIMIT]
@@ -237,7 +260,17 @@ class Learner:
             "learned": {"seq": state.seq, "labels": state.learned, "version": self._version},
             "prequential": state.prequential.report(),
             "experts": state.prequential.expert_maes(),
+            "busy_seconds": self._busy,
         }
+
+    @contextlib.contextmanager
+    def _spending(self, stage: str) -> Iterator[None]:
+        """Add the time the block takes to a stage's; a stage inside another one counts for both."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._busy[stage] += time.perf_counter() - began
 
 
 def newest_good(store: SnapshotStore) -> Loaded:

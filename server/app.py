@@ -43,7 +43,7 @@ def create_app(home: Home, config: Config) -> Litestar:
         route_handlers=[
             predict.predict_route(config.schema), predict.prediction,
             learn.learn_route(config.schema), learn.quarantine, learn.release,
-            state.model, state.snapshots, state.alarms, state.outcomes,
+            state.model, state.snapshots, state.alarms, state.outcomes, state.weights, state.errors,
             state.live, state.ready, state.metrics, admin.snapshot, admin.rollback,
         ],
         dependencies={"service": Provide(service_of, sync_to_thread=False)},

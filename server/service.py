@@ -16,6 +16,7 @@ from online.journal import Journal
 from online.ledger import Ledger, Served
 from online.records import Receipt
 from online.scorer import PlanWatch, Scorer
+from online.slots import Slots
 from online.snapshot import SnapshotStore
 from server.metrics import Metrics
 from server.words import learner_state
@@ -40,6 +41,7 @@ class Service:
         self.home = home.create()
         self.config = config
         self.metrics = metrics
+        self.slots = Slots(config.schema)
         self.store = SnapshotStore(home.models, config.learner.snapshot_key)
         self.watch = PlanWatch(home.plan)
         self.scorer = Scorer(self.watch)

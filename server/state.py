@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
+from online.schema import Feature
 from server.service import Service
 from server.words import learner_state
 
@@ -18,7 +19,7 @@ def report(service: Service) -> dict[str, Any]:
     with service.journal() as journal:
         journal_seq = journal.last_seq()
     with service.history() as history:
-        status = history.status()
+        status, naive = history.status(), history.naive_mae()
     maes = status.get("experts") or [None] * len(info.experts)
     return {
         "stream": info.schema.stream,
@@ -28,7 +29,7 @@ def report(service: Service) -> dict[str, Any]:
         "journal_seq": journal_seq,
         "labels_waiting": max(0, journal_seq - info.seq),
         "learner": learner_state(status),
-        "prequential": status.get("prequential", {}),
+        "prequential": status.get("prequential", {}) | {"naive_mae": naive},
         "labels": {"learned": status.get("learned", {}).get("labels", 0)},
         "experts": [
             {"name": name, "mae": mae, "weight": weight}
@@ -38,11 +39,16 @@ def report(service: Service) -> dict[str, Any]:
         ],
         "half_width": info.half_width,
         "coverage": service.config.model.coverage,
-        "features": [
-            {"name": f.name, "kind": f.kind, "used": f.kind != "dropped"} for f in info.schema.features
-        ],
+        "features": [described(feature) for feature in info.schema.features],
         "schema_hash": info.schema.hash,
         "river_version": info.river,
         "millrace_version": importlib.metadata.version("millrace"),
         "plan_loaded_at": service.watch.loaded_at,
     }
+
+
+def described(feature: Feature) -> dict[str, Any]:
+    """A feature as ``GET /model`` tells it; what it has not, it leaves out."""
+    about = {"values": feature.values, "period": feature.period, "low": feature.low, "high": feature.high}
+    known = {name: value for name, value in about.items() if value not in (None, ())}
+    return {"name": feature.name, "kind": feature.kind, "used": feature.kind != "dropped"} | known

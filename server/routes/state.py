@@ -15,7 +15,7 @@ from server.service import Service
 from server.state import report
 from server.words import learner_state
 
-__all__ = ["alarms", "live", "metrics", "model", "outcomes", "ready", "snapshots"]
+__all__ = ["alarms", "errors", "live", "metrics", "model", "outcomes", "ready", "snapshots", "weights"]
 
 Points = Annotated[int, Parameter(ge=1, le=5000, description="Bins at most.")]
 Last = Annotated[int, Parameter(ge=1, le=200_000, description="How many outcomes back.")]
@@ -53,6 +53,25 @@ def outcomes(
     """Served predictions with their labels and rolling errors, as columns, averaged into bins."""
     with service.history() as history:
         return reply(request, history.outcomes(points, last))
+
+
+@get("/weights", tags=["state"], sync_to_thread=True)
+def weights(
+    request: Request[Any, Any, Any], service: Service, points: Points = 300, last: Last = 20_000
+) -> Response[bytes]:
+    """The experts' weights over the last labels: a row an expert, a column a journal seq."""
+    with service.history() as history:
+        return reply(request, history.weights(points, last))
+
+
+@get("/errors", tags=["state"], sync_to_thread=True)
+def errors(request: Request[Any, Any, Any], service: Service, last: Last = 20_000) -> Response[bytes]:
+    """Where the last predictions were wrong, by key and slot, and how late their labels came."""
+    slots = service.slots
+    with service.history() as history:
+        found = history.errors(last, len(slots.keys), len(slots.slots))
+    named = {"key": slots.key, "keys": slots.keys, "slot": slots.slot, "slots": slots.slots}
+    return reply(request, named | msgspec.structs.asdict(found))
 
 
 @get("/health/live", tags=["health"], sync_to_thread=False)
