@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,10 +33,10 @@ CREATE TABLE IF NOT EXISTS bin (
     delay_seconds REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS weight (bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, weights TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS alarm (
-    seq INTEGER NOT NULL, detector TEXT NOT NULL, subject TEXT NOT NULL, at REAL NOT NULL,
-    before REAL NOT NULL, after REAL NOT NULL, message TEXT NOT NULL, PRIMARY KEY (seq, detector, subject)
+CREATE TABLE IF NOT EXISTS event (
+    key TEXT PRIMARY KEY, at REAL NOT NULL, told INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
 );
+CREATE INDEX IF NOT EXISTS event_at ON event (at);
 CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 BIN = timeline.BIN
@@ -57,7 +57,16 @@ FROM scored WHERE seq >= :first / :bin * :bin GROUP BY seq / :bin
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """One drift alarm: at label ``seq``, mean absolute errors ``before`` and ``after`` in target units."""
+    """One alarm: an event, however many detectors saw it.
+
+    ``seq`` is the last label known when it was raised, ``at`` that moment in unix seconds. ``subject`` is
+    what changed: ``error``, ``prediction`` or a feature's name, as ``kind`` says; ``operation`` is an alarm
+    of the server's own. ``before`` and ``after`` are in the subject's unit. The change began at ``since``
+    (unix seconds), prediction ``since_row`` of the ledger. ``cost`` is what it has added to the absolute
+    error of the ``cost_labels`` labels served since, in target units. ``also`` names other subjects the
+    event showed in, ``times`` how often it was seen. A ``muted`` alarm was over the week's budget: it is
+    listed, not rung.
+    """
 
     seq: int
     at: float
@@ -66,6 +75,23 @@ class Alarm(msgspec.Struct, frozen=True):
     before: float
     after: float
     message: str
+    kind: Literal["error", "feature", "prediction", "operation"] = "error"
+    since: float | None = None
+    since_row: int | None = None
+    cost: float | None = None
+    cost_labels: int = 0
+    also: tuple[str, ...] = ()
+    times: int = 1
+    muted: bool = False
+    ended_at: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Identifies the event: written again, it replaces what was written of it before."""
+        return f"{self.seq}/{self.since_row or 0}/{self.detector}/{self.subject}"
+
+
+ALARMS = msgspec.json.Decoder(Alarm)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -118,9 +144,9 @@ class History:
         with self._db:
             self._db.execute("BEGIN")
             self._db.executemany(
-                "INSERT OR REPLACE INTO alarm (seq, at, detector, subject, before, after, message)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [msgspec.structs.astuple(alarm) for alarm in alarms],
+                "INSERT INTO event (key, at, body) VALUES (?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET body = excluded.body",
+                [(alarm.key, alarm.at, msgspec.json.encode(alarm).decode()) for alarm in alarms],
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO status VALUES (?, ?)",
@@ -147,10 +173,8 @@ class History:
 
     def alarms(self, limit: int = 100) -> list[Alarm]:
         """Alarms, newest first."""
-        query = (
-            "SELECT seq, at, detector, subject, before, after, message FROM alarm ORDER BY seq DESC LIMIT ?"
-        )
-        return [Alarm(*row) for row in self._db.execute(query, (limit,))]
+        found = self._db.execute("SELECT body FROM event ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
+        return [ALARMS.decode(body) for (body,) in found]
 
     def outcomes(self, points: int, last: int) -> Outcomes:
         """The last outcomes, averaged into at most ``points`` bins of about equal count."""

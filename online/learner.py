@@ -165,7 +165,9 @@ class Learner:
     def _refuse_rollback(self, record: Record, exc: SnapshotError) -> None:
         """A version that cannot be loaded leaves the model as it is, and says so."""
         log.error("rollback at seq %d refused: %s", record.seq, exc)
-        alarm = Alarm(record.seq, record.received_at, "rollback", "snapshot", 0.0, 0.0, str(exc))
+        alarm = Alarm(
+            record.seq, record.received_at, "rollback", "snapshot", 0.0, 0.0, str(exc), kind="operation"
+        )
         self._shown.append(Learned(alarm=alarm))
         self._fold.state.seq = record.seq
         self._unpublished = True
