@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from online.encoding import clean
 from online.errors import InputError, PlanError
-from online.ledger import Served, identifier
 from online.plan import ScoringPlan
-from online.schema import Schema
+from online.scored import Scored
+from online.served import Served, identifier
 
 __all__ = ["PlanWatch", "Scorer"]
 
@@ -108,6 +107,10 @@ class Scorer:
         return plan
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Served]:
+        """Score raw rows as :meth:`serve` does, and give each as it was served."""
+        return self.serve(rows).served()
+
+    def serve(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
         """Score raw rows, dirty values and all; every prediction is finite.
 
         Raises
@@ -122,22 +125,16 @@ class Scorer:
         encoded = [plan.encoder.encode(row) for row in rows]
         contexts = [plan.context(one.values) for one in encoded]
         matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
-        predictions, experts = plan.score(matrix.reshape(len(rows), plan.columns))
-        info, fields = plan.info, plan.fields
-        return [
-            Served(
-                name, now, clean(row, fields), named(info.schema, context), tuple(outputs), prediction,
-                prediction - info.half_width, prediction + info.half_width, tuple(one.imputed),
-                tuple(one.drifted), info.version, info.seq,
-            )
-            for name, row, one, context, prediction, outputs in zip(
-                names, rows, encoded, contexts, predictions.tolist(), experts.tolist(), strict=True
-            )
-        ]  # fmt: skip
+        scores, experts = plan.score(matrix.reshape(len(rows), plan.columns))
+        predictions, width = scores.tolist(), plan.info.half_width
+        return Scored(
+            plan, now, names, rows, encoded, contexts, predictions,
+            [one - width for one in predictions], [one + width for one in predictions], experts,
+        )  # fmt: skip
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
-        if len(set(names)) < len(names):
+        if len(names) > 1 and len(set(names)) < len(names):
             first = {name: index for index, name in reversed(list(enumerate(names)))}
             index = next(index for index, name in enumerate(names) if first[name] < index)
             raise InputError(f"id {names[index]!r} stands twice in the batch", field="id", index=index)
@@ -147,8 +144,3 @@ class Scorer:
         if given is None:
             return f"{self._prefix}-{next(self._count):x}"
         return identifier(given, index)
-
-
-def named(schema: Schema, context: Sequence[float]) -> dict[str, float]:
-    """Context features by name, those there are."""
-    return {spec.name: v for spec, v in zip(schema.context, context, strict=True) if v == v}

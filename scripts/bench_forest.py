@@ -3,7 +3,7 @@
     python -m scripts.bench_forest              everything
     python -m scripts.bench_forest cost         one part: cost, errors or memory
 
-Figures go to docs/benchmarks/forest.json and, as tables into a section of docs/benchmarks.md each step:
+Figures go to docs/benchmarks/forest.json and, as tables, into docs/benchmarks.md, after every step:
 interrupt it and it goes on where it stopped. The streams are found as the tests find them (MILLRACE_STREAMS).
 """
 

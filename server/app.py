@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from online.config import Config
 from online.home import Home
+from server.lane import FastLane
 from server.metrics import Metrics
 from server.problems import exception_handlers, problem_plugin
 from server.routes import admin, learn, predict, state
@@ -27,7 +28,7 @@ from server.service import Service
 __all__ = ["create_app"]
 
 
-def create_app(home: Home, config: Config) -> Litestar:
+def create_app(home: Home, config: Config) -> FastLane:
     """Build the app; files are opened when it starts, closed when it stops."""
 
     @contextlib.asynccontextmanager
@@ -39,7 +40,7 @@ def create_app(home: Home, config: Config) -> Litestar:
         finally:
             service.close()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             predict.predict_route(config.schema), predict.prediction,
             learn.learn_route(config.schema), learn.quarantine, learn.release,
@@ -60,6 +61,7 @@ def create_app(home: Home, config: Config) -> Litestar:
         ),
         logging_config=None,
     )  # fmt: skip
+    return FastLane(app)
 
 
 def service_of(state: State) -> Service:
@@ -94,4 +96,4 @@ def observe(scope: Any, code: str, seconds: float) -> None:
     """Note a request under its route's template, not its path."""
     handler = scope.get("route_handler")
     route = min(handler.paths) if handler is not None else "unknown"
-    scope["litestar_app"].state.service.metrics.seconds.labels(route, code).observe(seconds)
+    scope["litestar_app"].state.service.metrics.count_request(route, code, seconds)

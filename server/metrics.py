@@ -1,6 +1,7 @@
 """Prometheus metrics. With ``PROMETHEUS_MULTIPROC_DIR`` set, those of all workers add up.
 
-Counts are taken as requests are answered; what the learner and the files say is read at each scrape.
+Requests are noted as they are answered and counted a little later, at the latest by the scrape; what the
+learner and the files say is read at each scrape.
 """
 
 from __future__ import annotations
@@ -8,20 +9,24 @@ from __future__ import annotations
 import collections
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from online.errors import MillraceError
-from online.ledger import Served
 from online.records import Receipt
+from online.scored import Scored
+from server.tally import TalliedHistogram
 
 __all__ = ["Metrics"]
+
+Noted = TypeVar("Noted")
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 
@@ -80,20 +85,40 @@ class Metrics:
         self.labels = Counter(
             "millrace_labels", "Labels by what became of them.", ["status"], registry=registry
         )
-        self.seconds = Histogram(
+        self.seconds = TalliedHistogram(
             "millrace_request_duration_seconds", "From request to reply.", ["route", "code"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self._lost_before = 0
+        self._scored: collections.deque[tuple[Scored, int]] = collections.deque()
+        self._took: collections.deque[tuple[str, str, float]] = collections.deque()
+        self._settling = threading.Lock()
 
-    def count_predictions(
-        self, rows: Sequence[Mapping[str, Any]], served: Sequence[Served], known: frozenset[str], lost: int
-    ) -> None:
-        """Count scored rows; ``lost`` is the ledger's total so far."""
-        self.predictions.inc(len(rows))
-        self.imputed.inc(sum(bool(one.imputed) for one in served))
-        self.drifted.inc(sum(bool(one.drifted) for one in served))
-        self.unknown.inc(sum(name not in known and name != "id" for row in rows for name in row))
+    def count_predictions(self, scored: Scored, lost: int) -> None:
+        """Note scored rows, to be counted by :meth:`settle`; ``lost`` is the ledger's total so far."""
+        self._scored.append((scored, lost))
+
+    def count_request(self, route: str, code: str, seconds: float) -> None:
+        """Note an answered request, to be counted by :meth:`settle`."""
+        self._took.append((route, code, seconds))
+
+    def settle(self) -> None:
+        """Count what was noted. Any thread may call it."""
+        with self._settling:
+            for scored, lost in drained(self._scored):
+                self._count(scored, lost)
+            took = collections.defaultdict(list)
+            for route, code, seconds in drained(self._took):
+                took[route, code].append(seconds)
+            for (route, code), amounts in took.items():
+                self.seconds.labels(route, code).observe_all(amounts)
+
+    def _count(self, scored: Scored, lost: int) -> None:
+        known = scored.plan.fields | {"id"}
+        self.predictions.inc(len(scored))
+        self.imputed.inc(sum(bool(one.imputed) for one in scored.encoded))
+        self.drifted.inc(sum(bool(one.drifted) for one in scored.encoded))
+        self.unknown.inc(sum(len(row.keys() - known) for row in scored.rows))
         if lost > self._lost_before:
             self.lost.inc(lost - self._lost_before)
             self._lost_before = lost
@@ -105,6 +130,7 @@ class Metrics:
 
     def exposition(self, state: Callable[[], dict[str, Any]]) -> bytes:
         """Everything in Prometheus' text format, ``state`` read now."""
+        self.settle()
         registry = CollectorRegistry()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library leaves it untyped
@@ -112,6 +138,12 @@ class Metrics:
             registry.register(Existing(self._registry))
         registry.register(State(state))
         return generate_latest(registry)
+
+
+def drained(noted: collections.deque[Noted]) -> Iterator[Noted]:
+    """Take out what is there now."""
+    for _ in range(len(noted)):
+        yield noted.popleft()
 
 
 class Existing(Collector):

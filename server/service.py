@@ -13,17 +13,20 @@ from online.history import History
 from online.home import Home
 from online.intake import Intake
 from online.journal import Journal
-from online.ledger import Ledger, Served
+from online.ledger import Ledger
 from online.records import Receipt
+from online.scored import Scored
 from online.scorer import PlanWatch, Scorer
 from online.slots import Slots
 from online.snapshot import SnapshotStore
 from server.metrics import Metrics
+from server.tally import Settler
 from server.words import learner_state
 
 __all__ = ["Service", "last_seq"]
 
 LEARN_POLL_SECONDS = 0.01
+SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
 
 
 class Service:
@@ -49,6 +52,7 @@ class Service:
             home.ledger, config.schema, rows=config.ledger.rows,
             flush_seconds=config.ledger.flush_seconds, waiting=config.ledger.waiting,
         )  # fmt: skip
+        self.settler = Settler(metrics.settle, SETTLE_SECONDS)
         self.intake = Intake(config.schema, lambda: Journal(home.journal, config.stream), self.ledger)
 
     def close(self) -> None:
@@ -56,14 +60,15 @@ class Service:
         self.intake.close()
         self.ledger.close()
         self.watch.close()
+        self.settler.close()
 
-    def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> list[Served]:
+    def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
         """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
-        served = self.scorer.score(rows)
+        scored = self.scorer.serve(rows)
         if record:
-            self.ledger.record(served)
-        self.metrics.count_predictions(rows, served, self.scorer.plan.fields, self.ledger.lost)
-        return served
+            self.ledger.record(scored)
+        self.metrics.count_predictions(scored, self.ledger.lost)
+        return scored
 
     async def learn(self, rows: Sequence[Mapping[str, Any]]) -> list[Receipt]:
         """Accept labels: durable on return."""
