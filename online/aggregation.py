@@ -1,148 +1,116 @@
-"""Combining the outputs of several experts into one prediction."""
+"""Learning online how to combine the outputs of several experts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
-from river import base
+import numpy as np
+import numpy.typing as npt
 
-from online.experts.nlms import NormalizedLMS
+__all__ = ["Aggregator", "Array", "Heads"]
 
-__all__ = ["MeanPool"]
+Array = npt.NDArray[np.float64]
+
+LARGEST = 1e150  # in size: beyond it differences could overflow
 
 
-class MeanPool(base.Regressor):
-    """Predict the mean of several experts, each held to the range of targets seen.
+class Heads(NamedTuple):
+    """Ways to combine experts' outputs, and their shares in the prediction.
 
-    Every expert learns every row. An expert's output is clipped to the lowest and highest target seen so
-    far, so none can pull the mean further than the targets have ever been; the mean of such forecasts is
-    the usual strong baseline for combining them [1]_.
+    With the outputs ``o`` (k,), the prediction is the sum over heads ``q`` of ``share[q]`` times
+    ``bias[q] + weights[q] . o``, which is first put between the lowest output minus ``margin[q]`` and the
+    highest plus ``margin[q]``.
+    """
+
+    weights: Array  # (heads, k)
+    bias: Array  # (heads,), target units
+    margin: Array  # (heads,), target units, not below zero
+    share: Array  # (heads,), on the simplex
+
+    def combine(self, outputs: Array) -> float:
+        """The prediction for experts' outputs (k,), in target units."""
+        lines = self.bias + self.weights @ outputs
+        held = np.clip(lines, outputs.min() - self.margin, outputs.max() + self.margin)
+        return float(self.share @ held)
+
+
+class Aggregator:
+    """Combine experts' outputs by ML-Poly, from outputs as they were served.
+
+    Each expert's weight goes by its regret so far, the positive part of how much better it would have been
+    than the combination, over one plus the regrets' squares [1]_. Regrets are of the linearised squared error
+    in units of the target's spread.
 
     Parameters
     ----------
     experts
-        The regressors by name, at least one. The pool keeps and teaches these very objects; `clone` makes
-        fresh ones.
-
-    Attributes
-    ----------
-    low, high : float
-        The lowest and highest target seen, in target units; infinity and minus infinity before any.
-    target_mean : float
-        The mean of all targets seen, which stands in for an output that is NaN or infinite.
-
-    Raises
-    ------
-    ValueError
-        If there are no experts, or if `learn_one` is given a target that is not finite.
+        How many there are.
 
     References
     ----------
-    .. [1] Timmermann, A., 2006. Forecast combinations. Handbook of Economic Forecasting 1, 135-196.
+    .. [1] Gaillard, P., Stoltz, G., van Erven, T., 2014. A second-order bound with excess losses. COLT,
+       176-196, figure 1.
 
     Examples
     --------
-    >>> import random
-    >>> from river import dummy, stats
-    >>> from online.aggregation import MeanPool
-    >>> from online.experts.nlms import NormalizedLMS
-    >>> rng = random.Random(7)
-    >>> pool = MeanPool({"line": NormalizedLMS(step=0.2), "mean": dummy.StatisticRegressor(stats.Mean())})
-    >>> for _ in range(1000):
-    ...     x = {"a": rng.uniform(-1, 1)}
-    ...     pool.learn_one(x, 10 * x["a"] + 20)
-    >>> {name: round(output, 1) for name, output in pool.expert_outputs({"a": 0.5}).items()}
-    {'line': 25.0, 'mean': 19.6}
-    >>> round(pool.predict_one({"a": 0.5}), 1)
-    22.3
+    >>> import numpy as np
+    >>> from online.aggregation import Aggregator
+    >>> aggregator = Aggregator(2)
+    >>> for truth in (1.0, 2.0, 3.0):
+    ...     aggregator.learn(np.array([truth, 7.0]), truth)
+    >>> aggregator.weights().tolist()
+    [1.0, 0.0]
     """
 
-    def __init__(self, experts: dict[str, base.Regressor]) -> None:
-        if not experts:
-            raise ValueError("a pool needs at least one expert")
+    def __init__(self, experts: int) -> None:
         self.experts = experts
-        self.low = math.inf
-        self.high = -math.inf
-        self.target_mean = 0.0
-        self.n_seen = 0
+        self._regret = np.zeros(experts)
+        self._squares = np.zeros(experts)
+        self._gained = np.zeros(experts)  # absolute error of the combination minus the expert's
+        self._rows = 0
+        self._scale = 0.0
 
-    @classmethod
-    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
-        yield {"experts": {"slow": NormalizedLMS(), "fast": NormalizedLMS(step=0.5)}}
-
-    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> MeanPool:
-        """Return an untaught pool of untaught experts.
+    def learn(self, outputs: Array, y: float) -> None:
+        """Take in one target.
 
         Parameters
         ----------
-        new_params
-            Parameters to replace. Given experts are cloned as well, so that the pool inside a cloned
-            pipeline is as fresh as one cloned by itself.
-        include_attributes
-            Whether to copy attributes that are no parameters, as in River.
-        """
-        params = dict(new_params or {})
-        experts = params.get("experts", self.experts)
-        params["experts"] = {name: expert.clone() for name, expert in experts.items()}
-        pool: MeanPool = super().clone(params, include_attributes)
-        return pool
-
-    def weights(self) -> dict[str, float]:
-        """Return each expert's share of the prediction, without unit, summing to one."""
-        return dict.fromkeys(self.experts, 1.0 / len(self.experts))
-
-    def expert_outputs(self, x: dict[str, Any]) -> dict[str, float]:
-        """Return each expert's output for one row as it enters the mean: finite, clipped, in target units.
-
-        Before any target all outputs are 0.0.
-
-        Parameters
-        ----------
-        x
-            Feature values by name.
-        """
-        if not self.n_seen:
-            return dict.fromkeys(self.experts, 0.0)
-        return {name: self._held(expert.predict_one(x)) for name, expert in self.experts.items()}
-
-    def _held(self, output: float) -> float:
-        if not math.isfinite(output):
-            return self.target_mean
-        return min(max(output, self.low), self.high)
-
-    def predict_one(self, x: dict[str, Any]) -> float:
-        """Return the weighted mean of the experts' outputs, in target units; 0.0 before any target.
-
-        Parameters
-        ----------
-        x
-            Feature values by name.
-        """
-        weights = self.weights()
-        return sum((weights[name] * output for name, output in self.expert_outputs(x).items()), 0.0)
-
-    def learn_one(self, x: dict[str, Any], y: float) -> None:
-        """Teach every expert one row and widen the range to its target.
-
-        Parameters
-        ----------
-        x
-            Feature values by name.
+        outputs
+            The experts' outputs as served, (k,), NaN where an expert had none, in target units.
         y
             The target, finite.
-
-        Raises
-        ------
-        ValueError
-            If the target is NaN or infinite; nothing is learned then.
         """
-        if not math.isfinite(y):
-            raise ValueError(f"the target must be finite, not {y!r}")
-        self.n_seen += 1
-        self.target_mean += y / self.n_seen - self.target_mean / self.n_seen  # no overflow at any size
-        self.low = min(self.low, y)
-        self.high = max(self.high, y)
-        for expert in self.experts.values():
-            expert.learn_one(x, y)
+        weights = self.weights()
+        there = np.isfinite(outputs)
+        outputs, y = np.clip(outputs, -LARGEST, LARGEST), min(max(y, -LARGEST), LARGEST)
+        if not there.any():
+            return
+        shares = np.where(there, weights, 0.0)
+        shares = shares / shares.sum() if shares.sum() > 0.0 else there / there.sum()
+        guess = float(np.where(there, outputs, 0.0) @ shares)
+        errors = np.where(there, outputs, guess) - y
+        self._rows += 1
+        self._gained += (abs(guess - y) - np.abs(errors) - self._gained) / self._rows
+        self._scale = max(self._scale, float(np.abs(errors).max()))
+        if self._scale > 0.0:
+            better = 2.0 * ((guess - y) / self._scale) * ((guess - y - errors) / self._scale)
+            self._regret += better
+            self._squares += better * better
+
+    def weights(self) -> Array:
+        """Each expert's share, (k,), summing to one."""
+        merit = np.maximum(self._regret, 0.0) / (1.0 + self._squares)
+        total = merit.sum()
+        return merit / total if total > 0.0 else np.full(self.experts, 1.0 / self.experts)
+
+    def regrets(self) -> Array:
+        """How much better each expert would have been, (k,), mean absolute error a row, in target units."""
+        return self._gained.copy()
+
+    def heads(self) -> Heads:
+        """How outputs are combined now."""
+        return Heads(self.weights()[None, :], np.zeros(1), np.zeros(1), np.ones(1))
+
+    def combine(self, outputs: Array) -> float:
+        """The prediction for outputs (k,), all finite, in target units."""
+        return self.heads().combine(outputs)

@@ -11,13 +11,14 @@ import river
 from river import compose, tree
 from river.tree.nodes.branch import NumericBinaryBranch
 
-from online.aggregation import MeanPool
 from online.context import all_cells
 from online.errors import PlanError
 from online.experts.adwin_bagging import ADWINBaggingRegressor
 from online.experts.nlms import NormalizedLMS
-from online.pipeline import ENCODER, IMPUTER, POOL, SCALER
+from online.experts.rls import RecursiveLeastSquares
+from online.pipeline import ENCODER, IMPUTER, POOL
 from online.plan import PlanInfo, ScoringPlan
+from online.pool import ExpertPool
 from online.schema import Schema
 
 __all__ = ["compile_plan"]
@@ -34,19 +35,21 @@ def compile_plan(
         The pipeline holds an expert or a node that this version cannot compile.
     """
     columns = pipeline[ENCODER].columns
-    pool: MeanPool = pipeline[POOL]
+    pool: ExpertPool = pipeline[POOL]
     tables = Tables(columns)
     for index, expert in enumerate(pool.experts.values()):
         add_expert(expert, tables, index)
-    scaler, imputer = pipeline[SCALER], pipeline[IMPUTER]
+    scaler, imputer, heads = pool.scaler, pipeline[IMPUTER], pool.heads()
     arrays = tables.arrays() | {
         "context": np.array(all_cells(pipeline[ENCODER].tables), dtype=float),
         "impute": np.array([imputer.stats[c].get() for c in columns], dtype=float),
         "mean": np.array([scaler.means.get(c, 0.0) for c in columns], dtype=float),
         # Python's power as River takes it: the last bit decides on which side of a split a row falls
         "scale": np.array([scaler.vars.get(c, 0.0) ** 0.5 for c in columns], dtype=float),
+        "head_weight": heads.weights, "head_bias": heads.bias, "head_margin": heads.margin,
+        "head_share": heads.share,
         "expert_weight": np.array(list(pool.weights().values()), dtype=float),
-    }
+    }  # fmt: skip
     low, high = (pool.low, pool.high) if pool.n_seen else (0.0, 0.0)
     info = PlanInfo(
         schema, version, seq, tuple(pool.experts), low, high, pool.target_mean, half_width, river.__version__
@@ -99,8 +102,9 @@ def add_expert(expert: object, tables: Tables, index: int, weight: float = 1.0) 
     raise PlanError(f"an expert of type {type(expert).__name__} cannot be compiled")
 
 
-@add_expert.register
-def _(expert: NormalizedLMS, tables: Tables, index: int, weight: float = 1.0) -> None:
+@add_expert.register(NormalizedLMS)
+@add_expert.register(RecursiveLeastSquares)
+def _(expert: Any, tables: Tables, index: int, weight: float = 1.0) -> None:
     leaf = tables.leaf(expert.intercept, expert.weights)
     tables.tree(tables.node(-1, 0.0, leaf), index, weight)
 

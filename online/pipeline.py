@@ -1,20 +1,21 @@
-"""The River pipeline: encoder, imputer, scaler, and a pool of experts."""
+"""The River pipeline: encoder, imputer, and a pool of experts, which owns the scaler."""
 
 from __future__ import annotations
 
 from river import compose, preprocessing, stats
 
-from online.aggregation import MeanPool
 from online.config import ModelConfig
 from online.experts.adwin_bagging import ADWINBaggingRegressor
 from online.experts.nlms import NormalizedLMS
+from online.experts.rls import RecursiveLeastSquares
 from online.experts.trees import adaptive_tree
+from online.pool import ExpertPool
 from online.row_encoder import RowEncoder
 from online.schema import Schema
 
-__all__ = ["ENCODER", "IMPUTER", "POOL", "SCALER", "build_pipeline"]
+__all__ = ["ENCODER", "IMPUTER", "POOL", "build_pipeline"]
 
-ENCODER, IMPUTER, SCALER, POOL = "encoder", "imputer", "scaler", "pool"
+ENCODER, IMPUTER, POOL = "encoder", "imputer", "pool"
 LINEAR_STEP = 0.03  # energy, labels 24 rows late: .862 of a standard deviation, .885 at .05
 IMPUTE_FADING = 0.01  # a missing value is taken to be the mean of about the last hundred
 
@@ -27,19 +28,20 @@ def build_pipeline(schema: Schema, model: ModelConfig) -> compose.Pipeline:
     return compose.Pipeline(
         (ENCODER, encoder),
         (IMPUTER, imputer),
-        (SCALER, preprocessing.StandardScaler()),
         (POOL, build_pool(model)),
     )
 
 
-def build_pool(model: ModelConfig) -> MeanPool:
+def build_pool(model: ModelConfig) -> ExpertPool:
     """The experts, from the configuration's seed."""
-    return MeanPool(
+    return ExpertPool(
         {
             "bagging": ADWINBaggingRegressor(
                 adaptive_tree(model.seed), n_models=model.n_models, seed=model.seed
             ),
             "tree": adaptive_tree(model.seed, watched=False),
             "linear": NormalizedLMS(step=LINEAR_STEP),
+            "squares_slow": RecursiveLeastSquares(forgetting=0.9999),
+            "squares_fast": RecursiveLeastSquares(forgetting=0.998),
         }
     )

@@ -11,7 +11,10 @@ in one table, leaves in another:
     leaf_bias       float64  (leaves,)
     leaf_weights    float64  (leaves, columns): output = bias + weights . scaled row
     tree_root, tree_expert   int32; tree_weight float64: an expert is the weighted sum of its trees
-    expert_weight   float64  (experts,): the prediction is the weighted sum of the clipped experts
+    head_weight     float64  (heads, experts); head_bias, head_margin, head_share (heads,): the prediction is
+                             the heads' sum by share, each bias + weights . clipped experts, put between the
+                             lowest expert less its margin and the highest plus it; then clipped to the range
+    expert_weight   float64  (experts,): each expert's share in the prediction, for people
     context         float64  the cells of all context tables, one table after the other
     impute, mean, scale      float64 (columns,): missing values, then (value - mean) / scale, 0 for scale 0
 
@@ -45,7 +48,9 @@ ARRAYS: dict[str, type] = {
     "impute": np.float64, "mean": np.float64, "scale": np.float64,
     "node_feature": np.int32, "node_threshold": np.float64, "node_left": np.int32, "node_right": np.int32,
     "node_leaf": np.int32, "node_alternate": np.int32, "leaf_bias": np.float64, "leaf_weights": np.float64,
-    "tree_root": np.int32, "tree_expert": np.int32, "tree_weight": np.float64, "expert_weight": np.float64,
+    "tree_root": np.int32, "tree_expert": np.int32, "tree_weight": np.float64,
+    "head_weight": np.float64, "head_bias": np.float64, "head_margin": np.float64, "head_share": np.float64,
+    "expert_weight": np.float64,
 }  # fmt: skip
 
 
@@ -123,7 +128,15 @@ class ScoringPlan:
             experts = self._trees(scaled) @ self._share
         info = self.info
         experts = np.where(np.isfinite(experts), np.clip(experts, info.low, info.high), info.fallback)
-        return experts @ a["expert_weight"], experts
+        return np.clip(self._heads(experts), info.low, info.high), experts
+
+    def _heads(self, experts: np.ndarray) -> np.ndarray:
+        """Experts' outputs (n, experts) combined, (n,)."""
+        a = self.arrays
+        lines = a["head_bias"] + experts @ a["head_weight"].T
+        low, high = experts.min(axis=1, keepdims=True), experts.max(axis=1, keepdims=True)
+        held = np.clip(lines, low - a["head_margin"], high + a["head_margin"])
+        return np.asarray(held @ a["head_share"])
 
     def context(self, values: Sequence[float]) -> list[float]:
         """The context features of an encoded row; NaN where there is none yet."""
