@@ -11,7 +11,6 @@ import river
 from river import compose, tree
 from river.tree.nodes.branch import NumericBinaryBranch
 
-from online.context import all_cells
 from online.errors import PlanError
 from online.experts.adwin_bagging import ADWINBaggingRegressor
 from online.experts.nlms import NormalizedLMS
@@ -41,7 +40,7 @@ def compile_plan(
         add_expert(expert, tables, index)
     scaler, imputer, heads = pool.scaler, pipeline[IMPUTER], pool.heads()
     arrays = tables.arrays() | {
-        "context": np.array(all_cells(pipeline[ENCODER].tables), dtype=float),
+        "context": np.array(pipeline[ENCODER].context_cells(), dtype=float),
         "impute": np.array([imputer.stats[c].get() for c in columns], dtype=float),
         "mean": np.array([scaler.means.get(c, 0.0) for c in columns], dtype=float),
         # Python's power as River takes it: the last bit decides on which side of a split a row falls

@@ -170,7 +170,7 @@ def dump(config: Config) -> str:
     lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
     for feature in config.features:
         lines += ["[[features]]", *settings(msgspec.to_builtins(feature)), ""]
-    lines.append("# faded means of the labels that have arrived, by the values of some features")
+    lines.append("# what the labels that have arrived say of rows with the same values of some features")
     for spec in config.context:
         lines += ["[[context]]", *settings(msgspec.to_builtins(spec)), ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -145,7 +145,11 @@ def configs(draw: st.DrawFn) -> Config:
 def contexts(draw: st.DrawFn, columns: tuple[Feature, ...]) -> tuple[ContextFeature, ...]:
     groups = [name for column in columns for name, size in column.groups.items() if size <= 1000]
     by = st.lists(st.sampled_from(groups), max_size=2, unique=True) if groups else st.just([])
-    spec = st.builds(ContextFeature, st.text(max_size=9), by.map(tuple), st.floats(1e-6, 1.0))
+    spec = st.builds(
+        ContextFeature, st.text(max_size=9), by.map(tuple), st.floats(1e-6, 1.0),
+        st.sampled_from(["mean", "recent", "lag", "age"]), st.integers(1, 1000 if not groups else 1),
+        st.text(max_size=9),
+    )  # fmt: skip
     return tuple(draw(st.lists(spec, max_size=3, unique_by=lambda found: found.name)))
 
 

@@ -38,6 +38,14 @@ CONTEXT = (
     ContextFeature("by weekday", ("day",), 0.2),
     ContextFeature("by hour of time", ("at:hour",), 1.0),
 )
+HISTORIES = (
+    ContextFeature("last", (), kind="lag"),
+    ContextFeature("third last by site", ("site",), kind="lag", labels=3),
+    ContextFeature("last four", ("hour",), kind="recent", labels=4),
+    ContextFeature("near", ("site", "hour"), 0.2, "near", 5),
+    ContextFeature("near in the day", ("at:hour",), 1.0, "near", 3),
+    ContextFeature("age", ("day",), kind="age"),
+)
 TARGET = Target("y", -100, 100)
 
 
@@ -52,6 +60,7 @@ SCHEMAS = {
     "cyclic": schema("hour", "phase", "day"),
     "time": schema("at"),
     "context": schema("site", "hour", "day", "at", context=CONTEXT),
+    "histories": schema("site", "hour", "day", "at", context=HISTORIES),
     "everything": Schema("s", TARGET, FEATURES, CONTEXT),
     "nothing": Schema("s", TARGET, ()),
     "all dropped": Schema("s", TARGET, (Feature("wind", "dropped"),), (ContextFeature("level"),)),
