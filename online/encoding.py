@@ -77,7 +77,17 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
     Encoding the cleaned row gives what encoding the row itself gives.
     """
-    return {name: scalar(value) for name, value in row.items() if name in names}
+    return {name: value if plain(value) else scalar(value) for name, value in row.items() if name in names}
+
+
+def plain(value: object) -> bool:
+    """Whether a value is kept as it is, as nearly all are."""
+    kind = type(value)
+    if kind is float:
+        return value - value == 0.0  # type: ignore[operator, no-any-return] # neither NaN nor infinite
+    if kind is str:
+        return len(value) <= TEXT_LIMIT  # type: ignore[arg-type]
+    return kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER  # type: ignore[operator]
 
 
 def scalar(value: object) -> Any:

@@ -181,6 +181,7 @@ def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
 def as_json(batches: Sequence[Batch]) -> str:
     """What one statement writes: an array of [id, served_at, fingerprint, record]."""
     served = [one for batch in batches for one in batch.served()]
-    marks = fingerprints(np.concatenate([batch.values for batch in batches])).tolist()
+    values = [encoded for batch in batches for encoded in batch.values()]
+    marks = fingerprints(np.array(values, dtype=float)).tolist()
     rows = [(one.id, one.served_at, mark, one) for one, mark in zip(served, marks, strict=True)]
     return msgspec.json.encode(rows).decode()

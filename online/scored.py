@@ -54,10 +54,9 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         """How many rows."""
         return len(self.rows)
 
-    @property
-    def values(self) -> np.ndarray:
-        """What the features encoded to, (n, columns)."""
-        return np.array([one.values for one in self.encoded], dtype=float)
+    def values(self) -> Sequence[Sequence[float]]:
+        """What the features of each encoded to, NaN where one is missing."""
+        return [one.values for one in self.encoded]
 
     def served(self) -> list[Served]:
         """Each prediction as served, with the row's known fields."""

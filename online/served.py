@@ -39,9 +39,8 @@ class Batch(Protocol):
     def __len__(self) -> int:
         """How many."""
 
-    @property
-    def values(self) -> np.ndarray:
-        """What their features encode to, (n, columns)."""
+    def values(self) -> Sequence[Sequence[float]]:
+        """What the features of each encode to, NaN where one is missing."""
 
     def served(self) -> Sequence[Served]:
         """Each as it was served."""
@@ -66,10 +65,9 @@ class Prepared:
         """How many."""
         return len(self._served)
 
-    @property
-    def values(self) -> np.ndarray:
-        """What their features encode to, (n, columns)."""
-        return np.array([self._encoder.encode(one.features).values for one in self._served], dtype=float)
+    def values(self) -> Sequence[Sequence[float]]:
+        """What the features of each encode to, NaN where one is missing."""
+        return [self._encoder.encode(one.features).values for one in self._served]
 
     def served(self) -> Sequence[Served]:
         """Each as it was served."""
