@@ -47,7 +47,9 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``snapshot_key`` set, manifests carry an HMAC and a snapshot without a right one is refused.
 
     A client that sends labels faster than they are learned is slowed: its reply waits, at most
-    ``pace_seconds``, until no more than ``pace_labels`` labels are waiting.
+    ``pace_seconds``, until no more than ``pace_labels`` labels are waiting. Only one that sends its requests
+    one after the other gains by that: as soon as a worker has several at once, none of them waits. With more
+    than ``max_waiting`` labels accepted and not learned yet, further ones are refused.
     """
 
     snapshot_every_labels: Positive = 5000
@@ -56,6 +58,7 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_seconds: Seconds = 0.01
     pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
     pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
+    max_waiting: Positive = 200_000
     drift_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
     history_rows: Positive = 200_000
     snapshot_key: str = ""

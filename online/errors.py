@@ -4,6 +4,7 @@ MillraceError
 ├── ConfigError      millrace.toml or an environment variable is wrong
 ├── SchemaError      a schema cannot be used, or does not fit the data or the model
 ├── InputError       a request or row that cannot be accepted: names the field, says what to do
+├── BusyError        more labels wait to be learned than may
 ├── JournalError     the journal cannot be read or written
 ├── PlanError        a scoring plan is missing, torn, or cannot be compiled
 ├── SnapshotError    a snapshot is missing, torn, or fails its checks
@@ -14,6 +15,7 @@ MillraceError
 from __future__ import annotations
 
 __all__ = [
+    "BusyError",
     "ConfigError",
     "FetchError",
     "InputError",
@@ -55,6 +57,22 @@ class InputError(MillraceError):
         super().__init__(message)
         self.field = field
         self.index = index
+
+
+class BusyError(MillraceError):
+    """More labels wait to be learned than may; nothing of the request was kept.
+
+    Parameters
+    ----------
+    message
+        What is wrong and what to do about it.
+    retry_seconds
+        When to ask again, in whole seconds.
+    """
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class JournalError(MillraceError):

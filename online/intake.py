@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from online.encoding import clean, number
-from online.errors import InputError, JournalError
+from online.errors import BusyError, InputError, JournalError
 from online.journal import Journal
 from online.ledger import Ledger, identifier
 from online.records import Receipt, Submission
@@ -48,6 +48,8 @@ class Intake:
         Where served predictions are found.
     clock
         Unix seconds.
+    full
+        Told the journal's last seq: why no label can be taken in now, if so. None is then.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Intake:
         open_journal: Callable[[], Journal],
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
+        full: Callable[[int], BusyError | None] = lambda _: None,
     ) -> None:
         self._schema = schema
         self._fields = frozenset(feature.name for feature in schema.features)
         self._journal = open_journal()
         self._ledger = ledger
         self._clock = clock
+        self._full = full
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
         self._thread.start()
@@ -79,7 +83,7 @@ class Intake:
     def accept(self, labels: Sequence[Label]) -> concurrent.futures.Future[list[Receipt]]:
         """Commit labels; the future holds a receipt for each once all are durable.
 
-        The future raises JournalError when nothing was kept.
+        The future raises JournalError or BusyError when nothing was kept.
         """
         request = Request(labels, self._clock(), concurrent.futures.Future())
         self._requests.put(request)
@@ -126,6 +130,10 @@ class Intake:
 
     def _commit(self, group: list[Request]) -> None:
         try:
+            if (busy := self._full(self._journal.last_seq())) is not None:
+                for request in group:
+                    request.future.set_exception(busy)
+                return
             submissions = self._join(group)
             receipts = iter(self._journal.append(submissions))
         except (JournalError, sqlite3.Error) as exc:

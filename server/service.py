@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from online.config import Config
+from online.errors import BusyError
 from online.history import History
 from online.home import Home
 from online.intake import Intake
@@ -26,6 +27,7 @@ from server.words import learner_state
 __all__ = ["Service", "last_seq"]
 
 LEARN_POLL_SECONDS = 0.01
+RETRY_SECONDS = 2  # when a client that was refused should come again
 SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
 
 
@@ -53,7 +55,10 @@ class Service:
             flush_seconds=config.ledger.flush_seconds, waiting=config.ledger.waiting,
         )  # fmt: skip
         self.settler = Settler(metrics.settle, SETTLE_SECONDS)
-        self.intake = Intake(config.schema, lambda: Journal(home.journal, config.stream), self.ledger)
+        self.intake = Intake(
+            config.schema, lambda: Journal(home.journal, config.stream), self.ledger, full=self._full
+        )
+        self._teaching = 0  # requests of labels under way
 
     def close(self) -> None:
         """Commit what waits and stop the threads."""
@@ -71,20 +76,55 @@ class Service:
         return scored
 
     async def learn(self, rows: Sequence[Mapping[str, Any]]) -> list[Receipt]:
-        """Accept labels: durable on return."""
+        """Accept labels: durable on return.
+
+        Raises
+        ------
+        InputError
+            A row is no label, or its label no finite number: nothing was kept.
+        BusyError
+            Too many labels wait to be learned: nothing was kept.
+        JournalError
+            The journal failed: nothing was kept.
+        """
         labels = self.intake.validate(rows)
-        receipts = await asyncio.wrap_future(self.intake.accept(labels))
-        self.metrics.count_labels(receipts)
-        await self._pace(last_seq(receipts))
+        self._teaching += 1
+        try:
+            receipts = await asyncio.wrap_future(self.intake.accept(labels))
+            self.metrics.count_labels(receipts)
+            await self._pace(last_seq(receipts))
+        finally:
+            self._teaching -= 1
         return receipts
 
+    def _full(self, last: int) -> BusyError | None:
+        """Whether the journal, its last record being ``last``, is too far ahead of the learner."""
+        plan, limit = self.watch.plan, self.config.learner.max_waiting
+        if plan is None or last - plan.info.seq <= limit:
+            return None
+        return BusyError(
+            f"{last - plan.info.seq} labels wait to be learned, and no more than {limit} may"
+            " (learner.max_waiting): send these again later",
+            RETRY_SECONDS,
+        )
+
     async def _pace(self, seq: int) -> None:
-        """Slow a client that outruns the learner; one that is down slows nobody."""
+        """Slow a client that outruns the learner; one that is down slows nobody.
+
+        Only a request that is alone waits: its client would learn from fresher predictions. Several at once
+        want throughput.
+        """
         settings = self.config.learner
+        enough = seq - settings.pace_labels
+        if self._behind(enough) and await asyncio.to_thread(self.learner_alive):
+            deadline = time.monotonic() + settings.pace_seconds
+            while self._behind(enough) and time.monotonic() < deadline:
+                await asyncio.sleep(LEARN_POLL_SECONDS)
+
+    def _behind(self, seq: int) -> bool:
+        """Whether the only request under way is of labels beyond what is served."""
         plan = self.watch.plan
-        behind = plan is not None and plan.info.seq < seq - settings.pace_labels
-        if behind and await asyncio.to_thread(self.learner_alive):
-            await self.learned(seq - settings.pace_labels, settings.pace_seconds)
+        return self._teaching == 1 and plan is not None and plan.info.seq < seq
 
     def learner_alive(self) -> bool:
         """Whether the learner is at work, by its last words."""
