@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from river import base, preprocessing
 
-from online.aggregation import Aggregator, Array, Heads
+from online.aggregation.aggregator import Aggregator
+from online.aggregation.heads import Array, Heads
 from online.experts.nlms import NormalizedLMS
 
 __all__ = ["ExpertPool", "View"]
@@ -26,7 +27,7 @@ class ExpertPool(base.Regressor):
     """Several experts that learn every row, and the combination that did best of late.
 
     An expert's output is held to the range of targets seen; one that is NaN or infinite is replaced by the
-    mean target. :class:`online.aggregation.Aggregator` learns from such outputs how to combine them.
+    mean target. An :class:`online.aggregation.aggregator.Aggregator` learns how to combine such outputs.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ class ExpertPool(base.Regressor):
         self.target_mean = 0.0
         self.n_seen = 0
         self._aggregator = Aggregator(len(experts))
-        self._expected: Sequence[float] | None = None
+        self._expected: tuple[Sequence[float], int] | None = None
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
@@ -153,7 +154,7 @@ class ExpertPool(base.Regressor):
         outputs = np.array(list(self.expert_outputs(x).values()))
         return min(max(self._aggregator.combine(outputs), self.low), self.high)
 
-    def expect(self, outputs: Sequence[float]) -> None:
+    def expect(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.
 
         Without them the pool asks its experts, as they are now.
@@ -162,8 +163,10 @@ class ExpertPool(base.Regressor):
         ----------
         outputs
             In the pool's order, in target units; NaN, or left out at the end, where an expert had none.
+        age
+            How many labels were learned between the serving and now.
         """
-        self._expected = outputs
+        self._expected = outputs, age
 
     def learn_one(self, x: Mapping[str, Any], y: float) -> None:
         """Learn from one row how to combine, then teach it to every expert.
@@ -184,8 +187,8 @@ class ExpertPool(base.Regressor):
         if not math.isfinite(y):
             raise ValueError(f"the target must be finite, not {y!r}")
         if self.n_seen:
-            served = list(self.expert_outputs(x).values()) if expected is None else expected
-            self._aggregator.learn(self._complete(served), y)
+            served, age = expected or (list(self.expert_outputs(x).values()), 0)
+            self._aggregator.learn(self._complete(served), y, age)
         self._widen(y)
         self.scaler.learn_one(x)
         views = self._views(x)
