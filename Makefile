@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev bootstrap run demo test check bench-forest lock clean
+.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-accuracy lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -59,6 +59,10 @@ check: setup-dev
 # hours: River's ensembles are slow; it goes on where it was interrupted
 bench-forest: setup-dev
 	$(BIN)/python -m scripts.bench_forest
+
+# hours too; without MILLRACE_STREAMS the generated stream
+bench-accuracy: setup-dev
+	$(BIN)/python -m scripts.bench_accuracy
 
 # the lock files name versions and hashes, never where they came from
 lock: setup-dev
