@@ -9,6 +9,7 @@ MillraceError
 ├── PlanError        a scoring plan is missing, torn, or cannot be compiled
 ├── SnapshotError    a snapshot is missing, torn, or fails its checks
 ├── LockError        another process already learns in this home
+├── MissingLibraryError  a library of this system that an expert needs is not installed
 └── FetchError       a data endpoint did not answer with usable data
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "JournalError",
     "LockError",
     "MillraceError",
+    "MissingLibraryError",
     "PlanError",
     "SchemaError",
     "SnapshotError",
@@ -89,6 +91,10 @@ class SnapshotError(MillraceError):
 
 class LockError(MillraceError):
     """Another process already learns in this home."""
+
+
+class MissingLibraryError(MillraceError):
+    """A library of this system that an expert needs is not installed; the message says which."""
 
 
 class FetchError(MillraceError):

@@ -11,6 +11,7 @@ import pytest
 from river import base, checks, compose, tree
 
 from online.experts.adwin_bagging import ADWINBaggingRegressor
+from online.experts.boosted import BoostedTrees
 from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
@@ -18,7 +19,14 @@ from online.experts.trees import adaptive_tree
 from online.pool import ExpertPool, View
 
 ROOT = Path(__file__).resolve().parents[1]
-ESTIMATORS = [NormalizedLMS, ADWINBaggingRegressor, RecursiveLeastSquares, ColumnValue, ExpertPool]
+ESTIMATORS = [
+    NormalizedLMS,
+    ADWINBaggingRegressor,
+    RecursiveLeastSquares,
+    ColumnValue,
+    BoostedTrees,
+    ExpertPool,
+]
 
 
 def contract_cases():
