@@ -33,9 +33,7 @@ def report(service: Service) -> dict[str, Any]:
         "labels": {"learned": status.get("learned", {}).get("labels", 0)},
         "experts": [
             {"name": name, "mae": mae, "weight": weight}
-            for name, mae, weight in zip(
-                info.experts, maes, plan.arrays["expert_weight"].tolist(), strict=False
-            )
+            for name, mae, weight in zip(info.experts, maes, plan.weights, strict=False)
         ],
         "half_width": info.half_width,
         "coverage": service.config.model.coverage,

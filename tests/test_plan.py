@@ -19,9 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from river import checks, compose, dummy
 
+from online import plan_file
 from online.compile import compile_plan
 from online.config import ModelConfig
 from online.errors import PlanError
+from online.forest.regressor import AdaptiveForestRegressor
 from online.pipeline import POOL, build_pipeline
 from online.plan import PlanInfo, ScoringPlan
 from online.pool import ExpertPool
@@ -207,11 +209,12 @@ def test_plan_gives_what_the_pipeline_gives_for_any_row_at_any_stage(name: str) 
 def test_plan_gives_what_the_pipeline_gives_while_alternate_trees_grow(name: str) -> None:
     rng = random.Random(12)
     before = stages(name)[3000][1]
-    assert len(before.arrays["node_feature"]) > len(before.arrays["tree_root"])  # trees have grown
+    assert len(before.arrays["node"]) > len(before.arrays["tree_root"])  # trees have grown
     alternates = 0
     pipeline, plan = drifted(name)
-    none = np.full_like(plan.arrays["node_alternate"], -1)
-    main_only = ScoringPlan(plan.info, plan.arrays | {"node_alternate": none})
+    main_only = ScoringPlan(
+        plan.info, plan.arrays | {"expert_beside": np.zeros_like(plan.arrays["expert_beside"])}
+    )
     for _ in range(300):
         row = dirty_row(rng)
         assert_plan_is_pipeline((pipeline, plan), row)
@@ -261,21 +264,65 @@ def test_rows_score_together_as_they_score_alone() -> None:
     batch = [dirty_row(rng) for _ in range(50)]
     encoded = [plan.encoder.encode(row).values for row in batch]
     matrix = np.array([values + plan.context(values) for values in encoded])
-    together, _ = plan.score(matrix)
-    assert together.tolist() == pytest.approx([plan.score_row(row) for row in batch], rel=1e-12)
+    together, outputs = plan.score(matrix)
+    for size in (1, 3, 7):  # trees one after the other, or rows
+        parts = [plan.score(matrix[at : at + size]) for at in range(0, len(matrix), size)]
+        assert np.concatenate([part[0] for part in parts]).tolist() == together.tolist()
+        assert np.concatenate([part[1] for part in parts]).tolist() == outputs.tolist()
+    assert together.tolist() == [plan.score_row(row) for row in batch]
     nobody, outputs = plan.score(matrix[:0])
     assert (nobody.shape, outputs.shape) == ((0,), (0, len(plan.info.experts)))
 
 
 def test_an_expert_that_is_not_finite_is_held_by_plan_and_pool_alike() -> None:
     plan = stages("numeric")[300][1]
-    bias = plan.arrays["leaf_bias"].copy()
-    bias[plan.arrays["node_leaf"][plan.arrays["tree_root"][-1]]] = math.inf  # the linear expert's only leaf
-    exploding = ScoringPlan(plan.info, plan.arrays | {"leaf_bias": bias})
+    leaf = plan.arrays["leaf"].copy()
+    leaf[-1, 0] = math.inf  # the last linear expert's only leaf
+    exploding = ScoringPlan(plan.info, plan.arrays | {"leaf": leaf})
     values = plan.encoder.encode({"wind": 3.0, "flow": 900.0}).values
     predictions, outputs = exploding.score(np.array([values]))
     assert outputs[0][-1] == plan.info.fallback
     assert np.isfinite(predictions).all()
+
+
+@functools.cache
+def forests() -> list[Stage]:
+    """A pipeline with nothing but two forests, as it learns a stream that drifts."""
+    pool = ExpertPool(
+        {
+            "slow": AdaptiveForestRegressor(n_models=4, grace=40.0, seed=1),
+            "fast": AdaptiveForestRegressor(n_models=3, grace=20.0, horizon=300, decay=0.9, seed=2),
+        }
+    )
+    pipeline = build_pipeline(SCHEMAS["everything"], ModelConfig())
+    pipeline.steps[POOL] = pool
+    found, before, after = [], lessons(31), lessons(32, flipped=True)
+    for count in range(3001):
+        if count in (0, 1, 50, 1500, 3000):
+            kept = pickle.loads(pickle.dumps(pipeline))
+            found.append((kept, compiled(kept, "everything")))
+        pipeline.learn_one(*next(before if count < 2000 else after))
+    return found
+
+
+def test_plan_gives_what_forests_give_for_any_row_at_any_stage() -> None:
+    @given(row=plausible_rows | rows)
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    def check(row: dict[str, Any]) -> None:
+        for stage in forests():
+            assert_plan_is_pipeline(stage, row)
+
+    check()
+    assert len(forests()[-1][1].arrays["leaf"]) > 50  # trees have grown
+
+
+def test_a_forest_takes_a_value_beyond_its_reach_for_missing_in_the_plan_too() -> None:
+    pipeline = pickle.loads(pickle.dumps(forests()[-1][0]))
+    for column in ("wind", "flow"):
+        pipeline[POOL].scaler.vars[column] = 1e-70  # a column that hardly ever moved, and now does
+    plan, rng = compiled(pipeline, "everything"), random.Random(33)
+    for _ in range(50):
+        assert_plan_is_pipeline((pipeline, plan), plain_row(rng))
 
 
 def test_an_expert_that_cannot_be_compiled_is_named() -> None:
@@ -337,6 +384,33 @@ def test_torn_plan_is_refused(data: st.DataObject, tmp_path: Path) -> None:
         ScoringPlan.load(path)
 
 
+def test_a_plan_is_a_safetensors_file() -> None:
+    plan = stages("everything")[300][1]
+    arrays = safetensors.numpy.load(plan.dumps())
+    assert set(arrays) == set(plan.arrays)
+    for name, array in plan.arrays.items():
+        assert arrays[name].tolist() == array.tolist()
+
+
+def test_a_plan_of_the_format_before_is_refused_by_name(tmp_path: Path) -> None:
+    plan, path = stages("numeric")[10][1], tmp_path / "plan.safetensors"
+    head = {"info": msgspec.to_builtins(plan.info), "sha256": "0" * 64}
+    path.write_bytes(safetensors.numpy.save({"impute": np.zeros(2)}, {"plan": json.dumps(head)}))
+    with pytest.raises(PlanError, match=r"plan\.safetensors is a plan of format 1.*start the learner"):
+        ScoringPlan.load(path)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_plan_is_refused(data: st.DataObject, tmp_path: Path) -> None:
+    content = bytearray(stages("everything")[10][1].dumps())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path / "plan.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(PlanError, match=r"plan\.safetensors"):
+        ScoringPlan.load(path)
+
+
 @given(content=st.binary(max_size=300))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_foreign_bytes_are_refused(content: bytes, tmp_path: Path) -> None:
@@ -350,19 +424,19 @@ def with_info(change: Callable[[dict[str, Any]], object]) -> bytes:
     plan = stages("everything")[10][1]
     info = json.loads(msgspec.json.encode(plan.info))
     change(info)
-    return safetensors.numpy.save(plan.arrays, {"plan": json.dumps(info)})
+    return plan_file.dumps(json.dumps(info).encode(), plan.arrays)
 
 
 def without(array: str) -> bytes:
     plan = stages("everything")[10][1]
     arrays = {name: value for name, value in plan.arrays.items() if name != array}
-    return safetensors.numpy.save(arrays, {"plan": msgspec.json.encode(plan.info).decode()})
+    return plan_file.dumps(msgspec.json.encode(plan.info), arrays)
 
 
 def with_tree_of_no_expert() -> bytes:
     plan = stages("everything")[10][1]
-    arrays = plan.arrays | {"tree_expert": plan.arrays["tree_expert"] + 100}
-    return safetensors.numpy.save(arrays, {"plan": msgspec.json.encode(plan.info).decode()})
+    arrays = plan.arrays | {"expert_tree": plan.arrays["expert_tree"] + 100}
+    return plan_file.dumps(msgspec.json.encode(plan.info), arrays)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +450,7 @@ def with_tree_of_no_expert() -> bytes:
         pytest.param(
             lambda: with_info(lambda info: info["schema"]["target"].update(name="")), id="no schema"
         ),
-        pytest.param(lambda: without("leaf_bias"), id="an array is missing"),
+        pytest.param(lambda: without("leaf"), id="an array is missing"),
         pytest.param(with_tree_of_no_expert, id="a tree of no expert"),
     ],
 )
