@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ from bootstrap.split import read_rows as read_csv
 from online.compile import compile_plan
 from online.config import Config
 from online.errors import InputError, SnapshotError
-from online.fold import Fold, FoldState
+from online.fold import Fold, FoldState, Guess
 from online.home import Home
 from online.pipeline import build_pipeline
 from online.prequential import errors
+from online.row_encoder import CONTEXT
 from online.snapshot import Manifest, SnapshotStore
 
 __all__ = ["train"]
@@ -84,7 +87,7 @@ def train(home: Home, config: Config, console: Console) -> None:
         FoldState(config),
         restore=lambda version: store.load(version).pipeline,
     )
-    reports = learn(fold, rows, console)
+    reports = learn(fold, rows, config.model.bootstrap_delay, console)
     manifest = save(home, config, store, fold, reports)
     console.print(errors_table(reports, config))
     console.print(
@@ -93,30 +96,43 @@ def train(home: Home, config: Config, console: Console) -> None:
 
 
 def learn(
-    fold: Fold, rows: dict[str, list[tuple[dict[str, Any], float]]], console: Console
+    fold: Fold, rows: dict[str, list[tuple[dict[str, Any], float]]], delay: int, console: Console
 ) -> dict[str, Any]:
     """Prequential errors of the training rows, errors of the frozen model on the validation rows."""
     scores = Scores()
     reports = {}
     with progress(console) as bars:
-        for features, target in bars.track(rows["train"], description="learning train.csv"):
-            prequential(fold, scores, features, target)
+        prequential(fold, scores, bars.track(rows["train"], description="learning train.csv"), delay)
         reports["prequential"] = scores.report()
         scores.restart()
         for features, target in bars.track(rows["validation"], description="scoring validation.csv"):
             scores.score(fold.pipeline.predict_one(features), target)
         reports["validation"] = scores.report()
-        for features, target in bars.track(rows["validation"], description="learning validation.csv"):
-            prequential(fold, scores, features, target)
+        prequential(
+            fold, scores, bars.track(rows["validation"], description="learning validation.csv"), delay
+        )
     return {part: report for part, report in reports.items() if report}
 
 
-def prequential(fold: Fold, scores: Scores, features: dict[str, Any], target: float) -> None:
-    """Predict, score, then learn one row."""
-    prediction = fold.pipeline.predict_one(features)
-    scores.score(prediction, target)
-    fold.state.interval.update(target - prediction)
-    fold.learn(features, target)
+def prequential(fold: Fold, scores: Scores, rows: Iterable[tuple[dict[str, Any], float]], delay: int) -> None:
+    """Predict and score each row; learn its label ``delay`` rows later, and the last ones at the end."""
+    waiting: collections.deque[tuple[dict[str, Any], float, Guess]] = collections.deque()
+    for features, target in rows:
+        guess = fold.predict(features)
+        scores.score(guess.prediction, target)
+        waiting.append((features, target, guess))
+        if len(waiting) > delay:
+            arrive(fold, scores, *waiting.popleft(), delay)
+    while waiting:
+        arrive(fold, scores, *waiting.popleft(), len(waiting))
+
+
+def arrive(
+    fold: Fold, scores: Scores, features: dict[str, Any], target: float, guess: Guess, delay: int
+) -> None:
+    """Learn a label of a row that was predicted ``delay`` labels before."""
+    fold.widen(features, guess.outputs, target - guess.prediction, delay)
+    fold.learn(features | {CONTEXT: guess.context}, target, guess.outputs, delay)
     scores.show(target)
 
 
@@ -128,7 +144,7 @@ def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: 
         created_at=time.time(), probe=fold.state.probe, metrics=measured | {"bootstrap": reports},
     )  # fmt: skip
     plan = compile_plan(
-        fold.pipeline, config.schema, version=manifest.version, seq=0, half_width=fold.state.interval.get()
+        fold.pipeline, config.schema, version=manifest.version, seq=0, interval=fold.state.interval
     )
     plan.save(home.plan)
     return manifest

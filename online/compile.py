@@ -19,9 +19,10 @@ from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.forest.regressor import AdaptiveForestRegressor
+from online.intervals import ConformalInterval
 from online.kernels.compiled import Array
 from online.pipeline import ENCODER, IMPUTER, POOL
-from online.plan import PlanInfo, ScoringPlan
+from online.plan import PlanInfo, Reach, ScoringPlan
 from online.pool import ALL, ExpertPool
 from online.schema import Schema
 
@@ -31,9 +32,9 @@ LARGEST = 1e30  # beyond this a forest takes a value for missing
 
 
 def compile_plan(
-    pipeline: compose.Pipeline, schema: Schema, *, version: int, seq: int, half_width: float
+    pipeline: compose.Pipeline, schema: Schema, *, version: int, seq: int, interval: ConformalInterval
 ) -> ScoringPlan:
-    """Compile a pipeline made by :func:`online.pipeline.build_pipeline`.
+    """Compile a pipeline made by :func:`online.pipeline.build_pipeline`, and how far intervals reach.
 
     Raises
     ------
@@ -45,11 +46,26 @@ def compile_plan(
     trees = [expert_trees(expert, read_by(pool, name, columns)) for name, expert in pool.experts.items()]
     arrays = assembled(trees) | row_arrays(pipeline, columns) | head_arrays(pool)
     arrays["context"] = np.array(pipeline[ENCODER].context_cells(), dtype=float)
+    arrays["difficulty"] = np.array(interval.difficulty.cells)
     low, high = (pool.low, pool.high) if pool.n_seen else (0.0, 0.0)
     info = PlanInfo(
-        schema, version, seq, tuple(pool.experts), low, high, pool.target_mean, half_width, river.__version__
+        schema,
+        version,
+        seq,
+        tuple(pool.experts),
+        low,
+        high,
+        pool.target_mean,
+        reach_of(interval),
+        river.__version__,
     )
     return ScoringPlan(info, arrays)
+
+
+def reach_of(interval: ConformalInterval) -> Reach:
+    """How far intervals reach now."""
+    below, above = interval.factors()
+    return Reach(below, above, interval.difficulty.level, interval.difficulty.spread)
 
 
 def row_arrays(pipeline: compose.Pipeline, columns: list[str]) -> dict[str, Array]:

@@ -32,11 +32,13 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the pipeline is built.
 
     ``n_models`` trees are bagged, drawn from ``seed``; intervals aim to cover ``coverage`` of the labels.
+    In the bootstrap, labels come ``bootstrap_delay`` rows late.
     """
 
     n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 3
     seed: int = 1
     coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9
+    bootstrap_delay: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 24
 
 
 class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

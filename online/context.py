@@ -12,9 +12,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from online.schema import ContextFeature, Feature
 
-__all__ = ["ContextTable", "Place", "context_tables", "group_of", "groups", "places"]
+__all__ = ["ContextTable", "Place", "context_tables", "group_of", "groups", "groups_of", "places"]
 
 MISSING = math.nan
 CYCLE_COLUMNS = 3  # position, sine and cosine
@@ -68,6 +71,21 @@ def group_of(by: Sequence[Place], values: Sequence[float]) -> int | None:
             return None
         group = group * place.size + part
     return group
+
+
+def groups_of(by: Sequence[Place], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The groups of encoded rows (n, columns) as :func:`group_of` gives them, (n,), -1 for None."""
+    group, known = np.zeros(len(values), np.int64), np.ones(len(values), bool)
+    for place in by:
+        if place.one_hot:
+            on = values[:, place.start : place.start + place.size] == 1.0
+            part, there = on.argmax(axis=1), on.any(axis=1)
+        else:
+            position = values[:, place.start]
+            there = ~np.isnan(position)
+            part = np.where(there, position, 0.0).astype(np.int64) % place.size
+        group, known = group * place.size + part, known & there
+    return np.where(known, group, -1)
 
 
 def one_hot_group(values: Sequence[float], place: Place) -> int | None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from river import compose
 
 from online.config import Config
+from online.difficulty import shares_of, slot_places, spread_of
 from online.drift import ErrorDrift
 from online.encoding import clean
 from online.history import Alarm, Outcome
-from online.intervals import ResidualQuantile
+from online.intervals import ConformalInterval
+from online.pipeline import ENCODER, IMPUTER, POOL
 from online.prequential import Prequential
 from online.records import LABELS, Record
 from online.row_encoder import CONTEXT
 
-__all__ = ["Fold", "FoldState", "Learned"]
+__all__ = ["Fold", "FoldState", "Guess", "Learned"]
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -25,6 +28,14 @@ class Learned(msgspec.Struct, frozen=True):
 
     outcome: Outcome | None = None
     alarm: Alarm | None = None
+
+
+class Guess(msgspec.Struct, frozen=True):
+    """A prediction with the context and the experts' outputs behind it, in target units."""
+
+    prediction: float
+    outputs: tuple[float, ...]
+    context: dict[str, float]
 
 
 class FoldState:
@@ -39,7 +50,7 @@ class FoldState:
     def __init__(self, config: Config) -> None:
         self.seq = 0
         self.learned = 0
-        self.interval = ResidualQuantile(config.model.coverage)
+        self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
         self.drift = ErrorDrift(config.learner.drift_delta)
         self.probe: dict[str, Any] = {}
@@ -83,17 +94,39 @@ class Fold:
         learned = Learned()
         if record.kind in LABELS and record.target is not None:
             learned = self._measure(record, record.target)
-            self.learn(as_served(record), record.target)
+            self.learn(as_served(record), record.target, record.experts, late(record))
         elif record.kind == "rollback":
             self.pipeline = self._restore(record.payload["version"])
         self.state.seq = record.seq
         return learned
 
-    def learn(self, features: dict[str, Any], target: float) -> None:
-        """Teach the pipeline one label."""
+    def predict(self, features: dict[str, Any]) -> Guess:
+        """What the pipeline says of a raw row, and what a server would note of it."""
+        encoder = self.pipeline[ENCODER]
+        row = encoder.transform_one(features)
+        prediction, outputs = self.pipeline[POOL].answer(self.pipeline[IMPUTER].transform_one(row))
+        return Guess(prediction, tuple(outputs.tolist()), encoder.context_of(row))
+
+    def learn(
+        self, features: dict[str, Any], target: float, outputs: Sequence[float] = (), age: int = 0
+    ) -> None:
+        """Teach the pipeline one label.
+
+        With the experts' outputs as they were served, where they were, ``age`` labels before.
+        """
+        if outputs:
+            self.pipeline[POOL].expect(outputs, age)
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
         self.state.probe = clean(features, frozenset(features) - {CONTEXT})  # it goes into a JSON file
+
+    def widen(self, features: dict[str, Any], outputs: Sequence[float], residual: float, delay: int) -> None:
+        """Let the interval know how far a prediction was off, in target units, ``delay`` labels later."""
+        shares = shares_of(np.array(list(self.pipeline[POOL].weights().values())))
+        spread = 0.0
+        if len(outputs) == len(shares):
+            spread = float(spread_of(np.array([outputs]), shares)[0])
+        self.state.interval.update(self.pipeline[ENCODER].values(features), spread, residual, delay)
 
     def _measure(self, record: Record, target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""
@@ -108,7 +141,7 @@ class Fold:
             record.plan_seq or 0,
         )  # fmt: skip
         error = abs(target - record.prediction)
-        self.state.interval.update(error)
+        self.widen(record.features, record.experts, target - record.prediction, late(record))
         self.state.prequential.update(outcome, record.experts)
         return Learned(outcome, self.state.drift.update(error, record.seq, record.received_at))
 
@@ -116,3 +149,8 @@ class Fold:
 def as_served(record: Record) -> dict[str, Any]:
     """The row a label trains on: with its context as served, where it was."""
     return record.features if record.prediction is None else record.features | {CONTEXT: record.context}
+
+
+def late(record: Record) -> int:
+    """How many labels were learned between a prediction and its label."""
+    return max(0, record.seq - 1 - (record.plan_seq or 0))

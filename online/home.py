@@ -55,6 +55,11 @@ class Home:
         return self.models / "plan.safetensors"
 
     @property
+    def training_rows(self) -> Path:
+        """The rows of the bootstrap as a batch expert learns them."""
+        return self.data / "training_rows.safetensors"
+
+    @property
     def lock(self) -> Path:
         """Held by the one learner of this home."""
         return self.data / "learner.lock"

@@ -108,6 +108,10 @@ class Journal:
                 )
         return [record(row) for row in rows]
 
+    def first_seq(self) -> int:
+        """The oldest record's seq, 1 when there is none."""
+        return int(self._rows("SELECT coalesce(min(seq), 1) FROM journal", ())[0][0])
+
     def last_seq(self) -> int:
         """The newest record's seq, 0 when there is none."""
         return int(self._rows("SELECT coalesce(max(seq), 0) FROM journal", ())[0][0])

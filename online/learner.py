@@ -15,7 +15,7 @@ import msgspec
 from online.compile import compile_plan
 from online.config import Config
 from online.errors import JournalError, PlanError, SchemaError, SnapshotError
-from online.fold import Fold, Learned
+from online.fold import Fold, FoldState, Learned
 from online.history import Alarm, History
 from online.home import Home, lock
 from online.journal import Journal
@@ -182,10 +182,10 @@ class Learner:
         except SnapshotError as exc:
             log.warning("the first model cannot be scored beside the live one: %s", exc)
             return None
-        return self._plan(first.pipeline, first.manifest.version, 0, 0.0).score_row
+        return self._plan(first.pipeline, first.state, first.manifest.version, 0).score_row
 
-    def _plan(self, pipeline: Any, version: int, seq: int, half_width: float) -> ScoringPlan:
-        return compile_plan(pipeline, self._config.schema, version=version, seq=seq, half_width=half_width)
+    def _plan(self, pipeline: Any, state: FoldState, version: int, seq: int) -> ScoringPlan:
+        return compile_plan(pipeline, self._config.schema, version=version, seq=seq, interval=state.interval)
 
     def _publish_when_due(self, *, now: bool = False) -> None:
         """Publish a changed plan, at once when nothing is left to learn; never one behind what is served."""
@@ -196,7 +196,7 @@ class Learner:
         state = self._fold.state
         try:
             with self._spending("publish"):
-                plan = self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get())
+                plan = self._plan(self._fold.pipeline, state, self._version, state.seq)
                 plan.save(self._home.plan)
         except OSError as exc:
             log.error("the plan cannot be written, scoring goes on from the last one: %s", exc)

@@ -1,8 +1,8 @@
 """The scoring plan: everything a prediction needs, in immutable flat arrays, without River or pickle.
 
 What the arrays are, and how a row is scored from them, is said in :mod:`online.kernels.arrays`; beside
-those a plan has ``context``, the cells of all context tables one after the other, and ``expert_weight`` (k,),
-what each expert weighs in the prediction, for people.
+those a plan has ``context``, the cells of all context tables one after the other, ``difficulty``, the cells
+of the table of slots' errors, and ``expert_weight`` (k,), what each expert weighs in the prediction.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from online import plan_file
 from online.context import context_tables
+from online.difficulty import Difficulty, shares_of, slot_places, spread_of
 from online.encoding import Encoder
 from online.errors import PlanError, SchemaError
 from online.home import write_atomically
@@ -25,19 +26,30 @@ from online.kernels.compiled import Array
 from online.kernels.scoring import score_kernel
 from online.schema import Schema
 
-__all__ = ["PlanInfo", "Score", "ScoringPlan"]
+__all__ = ["PlanInfo", "Reach", "Score", "ScoringPlan"]
 
 STORED = {name: dtype for name, dtype in PLAN_ARRAYS.items() if name != "limits"} | {
-    "context": np.float64, "expert_weight": np.float64,
+    "context": np.float64, "difficulty": np.float64, "expert_weight": np.float64,
 }  # fmt: skip
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """How far intervals reach: ``below`` and ``above`` times the row's difficulty.
+
+    ``level`` and ``spread`` are those of :class:`~online.difficulty.Difficulty`, in target units.
+    """
+
+    below: float = 0.0
+    above: float = 0.0
+    level: float = 0.0
+    spread: float = 0.0
 
 
 class PlanInfo(msgspec.Struct, frozen=True):
     """What a plan says of itself.
 
     ``version`` is the newest snapshot of its lineage, ``seq`` the last journal record learned. Experts are
-    clipped to [``low``, ``high``], in target units; one that is not finite gives ``fallback``. The interval
-    is the prediction plus and minus ``half_width``.
+    clipped to [``low``, ``high``], in target units; one that is not finite gives ``fallback``.
     """
 
     schema: Schema
@@ -47,7 +59,7 @@ class PlanInfo(msgspec.Struct, frozen=True):
     low: float
     high: float
     fallback: float
-    half_width: float
+    reach: Reach
     river: str
 
 
@@ -82,6 +94,9 @@ class ScoringPlan:
         self._kept = limits
         self.encoder = Encoder.of(info.schema)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
+        reach, cells = info.reach, self.arrays["difficulty"].tolist()
+        self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
+        self._shares = shares_of(self.arrays["expert_weight"])
         self.columns = len(self.arrays["impute"])
         self.fields = frozenset(feature.name for feature in info.schema.features)
         self._kernel = score_kernel()
@@ -122,6 +137,14 @@ class ScoringPlan:
         prediction, *experts = desk.outbox.unpack_from(desk.out.data)
         self._desks.append(desk)
         return Score(prediction, tuple(experts))
+
+    def intervals(self, values: Array, predictions: Array, outputs: Array) -> tuple[Array, Array]:
+        """The intervals around predictions (n,): lower and upper ends (n,), in target units.
+
+        By the rows' encoded values (n, columns) and the experts' outputs (n, experts).
+        """
+        scales = self._difficulty.get_many(values, spread_of(outputs, self._shares))
+        return predictions - self.info.reach.below * scales, predictions + self.info.reach.above * scales
 
     def context(self, values: Sequence[float]) -> list[float]:
         """The context features of an encoded row; NaN where there is none yet."""

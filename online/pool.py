@@ -149,10 +149,20 @@ class ExpertPool(base.Regressor):
         x
             Feature values by name, none missing.
         """
-        if not self.n_seen:
-            return 0.0
+        return self.answer(x)[0]
+
+    def answer(self, x: Mapping[str, Any]) -> tuple[float, Array]:
+        """Return the prediction for one row and the experts' outputs (k,) behind it, in target units.
+
+        Parameters
+        ----------
+        x
+            Feature values by name, none missing.
+        """
         outputs = np.array(list(self.expert_outputs(x).values()))
-        return min(max(self._aggregator.combine(outputs), self.low), self.high)
+        if not self.n_seen:
+            return 0.0, outputs
+        return min(max(self._aggregator.combine(outputs), self.low), self.high), outputs
 
     def expect(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.

@@ -74,6 +74,19 @@ class RowEncoder(base.Transformer):
         """The names of the encoded columns, in order."""
         return self._columns
 
+    def values(self, x: Mapping[str, Any]) -> list[float]:
+        """A row's encoded values without its context features, NaN where one is to be imputed."""
+        return self._encoder.encode(x).values
+
+    def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
+        """A row's encoded values and then its context features as served, NaN where there is none."""
+        return self.values(features) + [context.get(spec.name, MISSING) for spec in self.context]
+
+    def context_of(self, row: Mapping[str, float | None]) -> dict[str, float]:
+        """The context features of a transformed row by name, those there are."""
+        values = [row[column] for column in self.columns[len(self.columns) - len(self.context) :]]
+        return {spec.name: v for spec, v in zip(self.context, values, strict=True) if v is not None}
+
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
         """Encode one row."""
         values = self._encoder.encode(x).values

@@ -125,11 +125,12 @@ class Scorer:
         encoded = [plan.encoder.encode(row) for row in rows]
         contexts = [plan.context(one.values) for one in encoded]
         matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
-        scores, experts = plan.score(matrix.reshape(len(rows), plan.columns))
-        predictions, width = scores.tolist(), plan.info.half_width
+        matrix = matrix.reshape(len(rows), plan.columns)
+        predictions, experts = plan.score(matrix)
+        lower, upper = plan.intervals(matrix, predictions, experts)
         return Scored(
-            plan, now, names, rows, encoded, contexts, predictions,
-            [one - width for one in predictions], [one + width for one in predictions], experts,
+            plan, now, names, rows, encoded, contexts, predictions.tolist(), lower.tolist(), upper.tolist(),
+            experts,
         )  # fmt: skip
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:

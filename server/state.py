@@ -35,8 +35,11 @@ def report(service: Service) -> dict[str, Any]:
             {"name": name, "mae": mae, "weight": weight}
             for name, mae, weight in zip(info.experts, maes, plan.weights, strict=False)
         ],
-        "half_width": info.half_width,
-        "coverage": service.config.model.coverage,
+        "interval": {
+            "coverage": service.config.model.coverage,
+            "below": info.reach.below * info.reach.level,
+            "above": info.reach.above * info.reach.level,
+        },
         "features": [described(feature) for feature in info.schema.features],
         "schema_hash": info.schema.hash,
         "river_version": info.river,

@@ -22,8 +22,10 @@ from river import checks, compose, dummy
 from online import plan_file
 from online.compile import compile_plan
 from online.config import ModelConfig
+from online.difficulty import slot_places
 from online.errors import PlanError
 from online.forest.regressor import AdaptiveForestRegressor
+from online.intervals import ConformalInterval
 from online.pipeline import POOL, build_pipeline
 from online.plan import PlanInfo, ScoringPlan
 from online.pool import ExpertPool
@@ -117,7 +119,9 @@ Stage = tuple[compose.Pipeline, ScoringPlan]
 
 
 def compiled(pipeline: compose.Pipeline, name: str) -> ScoringPlan:
-    return compile_plan(pipeline, SCHEMAS[name], version=1, seq=0, half_width=1.0)
+    return compile_plan(
+        pipeline, SCHEMAS[name], version=1, seq=0, interval=ConformalInterval(0.9, slot_places(SCHEMAS[name]))
+    )
 
 
 @functools.cache
