@@ -115,6 +115,6 @@ class Session:
         state = self._fold.state
         self.plan = compile_plan(
             self._fold.pipeline, self._stream.schema, version=1, seq=state.seq,
-            half_width=state.interval.get(),
+            interval=state.interval,
         )  # fmt: skip
         self.spent["publish"] += time.perf_counter() - begun
