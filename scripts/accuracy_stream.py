@@ -24,7 +24,7 @@ from bootstrap.split import read_rows
 from online.row_encoder import RowEncoder
 from online.schema import ContextFeature, Schema
 
-__all__ = ["Stream", "arrivals", "described", "naive_forecasts", "prepare", "read_stream"]
+__all__ = ["Stream", "arrivals", "described", "inferred", "naive_forecasts", "prepare", "read_stream"]
 
 Floats = npt.NDArray[np.float64]
 FADING = 0.01
@@ -77,12 +77,16 @@ def read_stream(folder: Path | None, name: str) -> tuple[pd.DataFrame, dict[str,
     return read_rows(folder / entry["file"]), entry
 
 
-def prepare(frame: pd.DataFrame, entry: dict[str, Any], name: str, delay: int, tested: int) -> Stream:
-    """Infer the schema from the bootstrap part, as ``millrace bootstrap`` does, and serve all rows."""
+def inferred(frame: pd.DataFrame, entry: dict[str, Any], name: str) -> Schema:
+    """The schema ``millrace bootstrap`` gives the bootstrap part."""
     first = frame.iloc[: entry["bootstrap_rows"]]
     schema = infer_schema(first, stream=name, target=entry["target"], drop=entry["drop"])
-    first = order_rows(first, schema)
-    schema = choose_context(schema, *zip(*pairs(first, schema), strict=True))
+    return choose_context(schema, *zip(*pairs(order_rows(first, schema), schema), strict=True))
+
+
+def prepare(frame: pd.DataFrame, entry: dict[str, Any], schema: Schema, delay: int, tested: int) -> Stream:
+    """Serve all rows, labels so many rows late."""
+    first = order_rows(frame.iloc[: entry["bootstrap_rows"]], schema)
     cut = order_rows(frame, schema).iloc[: len(first) + tested]
     rows, targets = zip(*pairs(cut, schema), strict=True)
     encoder = RowEncoder(schema.used, schema.context)
@@ -90,7 +94,7 @@ def prepare(frame: pd.DataFrame, entry: dict[str, Any], name: str, delay: int, t
     known = {feature.name for feature in schema.used if feature.kind == "category"}
     key = tuple(one for one in entry["key"] if one in known)
     return Stream(
-        name, delay, schema, first, rows, np.array(targets, dtype=float), len(first), key,
+        schema.stream, delay, schema, first, rows, np.array(targets, dtype=float), len(first), key,
         encoder.columns, served, scaled,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scripts.accuracy_peers import CAPYMOA, PEERS
 from scripts.accuracy_report import OURS, markdown, measured, plot, rolling, screen
 from scripts.accuracy_server import millrace
-from scripts.accuracy_stream import Stream, described, prepare, read_stream
+from scripts.accuracy_stream import Stream, described, inferred, prepare, read_stream
 from scripts.benchmark_document import DOCUMENT, FIGURES, replace_section
 from tests.streams import real_streams
 
@@ -117,8 +117,9 @@ def run(
     entries = described(folder)
     for stream_name in streams or list(entries):
         frame, entry = read_stream(folder, stream_name)
+        schema = inferred(frame, entry, stream_name)
         for delay in delays or entry["delays"]:
-            stream = prepare(frame, entry, stream_name, delay, rows)
+            stream = prepare(frame, entry, schema, delay, rows)
             for _ in measure(stream, names, figures, again):
                 draw(stream, figures, plots)
 

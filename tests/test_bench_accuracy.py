@@ -13,7 +13,7 @@ from bootstrap.generate import generate_stream
 from scripts import bench_accuracy
 from scripts.accuracy_peers import Forecast
 from scripts.accuracy_report import measured
-from scripts.accuracy_stream import Stream, arrivals, naive_forecasts, prepare
+from scripts.accuracy_stream import Stream, arrivals, inferred, naive_forecasts, prepare
 
 ENTRY = {"target": "Production", "drop": [], "key": ["Source"], "bootstrap_rows": 400}
 MODELS = ("millrace", "persistence", "HATR")
@@ -21,7 +21,8 @@ MODELS = ("millrace", "persistence", "HATR")
 
 @pytest.fixture(scope="module")
 def stream() -> Stream:
-    return prepare(generate_stream(seed=5, days=30), ENTRY, "generated", 24, 60)
+    frame = generate_stream(seed=5, days=30)
+    return prepare(frame, ENTRY, inferred(frame, ENTRY, "generated"), 24, 60)
 
 
 @pytest.fixture
