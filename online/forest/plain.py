@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from online.forest import state
+from online.forest.cleaning import CLIP, MARGIN
 from online.forest.inspection import leaf_models, planted
-from online.forest.members import CLIP, MARGIN
 from online.forest.state import Array, Arrays
 
 __all__ = ["PlainRow", "PlainTree", "plain_row", "plain_trees"]

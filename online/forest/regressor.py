@@ -9,9 +9,11 @@ import numpy as np
 from river import base
 
 from online.forest import inspection, state
-from online.forest.handle import handle_of, kernels
+from online.forest.budget import keep_budget
+from online.forest.handle import kernels
 from online.forest.packing import packed, unpacked
 from online.forest.plain import PlainRow, PlainTree, plain_row, plain_trees
+from online.forest.pointer import handle_of
 from online.forest.random import scattered
 from online.forest.rows import RowReader
 from online.forest.state import Array, Arrays
@@ -199,9 +201,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self._row = self._inbox[:features]
         self._outbox = np.zeros(1)
         self._handle = handle_of(arrays)
+        self._forest = self._handle.ctypes.data
         place = self._inbox.ctypes.data
-        self._learn_at = (place, place + 8 * features, place + 8 * features + 8, 1)
-        self._predict_at = (place, self._outbox.ctypes.data, 1)
+        self._learn_at = (self._forest, place, place + 8 * features, place + 8 * features + 8, 1)
+        self._predict_at = (self._forest, place, self._outbox.ctypes.data, 1)
 
     def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
         """Learn one row.
@@ -220,7 +223,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             self._reader.fill(self._row, x)
         self._inbox[-2] = y
         self._inbox[-1] = w
-        while not kernels().learn(self._handle, *self._learn_at):
+        while not kernels().learn(*self._learn_at):
             self._make_room()
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
@@ -232,7 +235,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             Feature values by name; unknown ones are ignored.
         """
         self._reader.fill(self._row, x)
-        kernels().predict(self._handle, *self._predict_at)
+        kernels().predict(*self._predict_at)
         return float(self._outbox[0])
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
@@ -261,12 +264,12 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         done = 0
         while done < len(rows):
             x, y, w = (part[done:].ctypes.data for part in (rows, targets, weights))
-            done += int(kernels().learn(self._handle, x, y, w, len(rows) - done))
+            done += int(kernels().learn(self._forest, x, y, w, len(rows) - done))
             if done < len(rows):
                 self._make_room()
 
     def _predict_rows(self, rows: Array, out: Array) -> None:
-        kernels().predict(self._handle, rows.ctypes.data, out.ctypes.data, len(rows))
+        kernels().predict(self._forest, rows.ctypes.data, out.ctypes.data, len(rows))
 
     def predict_many(self, X: Any) -> Any:
         """Return the predictions for the rows of a pandas frame as a series.
@@ -305,7 +308,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """Thin out what the budget does not allow, then let the pools grow towards it."""
         arrays, need = self._arrays, needed(self.n_models)
         c = arrays.counts
-        kernels().thin(self._handle, need)
+        keep_budget(arrays, need)
         nodes, slots = len(arrays.free_node), len(arrays.free_slot)
         if c[state.NODE_FREE] + nodes - c[state.NODE_HIGH] < need:
             size = max(nodes + nodes // 4, int(c[state.NODE_HIGH]) + need)
@@ -391,7 +394,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             If a feature is a category.
         """
         self.row_bounds()
-        kernels().predict(self._handle, *self._predict_at)  # brings the members' weights up to date
+        kernels().predict(*self._predict_at)  # brings the members' weights up to date
         yield from plain_trees(self._arrays)
 
     def row_bounds(self) -> PlainRow:
@@ -409,7 +412,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         return inspection.Names(self._reader.places, self._reader.codes)
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_arrays", "_inbox", "_outbox", "_row", "_handle", "_learn_at", "_predict_at")
+        runtime = {"_arrays", "_inbox", "_outbox", "_row", "_handle", "_forest", "_learn_at", "_predict_at"}
         kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
         return kept | {"arrays": packed(self._arrays)}
 
