@@ -15,6 +15,7 @@ from river.tree.nodes.branch import NumericBinaryBranch
 from online.assembly import NOWHERE, Trees, assembled, lines
 from online.errors import PlanError
 from online.experts.adwin_bagging import ADWINBaggingRegressor
+from online.experts.boosted import BoostedTrees
 from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
@@ -152,6 +153,23 @@ def _(expert: AdaptiveForestRegressor, places: dict[str, int]) -> Trees:
         joined("right", nodes), joined("leaf", leaves), linear[:, -1], joined("low"), joined("high"),
         np.where(sloped, np.cumsum(sloped) - 1, NOWHERE), linear[sloped, :-1], read,
         row.low, row.high, row.fill, ~joined("default_left"), np.full(len(feature), NOWHERE), LARGEST,
+    )  # fmt: skip
+
+
+@expert_trees.register
+def _(expert: BoostedTrees, places: dict[str, int]) -> Trees:
+    trees = expert.trees
+    if trees is None or any(column not in places for column in trees.columns):
+        return lines(np.full(1, math.nan), np.zeros((1, 0)), np.zeros(0, int), np.ones(1))
+    inner = trees.feature >= 0
+    read = np.array([places[column] for column in trees.columns], int)
+    answers, none = trees.value[~inner], np.full(len(inner), NOWHERE)
+    anything = np.full(len(answers), math.inf)
+    return Trees(
+        trees.root, np.ones(len(trees.root)), np.where(inner, read[trees.feature], NOWHERE), trees.threshold,
+        trees.left, trees.right, np.cumsum(~inner) - 1, answers, -anything, anything,
+        np.full(len(answers), NOWHERE), np.zeros((0, 0)), np.zeros(0, int), np.zeros(0), np.zeros(0),
+        np.zeros(0), none > 0, none,
     )  # fmt: skip
 
 

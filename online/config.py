@@ -18,7 +18,16 @@ import msgspec
 from online.errors import ConfigError, SchemaError
 from online.schema import ContextFeature, Feature, Schema, Target
 
-__all__ = ["Config", "LearnerConfig", "LedgerConfig", "ModelConfig", "ServerConfig", "dump", "load"]
+__all__ = [
+    "Config",
+    "LearnerConfig",
+    "LedgerConfig",
+    "ModelConfig",
+    "RefreshConfig",
+    "ServerConfig",
+    "dump",
+    "load",
+]
 
 PREFIX = "MILLRACE_"
 OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})
@@ -66,6 +75,13 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     snapshot_key: str = ""
 
 
+class RefreshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The batch expert: trained anew every ``every_labels`` labels (0: never) on the last ``rows`` rows."""
+
+    every_labels: Annotated[int, msgspec.Meta(ge=0)] = 2000
+    rows: Positive = 50_000
+
+
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait."""
 
@@ -99,6 +115,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: tuple[ContextFeature, ...] = ()
     model: ModelConfig = ModelConfig()
     learner: LearnerConfig = LearnerConfig()
+    refresh: RefreshConfig = RefreshConfig()
     ledger: LedgerConfig = LedgerConfig()
     server: ServerConfig = ServerConfig()
 
@@ -170,7 +187,7 @@ def dump(config: Config) -> str:
         f"stream = {toml(config.stream)}",
         *section("target", msgspec.structs.asdict(config.target)),
     ]
-    for name in ("model", "learner", "ledger", "server"):
+    for name in ("model", "learner", "refresh", "ledger", "server"):
         lines += section(name, msgspec.structs.asdict(getattr(config, name)))
     lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
     for feature in config.features:

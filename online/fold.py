@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from online.drift import ErrorDrift
 from online.encoding import clean
 from online.history import Alarm, Outcome
 from online.intervals import ConformalInterval
-from online.pipeline import ENCODER, IMPUTER, POOL
+from online.pipeline import ENCODER, IMPUTER, POOL, RECENT
 from online.prequential import Prequential
 from online.records import LABELS, Record
 from online.row_encoder import CONTEXT
@@ -97,6 +98,8 @@ class Fold:
             self.learn(as_served(record), record.target, record.experts, late(record))
         elif record.kind == "rollback":
             self.pipeline = self._restore(record.payload["version"])
+        elif record.kind == "refresh":
+            self.refresh(base64.b64decode(record.payload["model"]), RECENT)
         self.state.seq = record.seq
         return learned
 
@@ -119,6 +122,13 @@ class Fold:
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
         self.state.probe = clean(features, frozenset(features) - {CONTEXT})  # it goes into a JSON file
+
+    def refresh(self, model: bytes, *names: str) -> None:
+        """Give these experts a newly trained model, those of them that the pool has."""
+        experts = self.pipeline[POOL].experts
+        for name in names:
+            if name in experts:
+                experts[name].replace(model)
 
     def widen(self, features: dict[str, Any], outputs: Sequence[float], residual: float, delay: int) -> None:
         """Let the interval know how far a prediction was off, in target units, ``delay`` labels later."""

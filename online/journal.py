@@ -89,8 +89,10 @@ class Journal:
         with Transaction(self._db, self._path):
             return [self._take(submission) for submission in submissions]
 
-    def order(self, kind: Literal["rollback", "snapshot"], received_at: float, **payload: Any) -> int:
-        """Append an operator's order; returns its seq."""
+    def order(
+        self, kind: Literal["rollback", "snapshot", "refresh"], received_at: float, **payload: Any
+    ) -> int:
+        """Append an operator's order, or a new batch model; returns its seq."""
         with Transaction(self._db, self._path):
             name = f"{kind}-{uuid.uuid4()}"
             return self._insert(Record(0, self._stream, name, received_at, kind, payload=payload))

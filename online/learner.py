@@ -19,9 +19,10 @@ from online.fold import Fold, FoldState, Learned
 from online.history import Alarm, History
 from online.home import Home, lock
 from online.journal import Journal
-from online.pipeline import POOL
+from online.pipeline import POOL, RECENT
 from online.plan import ScoringPlan
 from online.records import Record
+from online.refresh import Refresher
 from online.slots import Slots
 from online.snapshot import Loaded, SnapshotStore
 
@@ -93,6 +94,7 @@ class Learner:
         self._snapshot_learned = self._fold.state.learned
         self._served_seq = served_seq(self._home)
         check_journal(self._journal, max(self.seq, self._served_seq))
+        self._refresher = self._new_refresher()
         self._unpublished = True
         self._publish_when_due(now=True)
         self._tell()
@@ -122,6 +124,8 @@ class Learner:
         self._tell()
         self._publish_when_due(now=not records)
         self._snapshot_when_due()
+        if self._refresher:
+            self._refresher.step(self._fold.state.learned)
         return bool(records)
 
     def catch_up(self) -> None:
@@ -132,6 +136,8 @@ class Learner:
 
     def __exit__(self, *_: object) -> None:
         try:
+            if self._refresher:
+                self._refresher.close()
             if self._fold.state.learned != self._snapshot_learned:
                 self._snapshot("shutdown")
             self._publish_when_due(now=True)
@@ -171,6 +177,12 @@ class Learner:
         self._shown.append(Learned(alarm=alarm))
         self._fold.state.seq = record.seq
         self._unpublished = True
+
+    def _new_refresher(self) -> Refresher | None:
+        """What has the batch expert trained anew; None where that is not wanted."""
+        if RECENT not in self._fold.pipeline[POOL].experts or not self._config.refresh.every_labels:
+            return None
+        return Refresher(self._home, self._config, self._fold.state.learned)
 
     def _restore(self, version: int) -> Any:
         return self._store.load(version).pipeline

@@ -6,15 +6,17 @@ from river import compose, preprocessing, stats
 
 from online.config import ModelConfig
 from online.experts.adwin_bagging import ADWINBaggingRegressor
+from online.experts.boosted import BoostedTrees
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.experts.trees import adaptive_tree
-from online.pool import ExpertPool
+from online.pool import ExpertPool, View
 from online.row_encoder import RowEncoder
 from online.schema import Schema
 
-__all__ = ["ENCODER", "IMPUTER", "POOL", "build_pipeline"]
+__all__ = ["BOOSTED", "ENCODER", "IMPUTER", "POOL", "RECENT", "build_pipeline"]
 
+BOOSTED, RECENT = "boosted", "boosted_recent"  # trained by the bootstrap; and anew with the labels since
 ENCODER, IMPUTER, POOL = "encoder", "imputer", "pool"
 LINEAR_STEP = 0.03  # energy, labels 24 rows late: .862 of a standard deviation, .885 at .05
 IMPUTE_FADING = 0.01  # a missing value is taken to be the mean of about the last hundred
@@ -43,5 +45,8 @@ def build_pool(model: ModelConfig) -> ExpertPool:
             "linear": NormalizedLMS(step=LINEAR_STEP),
             "squares_slow": RecursiveLeastSquares(forgetting=0.9999),
             "squares_fast": RecursiveLeastSquares(forgetting=0.998),
-        }
+            BOOSTED: BoostedTrees(),
+            RECENT: BoostedTrees(),
+        },
+        {BOOSTED: View(scaled=False), RECENT: View(scaled=False)},
     )

@@ -11,7 +11,7 @@ from online.ledger import Served
 
 __all__ = ["COLUMNS", "LABELS", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
 
-Kind = Literal["label", "correction", "release", "rollback", "snapshot"]
+Kind = Literal["label", "correction", "release", "rollback", "snapshot", "refresh"]
 LABELS = ("label", "correction", "release")
 COLUMNS = (
     "seq, stream, id, received_at, kind, features, context, experts, prediction, lower, upper, served_at,"
