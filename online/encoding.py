@@ -159,6 +159,8 @@ def read_category(cells: dict[str, Cell], width: int, value: object) -> Cell | N
     if isinstance(value, bool) or value == "" or not (isinstance(value, str) or number(value) is not None):
         return None
     known = cells.get(category_text(value))
+    if known is None and isinstance(value, str):
+        known = cells.get(category_text(number(value)))  # a code as a file has it: "3.0" for "3"
     return known if known is not None else Cell((0.0,) * width, True)
 
 

@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from online.encoding import clean, number
 from online.errors import BusyError, InputError, JournalError
 from online.journal import Journal
-from online.ledger import Ledger, identifier
+from online.ledger import Ledger, Served, identifier
 from online.records import Receipt, Submission
 from online.schema import Schema
 
@@ -154,17 +154,23 @@ class Intake:
         if any(lonely(label, served) for request in group for label in request.labels):
             time.sleep(2 * self._ledger.flush_seconds)
             served = self._ledger.find(names)
-        return [self._submit(label, request.at, served) for request in group for label in request.labels]
+        return self._submissions(group, served)
 
-    def _submit(self, label: Label, at: float, served: Mapping[str, Any]) -> Submission:
-        candidates: Iterable[Any] = ()
-        if label.id is not None:
-            candidates = [served[label.id]] if label.id in served else ()
-        elif label.features is not None:
-            candidates = self._ledger.like(label.features)
-        return Submission(
-            label.target, at, label.id, label.features, tuple(candidates), self._suspicion(label)
-        )
+    def _submissions(self, group: list[Request], served: Mapping[str, Served]) -> list[Submission]:
+        """Each label with the predictions it may belong to."""
+        labels = [(label, request.at) for request in group for label in request.labels]
+        nameless = [label.features for label, _ in labels if label.id is None and label.features is not None]
+        alike = iter(self._ledger.alike(nameless))
+        found = []
+        for label, at in labels:
+            candidates: tuple[Served, ...] = ()
+            if label.id is not None:
+                candidates = (served[label.id],) if label.id in served else ()
+            elif label.features is not None:
+                candidates = next(alike)
+            suspicion = self._suspicion(label)
+            found.append(Submission(label.target, at, label.id, label.features, candidates, suspicion))
+        return found
 
     def _suspicion(self, label: Label) -> str | None:
         low, high = self._schema.target.plausible

@@ -48,8 +48,13 @@ INSERT = (
     " SELECT ?, value->>0, value->>1, value->>2, value->3 FROM json_each(?)"
 )
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
-STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
+ALIKE = (
+    "SELECT mark.key, served.record FROM json_each(:marks) AS mark JOIN served ON served.row IN ("
+    "SELECT row FROM served WHERE stream = :stream AND fingerprint = mark.value"
+    f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY served.row"
+)
+STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
 
 
 class Ledger:
@@ -114,16 +119,29 @@ class Ledger:
         """Predictions by id, those that are known. Raises sqlite3.Error."""
         wanted = msgspec.json.encode(list(names)).decode()
         query = "SELECT record FROM served WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
-        return {one.id: one for one in self._select(query, wanted)}
+        with self._lock:
+            rows = self._db.execute(query, (self._stream, wanted)).fetchall()
+        return {one.id: one for one in (RECORDS.decode(record) for (record,) in rows)}
 
     def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
         """The last predictions made from just these features, oldest first. Raises sqlite3.Error."""
-        query = (
-            "SELECT record FROM (SELECT record, row FROM served WHERE stream = ? AND fingerprint = ?"
-            f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY row"
-        )
-        values = np.array([self._encoder.encode(features).values], dtype=float)
-        return tuple(self._select(query, int(fingerprints(values)[0])))
+        return self.alike([features])[0]
+
+    def alike(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Served, ...]]:
+        """For each row, the last predictions made from just its features, oldest first.
+
+        Raises sqlite3.Error.
+        """
+        if not rows:
+            return []
+        values = np.array([self._encoder.encode(row).values for row in rows], dtype=float)
+        marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
+        with self._lock:
+            rows_found = self._db.execute(ALIKE, {"marks": marks, "stream": self._stream}).fetchall()
+        found: list[list[Served]] = [[] for _ in rows]
+        for place, record in rows_found:
+            found[place].append(RECORDS.decode(record))
+        return [tuple(one) for one in found]
 
     def close(self) -> None:
         """Write what is queued and close."""
@@ -131,11 +149,6 @@ class Ledger:
         self._writer.join()
         with self._lock:
             self._db.close()
-
-    def _select(self, query: str, argument: str | int) -> list[Served]:
-        with self._lock:
-            rows = self._db.execute(query, (self._stream, argument)).fetchall()
-        return [RECORDS.decode(record) for (record,) in rows]
 
     def _commit(self, batches: list[Batch]) -> None:
         content = as_json(batches)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,14 @@ from online.served import Served, identifier
 __all__ = ["PlanWatch", "Scorer"]
 
 log = logging.getLogger(__name__)
+
+
+class HasPlan(Protocol):
+    """Where the plan at hand is found."""
+
+    @property
+    def plan(self) -> ScoringPlan | None:
+        """The plan, once there is one."""
 
 
 class PlanWatch:
@@ -92,7 +100,7 @@ class Scorer:
         Unix seconds.
     """
 
-    def __init__(self, watch: PlanWatch, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, watch: HasPlan, clock: Callable[[], float] = time.time) -> None:
         self._watch = watch
         self._clock = clock
         self._prefix = secrets.token_hex(5)

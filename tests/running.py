@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
@@ -47,7 +47,11 @@ class Server:
         advert = json.loads(self._advert.read_text())
         self.url, self.monitor_url = advert["url"], advert["monitor_url"]
         self.client = httpx.Client(base_url=self.url, timeout=90.0)
-        until(self.ready, "the server to be ready")
+        try:
+            until(self.ready, "the server to be ready")
+        except AssertionError:
+            self.stop()  # whoever asked for it has nothing to stop
+            raise
 
     def ready(self) -> bool:
         """Whether predictions and learning both work."""

@@ -165,3 +165,12 @@ def test_a_switch_reads_the_same_as_json_and_as_csv_spell_it() -> None:
     encoder = Encoder((Feature("on", "numeric", low=0, high=1),))
     for spelled, value in ((True, 1.0), ("True", 1.0), ("false", 0.0)):
         assert encoder.encode({"on": spelled}) == ([value], [], [])
+
+
+def test_a_category_code_is_known_however_a_file_spells_it() -> None:
+    encoder = Encoder((Feature("site", "category", values=("3", "007")),))
+    wanted = encoder.encode({"site": 3})
+    assert wanted.values == [1.0, 0.0]
+    assert all(encoder.encode({"site": spelled}) == wanted for spelled in ("3", "3.0", 3.0, " 3"))
+    assert encoder.encode({"site": "007"}).values == [0.0, 1.0]
+    assert encoder.encode({"site": "7"}).drifted == ["site"]
