@@ -16,15 +16,18 @@ from rich.console import Console
 
 from bootstrap.split import split_rows, write_split
 from bootstrap.train import train
+from online import boosting
 from online.compile import compile_plan
-from online.config import Config, dump
+from online.config import Config, RefreshConfig, dump
 from online.fold import Fold
 from online.home import Home
+from online.pipeline import ENCODER, RECENT
 from online.plan import ScoringPlan
 from online.records import Submission, label_record
 from online.scorer import Scorer
 from online.served import Served
 from online.snapshot import SnapshotStore
+from online.training_rows import bootstrap_rows, filled
 from scripts.accuracy_peers import Forecast, Tick
 from scripts.accuracy_stream import Stream, arrivals
 
@@ -78,7 +81,11 @@ class Session:
         self._scorer = Scorer(self, lambda: self._now)  # type: ignore[arg-type] # it only asks for the plan
         self._served: dict[int, Served] = {}
         self._given: list[Served] = []
-        self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "publish": 0.0}
+        rows, targets = bootstrap_rows(
+            home.training_rows, stream.schema, len(loaded.pipeline[ENCODER].columns)
+        )
+        self._rows, self._targets = rows.tolist(), targets.tolist()
+        self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "refresh": 0.0, "publish": 0.0}
 
     def serve(self, place: int) -> None:
         """Score one row from the plan at hand."""
@@ -97,8 +104,22 @@ class Session:
             begun = time.perf_counter()
             self._fold.apply(msgspec.structs.replace(record, seq=self._fold.state.seq + 1))
             self.spent["learn"] += time.perf_counter() - begun
+            self._refresh_when_due(served, target)
         if labels:
             self._publish()
+
+    def _refresh_when_due(self, served: Served, target: float) -> None:
+        """Train the batch expert anew every so many labels, as the server does beside its learner."""
+        begun = time.perf_counter()
+        encoder, settings = self._fold.pipeline[ENCODER], RefreshConfig()
+        self._rows.append(encoder.as_served(served.features, served.context))
+        self._targets.append(target)
+        if self._fold.state.learned % settings.every_labels == 0:
+            rows = filled(np.array(self._rows[-settings.rows :]))
+            model = boosting.train(rows, np.array(self._targets[-settings.rows :]), encoder.columns, seed=1)
+            if model is not None:
+                self._fold.refresh(model, RECENT)
+        self.spent["refresh"] += time.perf_counter() - begun
 
     def forecast(self) -> Forecast:
         """What was served."""
