@@ -89,14 +89,14 @@ def checksum(sources: Iterable[Path]) -> int:
     return zlib.crc32(b"".join(source.read_bytes() for source in sources)) + 1
 
 
-def cached(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called, and keep the compiled form on disk where that can be.
+def cached(function: Callable[..., Any], signature: str) -> Any:
+    """Compile a function now, or load its compiled form, and keep that on disk where it can be.
 
     The folder is ``NUMBA_CACHE_DIR``, else beside the source, else the user's own. When none of them can be
     written the kernel is compiled in every process: that costs start-up time and nothing else.
     """
     try:
-        return njit(cache=True)(function)
+        return njit(signature, cache=True)(function)
     except (RuntimeError, OSError) as exc:
         log.warning("compiled kernels cannot be kept, which makes every start slower: %s", exc)
-        return njit()(function)
+        return njit(signature)(function)

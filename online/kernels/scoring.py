@@ -65,7 +65,7 @@ def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
 
 @functools.cache
 def score_kernel() -> Callable[[int, int, int, int, int], None]:
-    """The kernel ``score(handle, rows, n, out, work)``, all but n addresses; compiled when first called.
+    """The kernel ``score(handle, rows, n, out, work)``, all but n addresses; compiled or loaded once.
 
     ``work`` is scratch of :func:`online.kernels.arrays.scratch_size` cells.
     """
@@ -79,5 +79,7 @@ def scoring_for(sources: int) -> Callable[[int, int, int, int, int], None]:
         if sources:
             score_rows(opened(handle), opened_scratch(handle, work), rows, n, out)
 
-    compiled: Callable[[int, int, int, int, int], None] = cached(score)
+    compiled: Callable[[int, int, int, int, int], None] = cached(
+        score, "void(int64, int64, int64, int64, int64)"
+    )
     return compiled
