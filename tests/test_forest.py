@@ -302,6 +302,7 @@ def test_importing_compiles_nothing():
         {"rate": 0.0},
         {"max_depth": 61},
         {"slow_step": 2.0},
+        {"delay": -1},
     ],
 )
 def test_settings_out_of_range_are_refused(params):
@@ -340,6 +341,43 @@ def test_table_and_drawing_show_every_node():
     assert len(drawn) == (table["member"] == 1).sum()
     assert any("site in {" in line for line in drawn)
     assert AdaptiveForestRegressor().draw() == "(nothing learned)"
+
+
+# Late labels
+
+
+def test_delay_may_be_set_before_learning_or_given_and_is_the_same():
+    given, later = (AdaptiveForestRegressor(n_models=3, delay=delay, seed=1) for delay in (24, 0))
+    later.delay = 24
+    assert continued(given, 0, 1500) == continued(later, 0, 1500)
+    assert later.clone().delay == 24
+
+
+def test_delay_set_while_learning_is_kept_and_continues_bit_for_bit():
+    model = AdaptiveForestRegressor(n_models=3, grace=60.0, max_bytes=1_500_000, seed=1)
+    continued(model, 0, 700)
+    before = continued(copy.deepcopy(model), 700, 720)[0]
+    model.delay = 24
+    restored = pickle.loads(pickle.dumps(model))
+    assert restored.delay == 24
+    outputs = continued(restored, 700, 2000)
+    assert outputs[0] == before  # setting it changes no prediction by itself
+    assert outputs == continued(model, 700, 2000)
+    for rows_late in (0, 168, 24):
+        model.delay = rows_late
+    assert math.isfinite(float.fromhex(continued(model, 2000, 2001)[0]))
+
+
+def test_the_budget_holds_when_a_delay_is_set_late():
+    budget = 600_000
+    model = AdaptiveForestRegressor(n_models=3, grace=50.0, max_bytes=budget, seed=1)
+    fixed = model.n_bytes
+    continued(model, 0, 6000)
+    model.delay = 24
+    continued(model, 6000, 9000)
+    counts = model._arrays.counts
+    assert counts[state.NODE_HIGH] - counts[state.NODE_FREE] <= counts[state.MAX_NODES]
+    assert model.n_bytes < fixed + 2 * budget
 
 
 # Plain arrays

@@ -17,7 +17,7 @@ from online.forest.pointer import handle_of
 from online.forest.random import scattered
 from online.forest.rows import RowReader
 from online.forest.state import Array, Arrays
-from online.forest.widening import needed, widened
+from online.forest.widening import needed, widened, with_shadows
 
 __all__ = ["AdaptiveForestRegressor"]
 
@@ -60,7 +60,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     max_bytes
         Budget of all trees. It holds for nodes and observers; what is needed beside them does not grow.
     delay
-        About how many rows labels come late. Linear models are then judged as they were so many rows before.
+        About how many rows labels come late, at least 0. Linear models are then judged as they were so many
+        rows before. It may be set at any time, and the first value above 0 makes room for those older models.
     seed
         Makes everything reproducible.
 
@@ -147,8 +148,6 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         for name, count in (("n_models", n_models), ("max_depth", max_depth), ("horizon", horizon)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count!r}")
-        if delay < 0:
-            raise ValueError(f"delay must be at least 0, not {delay!r}")
         if max_depth > 60:
             raise ValueError(f"max_depth must be at most 60, not {max_depth!r}")
         self.n_models = n_models
@@ -165,10 +164,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self.drift_delta = drift_delta
         self.horizon = horizon
         self.max_bytes = max_bytes
-        self.delay = delay
         self.seed = seed
         self._reader = RowReader()
         self._adopt(self._unplanted())
+        self.delay = delay
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
@@ -176,7 +175,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "delay": 24, "seed": 2}
 
     def _unplanted(self) -> Arrays:
-        arrays = state.fresh_arrays(self.n_models, 1, 1, 2 * state.LINES if self.delay else 0)
+        arrays = state.fresh_arrays(self.n_models, 1, 1, 0)
         arrays.rng[:] = scattered(self.seed, self.n_models + 1)
         arrays.member_i[:, state.TREE] = 2 * np.arange(self.n_models)
         arrays.member_i[:, state.BACK] = state.NONE
@@ -185,7 +184,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
             state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
             state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
-            state.POWER: 3.0, state.DELAY: self.delay,
+            state.POWER: 3.0,
             state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
         }  # fmt: skip
         for place, value in settings.items():
@@ -320,6 +319,19 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             waiting = self._inbox
             self._adopt(arrays)
             self._inbox[:] = waiting
+
+    @property
+    def delay(self) -> int:
+        """About how many rows labels come late."""
+        return int(self._arrays.par[state.DELAY])
+
+    @delay.setter
+    def delay(self, rows: int) -> None:
+        if rows < 0:
+            raise ValueError(f"delay must be at least 0, not {rows!r}")
+        if rows and not self.delay:  # what was kept to judge by, if anything, is out of date
+            self._adopt(with_shadows(self._arrays, self.max_bytes))
+        self._arrays.par[state.DELAY] = rows
 
     @property
     def n_warnings(self) -> int:
