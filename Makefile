@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-accuracy lock clean
+.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-speed soak bench-accuracy lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -63,6 +63,14 @@ bench-forest: setup-dev
 # hours too; without MILLRACE_STREAMS the generated stream
 bench-accuracy: setup-dev
 	$(BIN)/python -m scripts.bench_accuracy
+
+# minutes; the machine should have nothing else to do
+bench-speed: setup-dev
+	$(BIN)/python -m scripts.bench_speed
+
+# an hour or so: the learner's memory over a million labels
+soak: setup-dev
+	$(BIN)/python -m scripts.soak
 
 # the lock files name versions and hashes, never where they came from
 lock: setup-dev

@@ -17,7 +17,7 @@ import numpy as np
 
 from online import plan_file
 from online.context import context_tables
-from online.difficulty import Difficulty, shares_of, slot_places, spread_of
+from online.difficulty import Difficulty, deviation, shares_of, slot_places, spread_of
 from online.encoding import Encoder
 from online.errors import PlanError, SchemaError
 from online.home import write_atomically
@@ -97,6 +97,7 @@ class ScoringPlan:
         reach, cells = info.reach, self.arrays["difficulty"].tolist()
         self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
         self._shares = shares_of(self.arrays["expert_weight"])
+        self._share_of: list[float] = self._shares.tolist()
         self.columns = len(self.arrays["impute"])
         self.fields = frozenset(feature.name for feature in info.schema.features)
         self._kernel = score_kernel()
@@ -145,6 +146,11 @@ class ScoringPlan:
         """
         scales = self._difficulty.get_many(values, spread_of(outputs, self._shares))
         return predictions - self.info.reach.below * scales, predictions + self.info.reach.above * scales
+
+    def interval(self, values: Sequence[float], score: Score) -> tuple[float, float]:
+        """As :meth:`intervals`, around one row's prediction."""
+        scale, reach = self._difficulty.get(values, deviation(score.experts, self._share_of)), self.info.reach
+        return score.prediction - reach.below * scale, score.prediction + reach.above * scale
 
     def context(self, values: Sequence[float]) -> list[float]:
         """The context features of an encoded row; NaN where there is none yet."""

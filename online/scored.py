@@ -48,7 +48,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     predictions: list[float]
     lower: list[float]
     upper: list[float]
-    experts: np.ndarray
+    experts: Sequence[Sequence[float]] | np.ndarray
 
     def __len__(self) -> int:
         """How many rows."""
@@ -61,13 +61,14 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     def served(self) -> list[Served]:
         """Each prediction as served, with the row's known fields."""
         info, fields = self.plan.info, self.plan.fields
+        experts = self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
         return [
             Served(
                 name, self.at, clean(row, fields), named(info.schema, context), tuple(outputs), prediction,
                 lower, upper, tuple(one.imputed), tuple(one.drifted), info.version, info.seq,
             )
             for name, row, one, context, outputs, prediction, lower, upper in zip(
-                self.names, self.rows, self.encoded, self.contexts, self.experts.tolist(), self.predictions,
+                self.names, self.rows, self.encoded, self.contexts, experts, self.predictions,
                 self.lower, self.upper, strict=True,
             )
         ]  # fmt: skip

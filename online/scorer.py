@@ -130,6 +130,8 @@ class Scorer:
         """
         plan, now = self.plan, self._clock()
         names = self._names(rows)
+        if len(rows) == 1:
+            return scored_one(plan, now, names, rows)
         encoded = [plan.encoder.encode(row) for row in rows]
         contexts = [plan.context(one.values) for one in encoded]
         matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
@@ -153,3 +155,17 @@ class Scorer:
         if given is None:
             return f"{self._prefix}-{next(self._count):x}"
         return identifier(given, index)
+
+
+def scored_one(
+    plan: ScoringPlan, now: float, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Scored:
+    """One row scored, without the arrays that many are scored in."""
+    encoded = plan.encoder.encode(rows[0])
+    context = plan.context(encoded.values)
+    values = encoded.values + context
+    score = plan.score_one(values)
+    lower, upper = plan.interval(values, score)
+    return Scored(
+        plan, now, names, rows, (encoded,), (context,), [score.prediction], [lower], [upper], (score.experts,)
+    )
