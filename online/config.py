@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -95,6 +95,9 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Without ``admin_key``, admin calls are taken from loopback addresses only; with it, from anywhere
     with ``Authorization: Bearer <admin_key>``.
+
+    Logs go to standard error from ``log_level`` on, as JSON lines or pretty; ``auto`` goes by whether that is
+    a terminal.
     """
 
     host: str = "127.0.0.1"
@@ -104,6 +107,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_batch_rows: Positive = 10_000
     max_body_bytes: Positive = 32 * 2**20
     admin_key: str = ""
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

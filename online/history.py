@@ -176,6 +176,13 @@ class History:
         found = self._db.execute("SELECT body FROM event ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
         return [ALARMS.decode(body) for (body,) in found]
 
+    def alarm_counts(self) -> dict[str, Any]:
+        """How many alarms of each kind there were, and when the newest was raised (unix seconds)."""
+        query = "SELECT json_extract(body, '$.kind'), count(*), max(at) FROM event GROUP BY 1"
+        rows = self._db.execute(query).fetchall()
+        counts = {kind or "error": count for kind, count, _ in rows}
+        return {"by_kind": counts, "last_at": max((at for _, _, at in rows), default=None)}
+
     def outcomes(self, points: int, last: int) -> Outcomes:
         """The last outcomes, averaged into at most ``points`` bins of about equal count."""
         return timeline.outcomes(self._db, points, last)
@@ -190,5 +197,4 @@ class History:
 
     def naive_mae(self) -> float | None:
         """Rolling error of the naive guess: the newest label of the same key and slot known in time."""
-        rolled = timeline.outcomes(self._db, 1, timeline.WINDOW)
-        return rolled.naive_mae[-1] if rolled.seq else None
+        return timeline.naive_mae(self._db)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["BIN", "WINDOW", "Errors", "Outcomes", "Weights", "errors", "outcomes", "weights"]
+__all__ = ["BIN", "WINDOW", "Errors", "Outcomes", "Weights", "errors", "naive_mae", "outcomes", "weights"]
 
 BIN = 50  # journal records in a bin
 WINDOW = 1000  # labels in a rolling mean
@@ -119,6 +119,14 @@ def grouped(table: Floats, points: int) -> Outcomes:
 def without_nan(column: Floats) -> list[float | None]:
     """A column as a list, None where it is NaN."""
     return [None if value != value else value for value in column.tolist()]
+
+
+def naive_mae(db: sqlite3.Connection) -> float | None:
+    """Error of the naive guess over about the last WINDOW labels; None before any."""
+    newest = f"SELECT n, naive_error FROM bin ORDER BY bin DESC LIMIT {WINDOW // BIN}"
+    query = f"SELECT sum(n * naive_error) / sum(n) FROM ({newest}) WHERE naive_error IS NOT NULL"
+    found: float | None = db.execute(query).fetchone()[0]
+    return found
 
 
 def weights(db: sqlite3.Connection, points: int, last: int) -> Weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,12 +21,15 @@ from prometheus_client import CollectorRegistry
 from online.config import Config
 from online.home import Home
 from server.lane import FastLane
+from server.logs import HEADER, REQUEST, RequestIds
 from server.metrics import Metrics
 from server.problems import exception_handlers, problem_plugin
 from server.routes import admin, learn, predict, state
 from server.service import Service
 
 __all__ = ["create_app"]
+
+log = logging.getLogger(__name__)
 
 
 def create_app(home: Home, config: Config) -> FastLane:
@@ -60,6 +64,7 @@ def create_app(home: Home, config: Config) -> FastLane:
             render_plugins=[SwaggerRenderPlugin()],
         ),
         logging_config=None,
+        state=State({"requests": RequestIds()}),
     )  # fmt: skip
     return FastLane(app)
 
@@ -71,23 +76,28 @@ def service_of(state: State) -> Service:
 
 
 def timed(app: ASGIApp) -> ASGIApp:
-    """Middleware: how long each route takes, by status."""
+    """Middleware: each request has a name, and how long its route takes is noted by status."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         code = "500"
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        name = scope["litestar_app"].state.requests.name(scope["headers"])
+        REQUEST.set(name)
 
         async def noting(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
+                message["headers"] = [*message["headers"], (HEADER, name.encode())]
             await send(message)
 
         try:
             await app(scope, receive, noting)
         finally:
-            if scope["type"] == ScopeType.HTTP:
-                observe(scope, code, time.perf_counter() - began)
+            observe(scope, code, time.perf_counter() - began)
 
     return middleware
 
@@ -97,3 +107,15 @@ def observe(scope: Any, code: str, seconds: float) -> None:
     handler = scope.get("route_handler")
     route = min(handler.paths) if handler is not None else "unknown"
     scope["litestar_app"].state.service.metrics.count_request(route, code, seconds)
+    level = level_of(scope["method"], route, code)
+    if log.isEnabledFor(level):
+        fields = {"route": route, "status": int(code), "milliseconds": round(1000 * seconds, 3)}
+        log.log(level, "%s %s answered %s", scope["method"], route, code, extra={"fields": fields})
+
+
+def level_of(method: str, route: str, code: str) -> int:
+    """How much a request is worth telling: failures most, then orders, then what was refused."""
+    if code >= "500":
+        return logging.ERROR
+    ordered = method == "POST" and route not in ("/predict", "/learn")
+    return logging.INFO if ordered or code >= "400" else logging.DEBUG

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
+from online.errors import SnapshotError
 from online.schema import Feature
+from online.snapshot import SnapshotStore
 from server.service import Service
 from server.words import learner_state
 
@@ -18,8 +20,9 @@ def report(service: Service) -> dict[str, Any]:
     info = plan.info
     with service.journal() as journal:
         journal_seq = journal.last_seq()
+        waiting = journal.read(info.seq, 1)
     with service.history() as history:
-        status, naive = history.status(), history.naive_mae()
+        status, naive, alarms = history.status(), history.naive_mae(), history.alarm_counts()
     maes = status.get("experts") or [None] * len(info.experts)
     return {
         "stream": info.schema.stream,
@@ -28,7 +31,11 @@ def report(service: Service) -> dict[str, Any]:
         "learned_seq": info.seq,
         "journal_seq": journal_seq,
         "labels_waiting": max(0, journal_seq - info.seq),
+        "oldest_waiting_at": waiting[0].received_at if waiting else None,
         "learner": learner_state(status),
+        "busy_seconds": status.get("busy_seconds", {}),
+        "alarms": alarms,
+        "snapshot": newest_snapshot(service.store),
         "prequential": status.get("prequential", {}) | {"naive_mae": naive},
         "labels": {"learned": status.get("learned", {}).get("labels", 0)},
         "experts": [
@@ -46,6 +53,17 @@ def report(service: Service) -> dict[str, Any]:
         "millrace_version": importlib.metadata.version("millrace"),
         "plan_loaded_at": service.watch.loaded_at,
     }
+
+
+def newest_snapshot(store: SnapshotStore) -> dict[str, Any]:
+    """Version, time and size of the newest snapshot; empty when there is none to be read."""
+    try:
+        manifest = store.manifest(max(store.versions(), default=0))
+    except SnapshotError:
+        return {}
+    return {
+        "version": manifest.version, "created_at": manifest.created_at, "size_bytes": manifest.size_bytes,
+    }  # fmt: skip
 
 
 def described(feature: Feature) -> dict[str, Any]:

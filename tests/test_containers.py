@@ -366,7 +366,7 @@ def test_the_containers_commands_serve_learn_and_stop_without_root(place: Path) 
         assert again["prediction"] != served["prediction"]
         assert api.get("/health/live").status_code == page.get("/health/live").status_code == 200
         drawn = monitor.run(["python", "-c", DRAW_ALL, str(api.base_url)])
-        assert {"rolling", "recent", "lag", "status", "versions"} <= set(drawn.stdout.split()), drawn.stderr
+        assert {"rolling", "truth", "errors", "status", "versions"} <= set(drawn.stdout.split()), drawn.stderr
         for container in containers:
             assert container.stop() == 0, container.log.read_text()
         assert not learner.healthy()

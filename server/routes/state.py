@@ -91,7 +91,12 @@ def ready(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     return reply(request, {"status": "ready", "model_version": info.version, "learner": learner})
 
 
-@get("/metrics", tags=["state"], media_type=CONTENT_TYPE_LATEST, sync_to_thread=True)
+@get(
+    "/metrics",
+    tags=["state"],
+    media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"),
+    sync_to_thread=True,
+)
 def metrics(service: Service) -> bytes:
     """Metrics for Prometheus."""
     return service.metrics.exposition(lambda: report(service))
