@@ -15,10 +15,10 @@ from rich.table import Table
 from scripts.accuracy_peers import Forecast
 from scripts.accuracy_stream import Stream
 
-__all__ = ["OURS", "markdown", "measured", "plot", "rolling", "screen"]
+__all__ = ["OURS", "TOLD", "markdown", "measured", "plot", "rolling", "screen"]
 
 Floats = npt.NDArray[np.float64]
-OURS = "millrace"
+OURS, TOLD = "millrace", "millrace, told"
 COVERAGE = 0.9
 BLOCK = 1000  # rows of which the coverage of the worst is shown, and of a point of the rolling error
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000", "#8c564b")
@@ -62,34 +62,41 @@ def interval_figures(truth: Floats, lower: Floats, upper: Floats, deviation: flo
 
 def ratio(models: Mapping[str, Any]) -> float:
     """Our error over that of the best other model; NaN when one of them is missing."""
-    others = [figures["mae"] for name, figures in models.items() if name != OURS]
+    others = [figures["mae"] for name, figures in models.items() if name not in (OURS, TOLD)]
     return models[OURS]["mae"] / min(others) if OURS in models and others else float("nan")
 
 
 def markdown(kept: Mapping[str, Any], names: Sequence[str]) -> str:
     """The section of the document of benchmarks."""
-    shown = [name for name in names if any(name in pair["models"] for pair in kept["pairs"].values())]
+    pairs, shown = there(kept, names)
     lines = [
         "## Accuracy", "",
         "`make bench-accuracy`; raw figures in `docs/benchmarks/accuracy.json`. Prequential, labels so many"
         " rows late, all models on the same features as served. Millrace runs through its server's classes:"
         " bootstrap, compiled plan, journal records with what was served. No model is tuned to a stream.", "",
         "### Mean absolute error over the bootstrap targets' standard deviation", "",
-        "An empty cell was not measured; best is the best of the others that were.", "",
+        "An empty cell was not measured; best is the best of the others that were. Millrace's bootstrap takes"
+        " labels to come `model.bootstrap_delay` rows late, 24 unless it is told.", "",
         f"| stream, delay | rows | {' | '.join(shown)} | millrace / best |",
         f"|---|---|{'---|' * len(shown)}---|",
     ]  # fmt: skip
     ratios = []
-    for name, pair in kept["pairs"].items():
+    for name, pair in pairs.items():
         models = pair["models"]
         cells = [f"{models[one]['mae_sd']:.4f}" if one in models else "" for one in shown]
         ratios.append(ratio(models))
         lines.append(f"| {name} | {pair['rows']:,} | {' | '.join(cells)} | {text(ratios[-1], '.3f')} |")
     lines.append(f"| geometric mean | | {'| ' * len(shown)}{text(geometric(ratios), '.3f')} |")
-    return "\n".join([*lines, "", *own_lines(kept), "", *cost_lines(kept, shown)])
+    return "\n".join([*lines, "", *own_lines(pairs), "", *cost_lines(pairs, shown)])
 
 
-def own_lines(kept: Mapping[str, Any]) -> list[str]:
+def there(kept: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The streams something was measured on, and the models that were."""
+    pairs = {name: pair for name, pair in kept["pairs"].items() if pair["models"]}
+    return pairs, [name for name in names if any(name in pair["models"] for pair in pairs.values())]
+
+
+def own_lines(pairs: Mapping[str, Any]) -> list[str]:
     """Millrace's other figures."""
     lines = [
         "### Millrace: other errors, and its 90 % intervals", "",
@@ -97,9 +104,8 @@ def own_lines(kept: Mapping[str, Any]) -> list[str]:
         "| stream, delay | MAE | RMSE | R² | coverage | worst 1,000 | Winkler |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for name, pair in kept["pairs"].items():
-        if OURS in pair["models"]:
-            own = pair["models"][OURS]
+    for name, pair in pairs.items():
+        for own in (pair["models"][one] for one in (OURS,) if one in pair["models"]):
             lines.append(
                 f"| {name} | {own['mae']:,.4g} | {own['rmse']:,.4g} | {own['r2']:.4f} "
                 f"| {own['coverage']:.1%} | {own['worst_block']:.1%} | {own['winkler_sd']:.3f} |"
@@ -107,14 +113,14 @@ def own_lines(kept: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def cost_lines(kept: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+def cost_lines(pairs: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     """Microseconds a row."""
     lines = [
         "### Microseconds a row, learned and predicted", "",
         "On a shared machine, each model by itself: for orders of magnitude. Training again is included.", "",
         f"| stream, delay | {' | '.join(shown)} |", f"|---|{'---|' * len(shown)}",
     ]  # fmt: skip
-    for name, pair in kept["pairs"].items():
+    for name, pair in pairs.items():
         cells = [text(pair["models"].get(one, {}).get("us_per_row", float("nan")), ",.0f") for one in shown]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
@@ -122,10 +128,11 @@ def cost_lines(kept: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
 
 def screen(kept: Mapping[str, Any], names: Sequence[str]) -> Table:
     """The errors as a table for the terminal."""
+    pairs, names = there(kept, names)
     table = Table(title="mean absolute error / standard deviation", box=box.SIMPLE, padding=(0, 1))
     for heading in ("stream, delay", *names, "ratio"):
         table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
-    for name, pair in kept["pairs"].items():
+    for name, pair in pairs.items():
         models = pair["models"]
         cells = [f"{models[one]['mae_sd']:.4f}" if one in models else "" for one in names]
         table.add_row(name, *cells, text(ratio(models), ".3f"))

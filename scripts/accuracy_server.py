@@ -36,11 +36,11 @@ __all__ = ["millrace"]
 HOUR = 3600.0
 
 
-def millrace(stream: Stream, tick: Tick) -> Forecast:
-    """Bootstrap a home, then serve and learn the stream."""
+def millrace(stream: Stream, tick: Tick, told: bool = False) -> Forecast:
+    """Bootstrap a home, then serve and learn the stream; ``told`` how late its labels will come or not."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        session = Session(bootstrapped(Home(Path(folder)), stream), stream)
+        session = Session(bootstrapped(Home(Path(folder)), stream, told), stream)
         session.spent["bootstrap"] = time.perf_counter() - begun
         for place, arrived in enumerate(arrivals(len(stream.rows), stream.bootstrap, stream.delay)):
             if place >= stream.bootstrap:
@@ -50,10 +50,13 @@ def millrace(stream: Stream, tick: Tick) -> Forecast:
         return session.forecast()
 
 
-def bootstrapped(home: Home, stream: Stream) -> Home:
+def bootstrapped(home: Home, stream: Stream, told: bool) -> Home:
     """A home with its first model."""
     schema = stream.schema
     config = Config(schema.stream, schema.target, schema.features, schema.context)
+    if told:
+        model = msgspec.structs.replace(config.model, bootstrap_delay=stream.delay)
+        config = msgspec.structs.replace(config, model=model)
     home.create().config.write_text(dump(config), encoding="utf-8")
     write_split(home, *split_rows(stream.first))
     train(home, config, Console(quiet=True))
@@ -79,6 +82,7 @@ class Session:
         self._now = 0.0
         self.plan: ScoringPlan = ScoringPlan.load(home.plan)
         self._scorer = Scorer(self, lambda: self._now)  # type: ignore[arg-type] # it only asks for the plan
+        self._scorer.score([stream.rows[0]])  # kernels are compiled before the server is ready
         self._served: dict[int, Served] = {}
         self._given: list[Served] = []
         rows, targets = bootstrap_rows(

@@ -42,6 +42,13 @@ class Server:
              "--monitor-port", "0", *options],
             stdout=self._log, stderr=subprocess.STDOUT, env=os.environ | (environ or {}),
         )  # fmt: skip
+        try:
+            self._begin()
+        except BaseException:
+            self.process.terminate()  # nobody else knows of it
+            raise
+
+    def _begin(self) -> None:
         until(lambda: self._advert.exists() or self.process.poll() is not None, "data/server.json")
         assert self.process.poll() is None, self.log()
         advert = json.loads(self._advert.read_text())
