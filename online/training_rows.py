@@ -23,7 +23,7 @@ from online.records import LABELS, Record
 from online.row_encoder import RowEncoder
 from online.schema import Schema
 
-__all__ = ["bootstrap_rows", "filled", "gather", "keep"]
+__all__ = ["filled", "gather", "keep"]
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """Millrace's own forecasts, through the classes its server is made of, in one process.
 
-A home is bootstrapped as ``millrace bootstrap`` does. Then each row is scored from a compiled plan, and its
-label comes back as the journal record it would be, with context and experts' outputs as served.
+A home is bootstrapped as ``millrace bootstrap`` does. Then each row is scored from a compiled plan, its label
+goes into the home's journal with context and experts' outputs as served, and the fold learns the journal. The
+batch experts are trained anew as often as the settings say, but in turn with the rest, not beside it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from rich.console import Console
 
 from bootstrap.split import split_rows, write_split
 from bootstrap.train import train
-from online import boosting
 from online.compile import compile_plan
-from online.config import Config, RefreshConfig, dump
+from online.config import Config, dump, load
 from online.fold import Fold
 from online.home import Home
-from online.pipeline import ENCODER, RECENT
+from online.journal import Journal
 from online.plan import ScoringPlan
-from online.records import Submission, label_record
+from online.records import Submission
+from online.refresh import refresh
 from online.scorer import Scorer
 from online.served import Served
 from online.snapshot import SnapshotStore
-from online.training_rows import bootstrap_rows, filled
 from scripts.accuracy_peers import Forecast, Tick
 from scripts.accuracy_stream import Stream, arrivals
 
@@ -77,19 +77,17 @@ class Session:
     def __init__(self, home: Home, stream: Stream) -> None:
         store = SnapshotStore(home.models)
         loaded = store.load(1)
-        self._stream = stream
+        self._home, self._config, self._stream = home, load(home.config, {}), stream
         self._fold = Fold(loaded.pipeline, loaded.state, lambda version: store.load(version).pipeline)
+        self._journal = Journal(home.journal, stream.name)
+        self._refreshed_at = loaded.state.learned
         self._now = 0.0
         self.plan: ScoringPlan = ScoringPlan.load(home.plan)
         self._scorer = Scorer(self, lambda: self._now)  # type: ignore[arg-type] # it only asks for the plan
         self._scorer.score([stream.rows[0]])  # kernels are compiled before the server is ready
         self._served: dict[int, Served] = {}
         self._given: list[Served] = []
-        rows, targets = bootstrap_rows(
-            home.training_rows, stream.schema, len(loaded.pipeline[ENCODER].columns)
-        )
-        self._rows, self._targets = rows.tolist(), targets.tolist()
-        self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "refresh": 0.0, "publish": 0.0}
+        self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "publish": 0.0, "refresh": 0.0}
 
     def serve(self, place: int) -> None:
         """Score one row from the plan at hand."""
@@ -102,28 +100,25 @@ class Session:
     def learn(self, labels: list[int]) -> None:
         """Learn labels of rows served before, and publish."""
         for label in labels:
-            served = self._served.pop(label)
-            target = float(self._stream.targets[label])
-            record = label_record(self._stream.name, served.id, Submission(target, self._now), served)
+            served, target = self._served.pop(label), float(self._stream.targets[label])
+            self._journal.append([Submission(target, self._now, served.id, candidates=(served,))])
+        self._apply("learn")
+        every, learned = self._config.refresh.every_labels, self._fold.state.learned
+        if every and learned - self._refreshed_at >= every:
+            self._refreshed_at = learned
             begun = time.perf_counter()
-            self._fold.apply(msgspec.structs.replace(record, seq=self._fold.state.seq + 1))
-            self.spent["learn"] += time.perf_counter() - begun
-            self._refresh_when_due(served, target)
+            refresh(self._home, self._config)
+            self.spent["refresh"] += time.perf_counter() - begun
+            self._apply("refresh")
         if labels:
             self._publish()
 
-    def _refresh_when_due(self, served: Served, target: float) -> None:
-        """Train the batch expert anew every so many labels, as the server does beside its learner."""
-        begun = time.perf_counter()
-        encoder, settings = self._fold.pipeline[ENCODER], RefreshConfig()
-        self._rows.append(encoder.as_served(served.features, served.context))
-        self._targets.append(target)
-        if self._fold.state.learned % settings.every_labels == 0:
-            rows = filled(np.array(self._rows[-settings.rows :]))
-            model = boosting.train(rows, np.array(self._targets[-settings.rows :]), encoder.columns, seed=1)
-            if model is not None:
-                self._fold.refresh(model, RECENT)
-        self.spent["refresh"] += time.perf_counter() - begun
+    def _apply(self, part: str) -> None:
+        """Take in what the journal has."""
+        for record in self._journal.read(self._fold.state.seq):
+            begun = time.perf_counter()
+            self._fold.apply(record)
+            self.spent[part] += time.perf_counter() - begun
 
     def forecast(self) -> Forecast:
         """What was served."""
@@ -132,7 +127,8 @@ class Session:
         details = {f"{part}_us": spent / rows * 1e6 for part, spent in self.spent.items()}
         details["bootstrap_seconds"] = self.spent["bootstrap"]
         del details["bootstrap_us"]
-        seconds = self.spent["score"] + self.spent["learn"]
+        seconds = self.spent["score"] + self.spent["learn"] + self.spent["refresh"]
+        self._journal.close()
         return Forecast(figures[:, 0], seconds, figures[:, 1], figures[:, 2], details)
 
     def _publish(self) -> None:
