@@ -39,6 +39,9 @@ class FadedScaler(base.Transformer):
 
     Notes
     -----
+    A feature that stands still for many times `memory` rows is scaled by next to nothing, and is far out once
+    it moves: choose a memory longer than features stand still, and River's scaler where none wanders off.
+
     A value that is no finite number, or beyond 1e30, is not learned and is scaled to 0.0, as are features
     that never varied.
 
