@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-speed soak bench-accuracy lock clean
+.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-speed soak bench-accuracy bench-drift lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -71,6 +71,10 @@ bench-speed: setup-dev
 # an hour or so: the learner's memory over a million labels
 soak: setup-dev
 	$(BIN)/python -m scripts.soak
+
+# minutes
+bench-drift: setup-dev
+	$(BIN)/python -m scripts.bench_drift
 
 # the lock files name versions and hashes, never where they came from
 lock: setup-dev

@@ -20,6 +20,7 @@ from online.schema import ContextFeature, Feature, Schema, Target
 
 __all__ = [
     "Config",
+    "DriftConfig",
     "LearnerConfig",
     "LedgerConfig",
     "ModelConfig",
@@ -70,7 +71,6 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
     pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
     max_waiting: Positive = 200_000
-    drift_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
     history_rows: Positive = 200_000
     snapshot_key: str = ""
 
@@ -88,6 +88,26 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: Positive = 1_000_000
     flush_seconds: Seconds = 0.05
     waiting: Positive = 100_000
+
+
+class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How drift is watched for.
+
+    No more than ``alarms_per_week`` alarms are rung in a week, and the detectors' thresholds are set for
+    two thirds of that to be false at most, on average, in a week of ``rows_per_week`` rows. Detections within
+    ``cooldown_rows`` rows of each other are one alarm. Last month is ``month_rows`` rows long. Alarms
+    are posted to ``webhook`` as JSON. ``data/drift_log.csv`` is full at ``log_bytes``; so many full ones
+    are kept.
+    """
+
+    alarms_per_week: Positive = 3
+    rows_per_week: Positive = 10_000
+    month_rows: Annotated[int, msgspec.Meta(ge=200)] = 1000
+    cooldown_rows: Positive = 500
+    poll_seconds: Seconds = 0.25
+    webhook: str = ""
+    log_bytes: Positive = 50_000_000
+    log_files: Positive = 10
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +142,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learner: LearnerConfig = LearnerConfig()
     refresh: RefreshConfig = RefreshConfig()
     ledger: LedgerConfig = LedgerConfig()
+    drift: DriftConfig = DriftConfig()
     server: ServerConfig = ServerConfig()
 
     @property
@@ -192,7 +213,7 @@ def dump(config: Config) -> str:
         f"stream = {toml(config.stream)}",
         *section("target", msgspec.structs.asdict(config.target)),
     ]
-    for name in ("model", "learner", "refresh", "ledger", "server"):
+    for name in ("model", "learner", "refresh", "ledger", "drift", "server"):
         lines += section(name, msgspec.structs.asdict(getattr(config, name)))
     lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
     for feature in config.features:

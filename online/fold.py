@@ -12,7 +12,6 @@ from river import compose
 
 from online.config import Config
 from online.difficulty import shares_of, slot_places, spread_of
-from online.drift import ErrorDrift
 from online.encoding import clean
 from online.history import Alarm, Outcome
 from online.intervals import ConformalInterval
@@ -45,7 +44,7 @@ class FoldState:
     Parameters
     ----------
     config
-        Coverage of the intervals and calmness of the drift alarms come from here.
+        Coverage of the intervals comes from here.
     """
 
     def __init__(self, config: Config) -> None:
@@ -53,14 +52,11 @@ class FoldState:
         self.learned = 0
         self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
-        self.drift = ErrorDrift(config.learner.drift_delta)
         self.probe: dict[str, Any] = {}
 
     def configure(self, config: Config) -> None:
         """Take on settings that were edited since the state was pickled."""
         self.interval.coverage = config.model.coverage
-        if self.drift.delta != config.learner.drift_delta:
-            self.drift = ErrorDrift(config.learner.drift_delta)
 
 
 class Fold:
@@ -150,10 +146,9 @@ class Fold:
             max(0.0, record.received_at - (record.served_at or record.received_at)),
             record.plan_seq or 0,
         )  # fmt: skip
-        error = abs(target - record.prediction)
         self.widen(record.features, record.experts, target - record.prediction, late(record))
         self.state.prequential.update(outcome, record.experts)
-        return Learned(outcome, self.state.drift.update(error, record.seq, record.received_at))
+        return Learned(outcome)
 
 
 def as_served(record: Record) -> dict[str, Any]:

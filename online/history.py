@@ -88,7 +88,8 @@ class Alarm(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """Identifies the event: written again, it replaces what was written of it before."""
-        return f"{self.seq}/{self.since_row or 0}/{self.detector}/{self.subject}"
+        where = f"seq {self.seq}" if self.since_row is None else f"row {self.since_row}"
+        return f"{where}/{self.detector}/{self.subject}"
 
 
 ALARMS = msgspec.json.Decoder(Alarm)
@@ -182,6 +183,17 @@ class History:
         rows = self._db.execute(query).fetchall()
         counts = {kind or "error": count for kind, count, _ in rows}
         return {"by_kind": counts, "last_at": max((at for _, _, at in rows), default=None)}
+
+    def untold(self, since: float) -> list[Alarm]:
+        """Alarms raised after a moment that the webhook has not taken yet, oldest first; none that are
+        muted."""
+        query = "SELECT body FROM event WHERE told = 0 AND at > ? ORDER BY at, rowid"
+        found = [ALARMS.decode(body) for (body,) in self._db.execute(query, (since,))]
+        return [alarm for alarm in found if not alarm.muted]
+
+    def tell(self, alarm: Alarm) -> None:
+        """Note that the webhook has taken an alarm."""
+        self._db.execute("UPDATE event SET told = 1 WHERE key = ?", (alarm.key,))
 
     def outcomes(self, points: int, last: int) -> Outcomes:
         """The last outcomes, averaged into at most ``points`` bins of about equal count."""

@@ -50,6 +50,16 @@ class Home:
         return self.data / "history.db"
 
     @property
+    def drift_log(self) -> Path:
+        """Drifted inputs as they were served."""
+        return self.data / "drift_log.csv"
+
+    @property
+    def marks(self) -> Path:
+        """The limits that scorers mark drifted inputs by."""
+        return self.data / "marks.json"
+
+    @property
     def plan(self) -> Path:
         """The scoring plan now served."""
         return self.models / "plan.safetensors"

@@ -126,6 +126,13 @@ class Journal:
         )
         return record(rows[0]) if rows else None
 
+    def labelled(self, names: Sequence[str]) -> set[str]:
+        """Those of some ids that have a label, learned or set aside."""
+        wanted = msgspec.json.encode(list(names)).decode()
+        within = "WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
+        query = f"SELECT id FROM journal {within} UNION SELECT id FROM quarantine {within}"
+        return {name for (name,) in self._rows(query, (self._stream, wanted, self._stream, wanted))}
+
     def quarantine(self, limit: int = 1000) -> list[Quarantined]:
         """Labels set aside, newest first."""
         rows = self._rows(

@@ -24,7 +24,7 @@ from server.lane import FastLane
 from server.logs import HEADER, REQUEST, RequestIds
 from server.metrics import Metrics
 from server.problems import exception_handlers, problem_plugin
-from server.routes import admin, learn, predict, state
+from server.routes import admin, labels, learn, predict, state
 from server.service import Service
 
 __all__ = ["create_app"]
@@ -47,8 +47,9 @@ def create_app(home: Home, config: Config) -> FastLane:
     app = Litestar(
         route_handlers=[
             predict.predict_route(config.schema), predict.prediction,
-            learn.learn_route(config.schema), learn.quarantine, learn.release,
-            state.model, state.snapshots, state.alarms, state.outcomes, state.weights, state.errors,
+            learn.learn_route(config.schema), learn.quarantine, learn.release, labels.labels_wanted,
+            state.model, state.snapshots, state.alarms, state.drift,
+             state.outcomes, state.weights, state.errors,
             state.live, state.ready, state.metrics, admin.snapshot, admin.rollback,
         ],
         dependencies={"service": Provide(service_of, sync_to_thread=False)},

@@ -13,7 +13,14 @@ import msgspec
 from online import config as configuration
 from online.home import Home
 from server.logs import log_to
-from server.processes import end_with_parent, run_learner, run_monitor, run_scorer, stopped_by_signals
+from server.processes import (
+    end_with_parent,
+    run_learner,
+    run_monitor,
+    run_scorer,
+    run_watcher,
+    stopped_by_signals,
+)
 from server.supervisor import Addresses, Role, supervise
 
 __all__ = ["child", "serve"]
@@ -75,6 +82,9 @@ def child(role: Role, root: Path, fd: int | None, parent_fd: int | None, api_url
     log_to(sys.stderr, role, config.server.log_format, config.server.log_level)
     if role == "learner":
         run_learner(home, config)
+        return
+    if role == "watcher":
+        run_watcher(home, config)
         return
     listener = socket.socket(fileno=fd)
     if role == "scorer":

@@ -1,4 +1,4 @@
-"""The three roles a process can have: scorer, learner, monitor."""
+"""The roles a process can have: scorer, learner, watcher, monitor."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from collections.abc import Callable
 from online.config import Config
 from online.home import Home
 
-__all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "stopped_by_signals"]
+__all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_watcher", "stopped_by_signals"]
 
 log = logging.getLogger(__name__)
+
+NICENESS = 5  # of the watcher, which scoring and learning go before
 
 
 def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
@@ -40,6 +42,14 @@ def run_learner(home: Home, config: Config) -> None:
     with Learner(home, config) as learner:
         log.info("learning from seq %d, model_v%d", learner.seq, learner.version)
         learner.run(stopped)
+
+
+def run_watcher(home: Home, config: Config) -> None:
+    """Watch for drift until SIGTERM."""
+    os.nice(NICENESS)  # before it imports anything
+    from server.watcher import watch_until
+
+    watch_until(home, config, stopped_by_signals())
 
 
 def run_monitor(api_url: str, listener: socket.socket) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from online.config import Config
+from online.drift.marks import MarksWatch
+from online.drift.store import ScoreStore
 from online.errors import BusyError
 from online.history import History
 from online.home import Home
@@ -49,6 +51,7 @@ class Service:
         self.slots = Slots(config.schema)
         self.store = SnapshotStore(home.models, config.learner.snapshot_key)
         self.watch = PlanWatch(home.plan)
+        self.marks = MarksWatch(home.marks)
         self.scorer = Scorer(self.watch)
         self.ledger = Ledger(
             home.ledger, config.schema, rows=config.ledger.rows,
@@ -65,11 +68,13 @@ class Service:
         self.intake.close()
         self.ledger.close()
         self.watch.close()
+        self.marks.close()
         self.settler.close()
 
     def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
         """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
         scored = self.scorer.serve(rows)
+        self.marks.marks.add(scored, self.slots)
         if record:
             self.ledger.record(scored)
         self.metrics.count_predictions(scored, self.ledger.lost)
@@ -148,6 +153,15 @@ class Service:
             yield journal
         finally:
             journal.close()
+
+    @contextlib.contextmanager
+    def drift_scores(self) -> Iterator[ScoreStore]:
+        """The watcher's scores, for one thread and one call."""
+        store = ScoreStore(self.home.history)
+        try:
+            yield store
+        finally:
+            store.close()
 
     @contextlib.contextmanager
     def history(self) -> Iterator[History]:

@@ -24,11 +24,11 @@ __all__ = ["Addresses", "Role", "supervise"]
 
 log = logging.getLogger(__name__)
 
-Role = Literal["scorer", "learner", "monitor"]
-ROLES: tuple[Role, ...] = ("learner", "scorer", "monitor")
+Role = Literal["scorer", "learner", "monitor", "watcher"]
+ROLES: tuple[Role, ...] = ("learner", "scorer", "monitor", "watcher")
 LOOK_SECONDS = 0.05
 FIRST_DELAY, LONGEST_DELAY, STEADY_SECONDS = 0.1, 5.0, 10.0
-GRACE_SECONDS: dict[Role, float] = {"scorer": 20.0, "monitor": 5.0, "learner": 60.0}
+GRACE_SECONDS: dict[Role, float] = {"scorer": 20.0, "monitor": 5.0, "watcher": 5.0, "learner": 60.0}
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ def supervise(
     ConfigError
         A port is taken.
     """
-    roles = ROLES if only is None else (only,)
+    roles = ROLES if only is None else ("learner", "watcher") if only == "learner" else (only,)
     if roles != ("monitor",):
         home.create()
     with contextlib.ExitStack() as stack:
@@ -148,7 +148,7 @@ def supervise(
 
 def finish(children: list[Child]) -> None:
     """Stop scorers and monitor first, so that the learner's last snapshot has every label they took."""
-    for roles in (("scorer", "monitor"), ("learner",)):
+    for roles in (("scorer", "monitor", "watcher"), ("learner",)):
         stopping = [one for one in children if one.role in roles]
         for one in stopping:
             one.terminate()

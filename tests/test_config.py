@@ -24,7 +24,7 @@ CONFIG = Config(
     ),
     (ContextFeature("by site", ("site",), 0.1),),
 )
-SECTIONS = ("model", "learner", "ledger", "server")
+SECTIONS = ("model", "learner", "ledger", "drift", "server")
 
 
 def written(folder: Path, text: str) -> Path:
@@ -80,6 +80,7 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
     [
         ("model.n_models", ["1", "101", "2.5", '"3"', "true", "[3]", "99999999999999999999999"]),
         ("model.seed", ['"1"', "1.5"]),
+        ("model.bootstrap_delay", ["-1", "100001"]),
         ("model.coverage", ["0", "1.0", "0.0", "-0.1", "nan", "inf", '"0.9"']),
         ("learner.snapshot_every_labels", ["0", "-1", "1.5", '"many"']),
         ("learner.snapshot_every_minutes", ["0", "-1.0", "nan", '"x"']),
@@ -87,7 +88,15 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("learner.poll_seconds", ["0", "nan", "inf"]),
         ("learner.pace_labels", ["-1", "0.5"]),
         ("learner.pace_seconds", ["-0.1", "nan", "inf"]),
-        ("learner.drift_delta", ["0", "1", "nan"]),
+        ("drift.alarms_per_week", ["0", "1.5"]),
+        ("drift.rows_per_week", ["0"]),
+        ("drift.month_rows", ["199"]),
+        ("drift.cooldown_rows", ["0"]),
+        ("drift.poll_seconds", ["0", "nan"]),
+        ("drift.webhook", ["1"]),
+        ("drift.log_bytes", ["0"]),
+        ("drift.log_files", ["0"]),
+        ("learner.max_waiting", ["0", "1.5"]),
         ("learner.history_rows", ["0"]),
         ("learner.snapshot_key", ["3"]),
         ("ledger.rows", ["0", "1.5", "-1"]),

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online.config import Config, ModelConfig, load
-from online.drift import ErrorDrift
 from online.errors import JournalError, LockError, SchemaError, SnapshotError
 from online.fold import Fold, FoldState
 from online.history import History, Outcome
@@ -706,45 +704,3 @@ def test_a_correction_and_an_unserved_label_are_learned_and_not_measured(site: S
     assert (fold.state.learned, fold.state.seq, fold.state.prequential.count) == (4, 4, 1)
     (outcome,) = [fold.apply(record(5, 7.0, 4.0)).outcome]
     assert outcome == Outcome(5, 55.0, 7.0, 4.0, 3.0, 5.0, None, 5.0)
-
-
-def alarms(errors: Any, delta: float = 1e-5) -> list[Any]:
-    detector = ErrorDrift(delta)
-    found = [detector.update(float(error), seq, 2.0 * seq) for seq, error in enumerate(errors, start=1)]
-    return [alarm for alarm in found if alarm]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_stationary_error_gives_no_alarm(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    assert alarms(np.abs(rng.normal(0, 50, 6000))) == []
-    assert alarms(np.abs(rng.standard_cauchy(6000))) == []  # outliers without end
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e12])
-def test_an_abrupt_rise_gives_one_alarm_that_describes_it(seed: int, unit: float) -> None:
-    rng = np.random.default_rng(seed)
-    errors = unit * np.abs(np.concatenate([rng.normal(0, 1, 3000), rng.normal(0, 3, 3000)]))
-    (alarm,) = alarms(errors)
-    assert 3000 < alarm.seq < 3300
-    assert alarm.at == 2.0 * alarm.seq
-    assert alarm.before == pytest.approx(0.8 * unit, rel=0.15)
-    assert alarm.after == pytest.approx(2.4 * unit, rel=0.4)
-    assert alarm.subject == "error"
-    assert "rose" in alarm.message
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_falling_error_gives_no_alarm(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    assert alarms(np.abs(np.concatenate([rng.normal(0, 3, 3000), rng.normal(0, 1, 3000)]))) == []
-    assert alarms(np.concatenate([np.ones(3000), np.zeros(3000)])) == []
-
-
-def test_errors_of_zero_and_of_any_size_are_taken() -> None:
-    assert alarms(np.zeros(1000)) == []
-    sizes = [0.0, 5e-324, 1e-300, 1.0, 1e30, 2e30]
-    rng = random.Random(43)
-    alarms([rng.choice(sizes) for _ in range(3000)])
-    assert len(alarms([0.0] * 1000 + [1e30] * 1000)) == 1

@@ -15,7 +15,18 @@ from server.service import Service
 from server.state import report
 from server.words import learner_state
 
-__all__ = ["alarms", "errors", "live", "metrics", "model", "outcomes", "ready", "snapshots", "weights"]
+__all__ = [
+    "alarms",
+    "drift",
+    "errors",
+    "live",
+    "metrics",
+    "model",
+    "outcomes",
+    "ready",
+    "snapshots",
+    "weights",
+]
 
 Points = Annotated[int, Parameter(ge=1, le=5000, description="Bins at most.")]
 Last = Annotated[int, Parameter(ge=1, le=200_000, description="How many outcomes back.")]
@@ -44,6 +55,13 @@ def alarms(request: Request[Any, Any, Any], service: Service) -> Response[bytes]
     """Drift alarms, newest first."""
     with service.history() as history:
         return reply(request, {"alarms": history.alarms()})
+
+
+@get("/drift", tags=["state"], sync_to_thread=True)
+def drift(request: Request[Any, Any, Any], service: Service, points: Points = 200) -> Response[bytes]:
+    """How far each feature and the predictions lie from what is usual, over time; 1 is where drift begins."""
+    with service.drift_scores() as store:
+        return reply(request, store.scores(points))
 
 
 @get("/outcomes", tags=["state"], sync_to_thread=True)
