@@ -123,7 +123,7 @@ def test_a_server_that_goes_and_comes_back_is_followed(browser: Browser):
 
 
 def test_the_page_follows_the_preferred_colours(browser: Browser):
-    colour = """return document.querySelector("#rolling .js-plotly-plot")._fullData[1].line.color"""
+    colour = """return document.querySelector("#rolling .js-plotly-plot")._fullData[2].line.color"""
     ground = "return getComputedStyle(document.body).backgroundColor"
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
         browser.prefer("dark")
