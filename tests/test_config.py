@@ -109,8 +109,8 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("server.max_batch_rows", ["0"]),
         ("server.max_body_bytes", ["0"]),
         ("server.admin_key", ["1"]),
-        ("server.log_level", ["1", "\"loud\""]),
-        ("server.log_format", ["1", "\"xml\""]),
+        ("server.log_level", ["1", '"loud"']),
+        ("server.log_format", ["1", '"xml"']),
     ],
 )
 def test_wrong_type_or_value_out_of_range_is_named(setting: str, values: list[str], tmp_path: Path) -> None:

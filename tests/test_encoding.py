@@ -174,3 +174,15 @@ def test_a_category_code_is_known_however_a_file_spells_it() -> None:
     assert all(encoder.encode({"site": spelled}) == wanted for spelled in ("3", "3.0", 3.0, " 3"))
     assert encoder.encode({"site": "007"}).values == [0.0, 1.0]
     assert encoder.encode({"site": "7"}).drifted == ["site"]
+
+
+@given(
+    wind=st.floats(-5, 35) | st.integers(-5, 35),
+    hour=st.integers(-30, 50),
+    site=st.sampled_from(["A", "3", "2.5", "b"]),
+)
+def test_values_as_they_mostly_come_encode_as_their_texts_do(wind: float, hour: int, site: str) -> None:
+    encoder = Encoder(FEATURES)
+    plain = {"wind": wind, "hour": hour, "site": site}
+    spelled = {name: str(value) for name, value in plain.items()}
+    assert repr(encoder.encode(plain)) == repr(encoder.encode(spelled))

@@ -274,6 +274,9 @@ def test_rows_score_together_as_they_score_alone() -> None:
         assert np.concatenate([part[0] for part in parts]).tolist() == together.tolist()
         assert np.concatenate([part[1] for part in parts]).tolist() == outputs.tolist()
     assert together.tolist() == [plan.score_row(row) for row in batch]
+    lower, upper = plan.intervals(matrix, together, outputs)
+    for row, *ends in zip(matrix.tolist(), lower, upper, strict=True):
+        assert plan.interval(row, plan.score_one(row)) == pytest.approx(ends, rel=1e-9, abs=1e-9)
     nobody, outputs = plan.score(matrix[:0])
     assert (nobody.shape, outputs.shape) == ((0,), (0, len(plan.info.experts)))
 
