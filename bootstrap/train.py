@@ -91,7 +91,7 @@ def train(home: Home, config: Config, console: Console) -> None:
             f"{home.data / 'train.csv'} has no row with a label: split the data again", field="data"
         )
     fold = Fold(
-        build_pipeline(config.schema, config.model),
+        build_pipeline(config.schema, config.model, config.experts),
         FoldState(config),
         restore=lambda version: store.load(version).pipeline,
     )

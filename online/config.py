@@ -21,6 +21,7 @@ from online.schema import ContextFeature, Feature, Schema, Target
 __all__ = [
     "Config",
     "DriftConfig",
+    "ExpertsConfig",
     "LearnerConfig",
     "LedgerConfig",
     "ModelConfig",
@@ -41,14 +42,36 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the pipeline is built.
 
-    ``n_models`` trees are bagged, drawn from ``seed``; intervals aim to cover ``coverage`` of the labels.
-    In the bootstrap, labels come ``bootstrap_delay`` rows late.
+    ``n_models`` trees make the forest, drawn from ``seed``; intervals aim to cover ``coverage`` of the
+    labels. In the bootstrap, labels come ``bootstrap_delay`` rows late.
     """
 
-    n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 3
+    n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 20
     seed: int = 1
     coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9
     bootstrap_delay: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 24
+
+
+class ExpertsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which experts are in the pool, and what they are tuned by; at least one must be on.
+
+    ``forest``: ``model.n_models`` adaptive trees; ``fast_forest``: half as many that split early and stay
+    small. ``least_squares``: three linear models that remember ten times ``least_squares_rows``, so many, and
+    a third of it. ``linear``: normalised LMS of ``linear_step``. ``naive``: each context feature in target
+    units as a forecast of its own. ``batch``: LightGBM. ``trees``: ``trees_models`` of River's adaptive trees
+    bagged, and one alone.
+    """
+
+    forest: bool = True
+    fast_forest: bool = True
+    least_squares: bool = True
+    least_squares_rows: Annotated[int, msgspec.Meta(ge=30, le=1_000_000)] = 1000
+    linear: bool = True
+    linear_step: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.03
+    naive: bool = True
+    batch: bool = True
+    trees: bool = False
+    trees_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 3
 
 
 class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: LedgerConfig = LedgerConfig()
     drift: DriftConfig = DriftConfig()
     server: ServerConfig = ServerConfig()
+    experts: ExpertsConfig = ExpertsConfig()
 
     @property
     def schema(self) -> Schema:
@@ -213,7 +237,7 @@ def dump(config: Config) -> str:
         f"stream = {toml(config.stream)}",
         *section("target", msgspec.structs.asdict(config.target)),
     ]
-    for name in ("model", "learner", "refresh", "ledger", "drift", "server"):
+    for name in ("model", "experts", "learner", "refresh", "ledger", "drift", "server"):
         lines += section(name, msgspec.structs.asdict(getattr(config, name)))
     lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
     for feature in config.features:

@@ -24,7 +24,7 @@ CONFIG = Config(
     ),
     (ContextFeature("by site", ("site",), 0.1),),
 )
-SECTIONS = ("model", "learner", "ledger", "drift", "server")
+SECTIONS = ("model", "experts", "learner", "refresh", "ledger", "drift", "server")
 
 
 def written(folder: Path, text: str) -> Path:
@@ -82,6 +82,16 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("model.seed", ['"1"', "1.5"]),
         ("model.bootstrap_delay", ["-1", "100001"]),
         ("model.coverage", ["0", "1.0", "0.0", "-0.1", "nan", "inf", '"0.9"']),
+        ("experts.forest", ["1", '"yes"']),
+        ("experts.fast_forest", ["0"]),
+        ("experts.least_squares", ["0.5"]),
+        ("experts.least_squares_rows", ["29", "1000001", "1.5"]),
+        ("experts.linear", ["0"]),
+        ("experts.linear_step", ["0", "1.1", "nan"]),
+        ("experts.naive", ["1"]),
+        ("experts.batch", ["1"]),
+        ("experts.trees", ["1"]),
+        ("experts.trees_models", ["1", "101"]),
         ("learner.snapshot_every_labels", ["0", "-1", "1.5", '"many"']),
         ("learner.snapshot_every_minutes", ["0", "-1.0", "nan", '"x"']),
         ("learner.publish_seconds", ["0", "-1", "nan", "inf", "1e300", '"0.1"']),
@@ -99,6 +109,8 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("learner.max_waiting", ["0", "1.5"]),
         ("learner.history_rows", ["0"]),
         ("learner.snapshot_key", ["3"]),
+        ("refresh.every_labels", ["-1", "0.5"]),
+        ("refresh.rows", ["0", "1.5"]),
         ("ledger.rows", ["0", "1.5", "-1"]),
         ("ledger.flush_seconds", ["0", "-1", "nan", "inf"]),
         ("ledger.waiting", ["0"]),

@@ -7,7 +7,17 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from online.config import Config, LearnerConfig, LedgerConfig, ModelConfig, ServerConfig, dump, load
+from online.config import (
+    Config,
+    ExpertsConfig,
+    LearnerConfig,
+    LedgerConfig,
+    ModelConfig,
+    RefreshConfig,
+    ServerConfig,
+    dump,
+    load,
+)
 from online.encoding import Encoder, clean
 from online.schema import ContextFeature, Feature, Target
 
@@ -136,8 +146,9 @@ def configs(draw: st.DrawFn) -> Config:
     columns = tuple(draw(features(name)) for name in others)
     return Config(
         draw(st.text(max_size=12)), Target(target, low, high), columns, draw(contexts(columns)),
-        draw(section(ModelConfig)), draw(section(LearnerConfig)), draw(section(LedgerConfig)),
-        draw(section(ServerConfig)),
+        model=draw(section(ModelConfig)), learner=draw(section(LearnerConfig)),
+        refresh=draw(section(RefreshConfig)), ledger=draw(section(LedgerConfig)),
+        server=draw(section(ServerConfig)), experts=draw(section(ExpertsConfig)),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from river import checks, compose, dummy
 
 from online import plan_file
 from online.compile import compile_plan
-from online.config import ModelConfig
+from online.config import ExpertsConfig, ModelConfig
 from online.difficulty import slot_places
 from online.errors import PlanError
 from online.forest.regressor import AdaptiveForestRegressor
@@ -69,6 +69,7 @@ SCHEMAS = {
     "nothing": Schema("s", TARGET, ()),
     "all dropped": Schema("s", TARGET, (Feature("wind", "dropped"),), (ContextFeature("level"),)),
 }
+ALL_EXPERTS = ExpertsConfig(trees=True, trees_models=2)
 STAGES = (0, 1, 10, 300, 3000)
 NASTY = (
     None, math.nan, math.inf, -math.inf, 1e308, -1e308, 1e15, 1e-320, "", "nan", "unseen", "1e999", "-4",
@@ -127,7 +128,7 @@ def compiled(pipeline: compose.Pipeline, name: str) -> ScoringPlan:
 @functools.cache
 def stages(name: str) -> dict[int, Stage]:
     """A stream's pipeline after so many rows, with its plan."""
-    pipeline = build_pipeline(SCHEMAS[name], ModelConfig(n_models=2))
+    pipeline = build_pipeline(SCHEMAS[name], ModelConfig(n_models=2), ALL_EXPERTS)
     found, stream = {}, lessons(7)
     for count in range(max(STAGES) + 1):
         if count in STAGES:
@@ -243,7 +244,7 @@ def test_plan_gives_what_the_pipeline_gives_after_a_drift_and_all_the_way_back()
 @pytest.mark.parametrize("size", [1e15, 1e30])
 def test_plan_gives_what_the_pipeline_gives_after_huge_labels_and_values(size: float) -> None:
     rng = random.Random(15)
-    pipeline = build_pipeline(SCHEMAS["wide"], ModelConfig(n_models=2))
+    pipeline = build_pipeline(SCHEMAS["wide"], ModelConfig(n_models=2), ALL_EXPERTS)
     values = [0.0, 1e-160, 1.0, -size, 1e15, -1e15, size]
     for count in range(800):
         row = {"wind": rng.choice(values), "flow": rng.choice([*values, rng.gauss(0, 1)])}
