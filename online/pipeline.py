@@ -67,11 +67,13 @@ def forests(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regres
     """The adaptive forests."""
     found: dict[str, base.Regressor] = {}
     if experts.forest:
-        found["forest"] = AdaptiveForestRegressor(n_models=model.n_models, seed=model.seed)
+        found["forest"] = AdaptiveForestRegressor(
+            n_models=model.n_models, delay=model.bootstrap_delay, seed=model.seed
+        )
     if experts.fast_forest:
         found["forest_fast"] = AdaptiveForestRegressor(
             n_models=max(2, model.n_models // 2), grace=50.0, delta=1e-3, max_depth=8, slow_step=0.05,
-            fast_step=0.2, seed=model.seed + 1,
+            fast_step=0.2, delay=model.bootstrap_delay, seed=model.seed + 1,
         )  # fmt: skip
     return found
 
