@@ -16,7 +16,7 @@ class Lazy(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands' names."""
-        return ["bootstrap", "score", "serve"]
+        return ["bootstrap", "replay", "score", "serve"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
@@ -28,6 +28,10 @@ class Lazy(click.Group):
             from server.score import score
 
             return score
+        if cmd_name == "replay":
+            from bootstrap.replay import replay
+
+            return replay
         if cmd_name in ("serve", "child"):
             from server import cli
 

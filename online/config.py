@@ -22,10 +22,13 @@ __all__ = [
     "Config",
     "DriftConfig",
     "ExpertsConfig",
+    "GuardConfig",
     "LearnerConfig",
     "LedgerConfig",
     "ModelConfig",
+    "QuarantineConfig",
     "RefreshConfig",
+    "RetentionConfig",
     "ServerConfig",
     "dump",
     "load",
@@ -106,9 +109,13 @@ class RefreshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait."""
+    """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait.
+
+    With ``days``, those older than that go as well.
+    """
 
     rows: Positive = 1_000_000
+    days: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     flush_seconds: Seconds = 0.05
     waiting: Positive = 100_000
 
@@ -131,6 +138,49 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     webhook: str = ""
     log_bytes: Positive = 50_000_000
     log_files: Positive = 10
+
+
+class QuarantineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which labels are set aside instead of learned.
+
+    Those further than ``slack`` widths outside the learned range of the target or of a numeric feature;
+    those whose error is above ``surprise`` times the 95 % quantile of the recent errors; labels of one
+    source beyond ``labels_per_minute`` (0 for any number); corrections of one label after so many
+    ``corrections``. Where at least a ``crowd`` of the last 100 labels break a learned rule, they are
+    taken in.
+    """
+
+    slack: Annotated[float, msgspec.Meta(gt=0)] = 3.0
+    surprise: Annotated[float, msgspec.Meta(gt=0)] = 4.0
+    crowd: Annotated[float, msgspec.Meta(ge=0.02, le=1)] = 0.2
+    labels_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 0
+    corrections: Positive = 10
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept: the last snapshots and the newest of each of the last days, beside every pinned one.
+
+    Of journal records younger than ``journal_days`` days, or among the last ``journal_records``, all is
+    kept, of older ones only the id and the label once no snapshot to replay from needs them; with both 0
+    nothing is ever cut.
+    """
+
+    snapshots_last: Positive = 10
+    snapshots_daily: Annotated[int, msgspec.Meta(ge=0)] = 30
+    journal_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    journal_records: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the live model counts as worse than the last good snapshot, and what is done then.
+
+    False alarms are at least ``labels_per_false_alarm`` labels apart on average. A snapshot is good after
+    ``proven_labels`` labels without a sign of the contrary. With ``rollback`` an alarm goes back to it.
+    """
+
+    labels_per_false_alarm: Annotated[int, msgspec.Meta(ge=1000)] = 100_000
+    proven_labels: Positive = 1000
+    rollback: bool = False
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,6 +216,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refresh: RefreshConfig = RefreshConfig()
     ledger: LedgerConfig = LedgerConfig()
     drift: DriftConfig = DriftConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
+    retention: RetentionConfig = RetentionConfig()
+    guard: GuardConfig = GuardConfig()
     server: ServerConfig = ServerConfig()
     experts: ExpertsConfig = ExpertsConfig()
 
@@ -237,7 +290,18 @@ def dump(config: Config) -> str:
         f"stream = {toml(config.stream)}",
         *section("target", msgspec.structs.asdict(config.target)),
     ]
-    for name in ("model", "experts", "learner", "refresh", "ledger", "drift", "server"):
+    for name in (
+        "model",
+        "experts",
+        "learner",
+        "refresh",
+        "ledger",
+        "drift",
+        "quarantine",
+        "retention",
+        "guard",
+        "server",
+    ):
         lines += section(name, msgspec.structs.asdict(getattr(config, name)))
     lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
     for feature in config.features:

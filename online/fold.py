@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from river import compose
 from online.config import Config
 from online.difficulty import shares_of, slot_places, spread_of
 from online.encoding import clean
+from online.guard import Guard
 from online.history import Alarm, Outcome
 from online.intervals import ConformalInterval
 from online.pipeline import ENCODER, IMPUTER, POOL, RECENT
@@ -20,7 +21,7 @@ from online.prequential import Prequential
 from online.records import LABELS, Record
 from online.row_encoder import CONTEXT
 
-__all__ = ["Fold", "FoldState", "Guess", "Learned"]
+__all__ = ["Fold", "FoldState", "Guess", "Learned", "as_served"]
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -53,9 +54,11 @@ class FoldState:
         self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
         self.probe: dict[str, Any] = {}
+        self.guard = Guard()
 
     def configure(self, config: Config) -> None:
         """Take on settings that were edited since the state was pickled."""
+        self.guard = getattr(self, "guard", None) or Guard()  # a state of before there was one
         self.interval.coverage = config.model.coverage
 
 
@@ -72,6 +75,8 @@ class Fold:
         Gives the pipeline of an older version, for a rollback record.
     baseline
         Scores a raw row with the frozen first model, in target units.
+    between
+        Gives the records after one seq and before another, which a replayed model has yet to learn.
     """
 
     def __init__(
@@ -80,24 +85,40 @@ class Fold:
         state: FoldState,
         restore: Callable[[int], compose.Pipeline],
         baseline: Callable[[dict[str, Any]], float] | None = None,
+        between: Callable[[int, int], Iterable[Record]] = lambda after, before: (),
     ) -> None:
         self.pipeline = pipeline
         self.state = state
         self._restore = restore
         self._baseline = baseline
+        self._between = between
 
-    def apply(self, record: Record) -> Learned:
-        """Take in the next record. Raises SnapshotError when a rollback's version cannot be loaded."""
+    def apply(self, record: Record, *, learn: bool = True) -> Learned:
+        """Take in the next record; measured only with ``learn=False``.
+
+        Raises SnapshotError when a rollback's version cannot be loaded; nothing was changed then.
+        """
         learned = Learned()
         if record.kind in LABELS and record.target is not None:
             learned = self._measure(record, record.target)
-            self.learn(as_served(record), record.target, record.experts, late(record))
-        elif record.kind == "rollback":
-            self.pipeline = self._restore(record.payload["version"])
+            if learn:
+                self.learn(as_served(record), record.target, record.experts, late(record))
+        elif record.kind in ("rollback", "replay"):
+            self._exchange(record)
         elif record.kind == "refresh":
             self.refresh(base64.b64decode(record.payload["model"]), RECENT)
         self.state.seq = record.seq
         return learned
+
+    def _exchange(self, record: Record) -> None:
+        """Go on with another pipeline; a replayed one first learns what came while it was made."""
+        pipeline = self._restore(record.payload["version"])
+        missed = list(self._between(record.payload.get("learned", record.seq), record.seq))
+        self.pipeline, learned = pipeline, self.state.learned
+        for one in missed:
+            if one.kind in LABELS and one.target is not None:
+                self.learn(as_served(one), one.target, one.experts, late(one))
+        self.state.learned = learned  # they were counted when they came
 
     def predict(self, features: dict[str, Any]) -> Guess:
         """What the pipeline says of a raw row, and what a server would note of it."""

@@ -48,6 +48,10 @@ INSERT = (
     " SELECT ?, value->>0, value->>1, value->>2, value->3 FROM json_each(?)"
 )
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
+EXPIRE = (  # of the oldest only: rows stand in the order they were written
+    "DELETE FROM served WHERE row IN (SELECT row FROM (SELECT row, served_at FROM served ORDER BY row LIMIT"
+    " 1000) WHERE served_at < (SELECT served_at FROM served ORDER BY row DESC LIMIT 1) - ?)"
+)
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 ALIKE = (
     "SELECT mark.key, served.record FROM json_each(:marks) AS mark JOIN served ON served.row IN ("
@@ -72,14 +76,19 @@ class Ledger:
         How often queued predictions are written.
     waiting
         How many predictions may be queued.
+    days
+        How long a prediction is kept; 0 as long as there is room.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int, days: float = 0.0
+    ) -> None:
         self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._encoder = Encoder.of(schema)
         self._rows = rows
+        self._days = days
         self._waiting: collections.deque[Batch] = collections.deque()
         self._limit = self._room = waiting
         self._counting = threading.Lock()
@@ -158,6 +167,8 @@ class Ledger:
             self._db.execute(
                 "DELETE FROM served WHERE row <= (SELECT max(row) FROM served) - ?", (self._rows,)
             )
+            if self._days:
+                self._db.execute(EXPIRE, (86_400.0 * self._days,))
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:

@@ -10,7 +10,7 @@ import msgspec
 
 from online.errors import SchemaError
 
-__all__ = ["LARGEST", "TEXT_LIMIT", "ContextFeature", "Feature", "Kind", "Schema", "Target"]
+__all__ = ["LARGEST", "TEXT_LIMIT", "ContextFeature", "Feature", "Kind", "Schema", "Target", "check_same"]
 
 Kind = Literal["numeric", "category", "cyclic", "time", "dropped"]
 
@@ -197,6 +197,15 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         content = msgspec.json.encode((self.stream, self.target, bare, context), order="deterministic")
         return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_same(made_for: Schema, schema: Schema, model: str) -> None:
+    """Refuse settings whose schema is not the one a model was made for. Raises SchemaError, saying so."""
+    if made_for.hash != schema.hash:
+        raise SchemaError(
+            f"the stream, target or features in millrace.toml are not those of {model}:"
+            " undo the edit, or bootstrap again in a new home"
+        )
 
 
 def check_range(owner: str, low: float | None, high: float | None) -> None:

@@ -43,6 +43,7 @@ def gather(home: Home, schema: Schema, limit: int) -> tuple[Floats, Floats]:
     Rows of another schema are left out, and so is a journal that cannot be read further.
     """
     labelled: dict[str, tuple[list[float], float]] = {}
+    seqs: dict[int, str] = {}
     encoder = RowEncoder(schema.used, schema.context)
     journal = Journal(home.journal, schema.stream)
     try:
@@ -50,6 +51,9 @@ def gather(home: Home, schema: Schema, limit: int) -> tuple[Floats, Floats]:
             if record.kind in LABELS and record.target is not None:
                 labelled.pop(record.id, None)
                 labelled[record.id] = (encoder.as_served(record.features, record.context), record.target)
+                seqs[record.seq] = record.id
+            for seq in record.payload.get("without", ()):  # a replay has left them out
+                labelled.pop(seqs.get(seq, ""), None)
     except JournalError as exc:
         log.warning("the batch expert is trained on what could be read: %s", exc)
     finally:

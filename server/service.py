@@ -17,6 +17,7 @@ from online.home import Home
 from online.intake import Intake
 from online.journal import Journal
 from online.ledger import Ledger
+from online.quarantine import Watch
 from online.records import Receipt
 from online.scored import Scored
 from online.scorer import PlanWatch, Scorer
@@ -54,14 +55,23 @@ class Service:
         self.marks = MarksWatch(home.marks)
         self.scorer = Scorer(self.watch)
         self.ledger = Ledger(
-            home.ledger, config.schema, rows=config.ledger.rows,
+            home.ledger, config.schema, rows=config.ledger.rows, days=config.ledger.days,
             flush_seconds=config.ledger.flush_seconds, waiting=config.ledger.waiting,
         )  # fmt: skip
         self.settler = Settler(metrics.settle, SETTLE_SECONDS)
         self.intake = Intake(
-            config.schema, lambda: Journal(home.journal, config.stream), self.ledger, full=self._full
+            config.schema, self._watched_journal, self.ledger, full=self._full, expect=self._expect
         )
         self._teaching = 0  # requests of labels under way
+
+    def _watched_journal(self) -> Journal:
+        watch = Watch(self.config.schema, self.config.quarantine)
+        return Journal(self.home.journal, self.config.stream, watch)
+
+    def _expect(self, features: dict[str, Any]) -> float | None:
+        """What the plan at hand says of a row that comes with its label."""
+        plan = self.watch.plan
+        return None if plan is None else plan.score_row(features)
 
     def close(self) -> None:
         """Commit what waits and stop the threads."""
@@ -80,8 +90,8 @@ class Service:
         self.metrics.count_predictions(scored, self.ledger.lost)
         return scored
 
-    async def learn(self, rows: Sequence[Mapping[str, Any]]) -> list[Receipt]:
-        """Accept labels: durable on return.
+    async def learn(self, rows: Sequence[Mapping[str, Any]], source: str | None = None) -> list[Receipt]:
+        """Accept labels of a source: durable on return.
 
         Raises
         ------
@@ -95,7 +105,7 @@ class Service:
         labels = self.intake.validate(rows)
         self._teaching += 1
         try:
-            receipts = await asyncio.wrap_future(self.intake.accept(labels))
+            receipts = await asyncio.wrap_future(self.intake.accept(labels, source))
             self.metrics.count_labels(receipts)
             await self._pace(last_seq(receipts))
         finally:

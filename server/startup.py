@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from online.config import Config
-from online.errors import PlanError, SchemaError
+from online.errors import PlanError
 from online.home import Home, lock
 from online.journal import Journal
 from online.plan import ScoringPlan
+from online.schema import check_same
 from server.supervisor import Role
 
 __all__ = ["check_home", "check_plan"]
@@ -29,8 +30,4 @@ def check_plan(home: Home, config: Config) -> None:
         schema = ScoringPlan.load(home.plan).info.schema
     except PlanError:
         return
-    if schema.hash != config.schema.hash:
-        raise SchemaError(
-            f"the stream, target or features in {home.config} are not those of the model now served:"
-            " undo the edit, or bootstrap again in a new home"
-        )
+    check_same(schema, config.schema, "the model now served")

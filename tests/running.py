@@ -31,10 +31,13 @@ def until(condition: Callable[[], Any], what: str, seconds: float = START_SECOND
 
 
 class Server:
-    """``millrace serve`` on free ports, and a client of it."""
+    """``millrace serve`` on free ports, and a client of it; ``learning=False`` where it cannot learn."""
 
-    def __init__(self, home: Path, *options: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, *options: str, environ: dict[str, str] | None = None, learning: bool = True
+    ) -> None:
         self.home = home
+        self._learning = learning
         self._advert = home / "data" / "server.json"
         self._log = (home / "log.txt").open("ab")
         self.process = subprocess.Popen(
@@ -66,7 +69,7 @@ class Server:
             answer = self.client.get("/health/ready")
         except httpx.TransportError:
             return False
-        return answer.status_code == 200 and answer.json()["learner"]["alive"]
+        return answer.status_code == 200 and answer.json()["learner"]["alive"] >= self._learning
 
     def predict(self, rows: Any, **options: Any) -> Any:
         """Predictions; fails on anything but 200."""
@@ -130,9 +133,11 @@ def command(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def serving(home: Path, *options: str, environ: dict[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    home: Path, *options: str, environ: dict[str, str] | None = None, learning: bool = True
+) -> Iterator[Server]:
     """A server for a while."""
-    server = Server(home, *options, environ=environ)
+    server = Server(home, *options, environ=environ, learning=learning)
     try:
         yield server
     finally:

@@ -33,6 +33,7 @@ from online.ledger import Ledger, Served
 from online.pipeline import POOL, build_pipeline
 from online.plan import ScoringPlan
 from online.prequential import Prequential
+from online.quarantine import Watch
 from online.records import Receipt, Record
 from online.scorer import PlanWatch, Scorer
 from online.snapshot import SnapshotStore
@@ -74,7 +75,8 @@ class Site:
         return Ledger(self.home.ledger, self.config.schema, rows=10_000, flush_seconds=0.01, waiting=10_000)
 
     def journal(self) -> Journal:
-        return Journal(self.home.journal, self.config.stream)
+        watch = Watch(self.config.schema, self.config.quarantine)
+        return Journal(self.home.journal, self.config.stream, watch)
 
     def label(self, rows: list[dict[str, Any]]) -> list[Receipt]:
         ledger = self.ledger()

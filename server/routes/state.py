@@ -43,8 +43,9 @@ def model(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
 async def snapshots(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     """The versions there are, newest first, with their metrics; `active` is the one now served."""
     listed = []
+    pinned = await asyncio.to_thread(service.store.pinned)
     for manifest in await asyncio.to_thread(service.store.manifests):
-        shown = msgspec.to_builtins(manifest)
+        shown = msgspec.to_builtins(manifest) | {"pinned": manifest.version in pinned}
         del shown["schema"], shown["probe"]
         listed.append(shown)
     return reply(request, {"active": service.scorer.plan.info.version, "snapshots": listed})
