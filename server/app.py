@@ -47,9 +47,9 @@ def create_app(home: Home, config: Config) -> FastLane:
     app = Litestar(
         route_handlers=[
             predict.predict_route(config.schema), predict.prediction,
-            learn.learn_route(config.schema), learn.quarantine, learn.release, learn.discard, labels.labels_wanted,
-            state.model, state.snapshots, state.alarms, state.drift,
-             state.outcomes, state.weights, state.errors,
+            learn.learn_route(config.schema), learn.quarantine, learn.release, learn.discard,
+            labels.labels_wanted,
+            state.model, state.snapshots, state.alarms, state.drift, state.outcomes, state.weights, state.errors,
             state.live, state.ready, state.metrics, admin.snapshot, admin.rollback, admin.pin, admin.unpin,
         ],
         dependencies={"service": Provide(service_of, sync_to_thread=False)},
