@@ -98,7 +98,7 @@ def begin(
     other = load(pipeline)
     check_same(config.schema, other.schema, f"{home.config}, which {pipeline} must share")
     fold = Fold(
-        build_pipeline(other.schema, other.model),
+        build_pipeline(other.schema, other.model, other.experts),
         FoldState(config),
         restore=lambda version: store.load(version).pipeline,
     )
