@@ -411,7 +411,8 @@ def test_a_drifting_stream_ends_in_an_alarm_and_a_log_though_the_watcher_is_kill
         lambda: next((a for a in watched.get("/alarms")["alarms"] if a["subject"] == "Source"), None),
         "an alarm",
     )
-    assert "unseen category" in alarm["message"]
+    assert alarm["kind"] == "feature"
+    assert alarm["since_row"] == 241
     assert alarm["since"] <= alarm["at"]
     path = watched.home / "data" / "drift_log.csv"
 

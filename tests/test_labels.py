@@ -171,7 +171,7 @@ def test_wanted_labels_are_fetched_kept_and_learned_and_a_broken_round_goes_on(
     assert "labels asked for" in finished.stdout
     learned = table(server.home)
     assert len({row["id"] for row in learned}) == len(learned) == 12
-    assert server.get("/model")["labels"]["learned"] == 12
+    assert server.get("/model")["journal_seq"] == 12
     assert server.get("/labels/wanted")["unlabelled"] == 48
     assert all(server.get(f"/predictions/{row['id']}")["label"] is not None for row in learned)
 
