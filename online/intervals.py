@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from online.context import Place
 from online.difficulty import Difficulty
+from online.kernels.compiled import kept
 
 __all__ = ["ConformalInterval"]
 
@@ -137,7 +137,7 @@ class ConformalInterval:
         return below * scale, above * scale
 
 
-@njit(cache=True)
+@kept
 def combined(bounds: Array, regrets: Array) -> float:
     """One side's bounds (K, ...) of each rate, weighted by their regrets (K, 2)."""
     total, mean, plain = 0.0, 0.0, 0.0
@@ -150,7 +150,7 @@ def combined(bounds: Array, regrets: Array) -> float:
     return mean / total if total > 0.0 else plain
 
 
-@njit(cache=True)
+@kept
 def adapt(
     levels: Array, regrets: Array, stretch: Array, met: Array, scaled: float, miss: float, delay: int
 ) -> None:
@@ -168,7 +168,7 @@ def adapt(
         stretch[side] = min(max(stretch[side] + OUTER / late * ((beyond > met[side, -1]) - miss), -1.0), 1.0)
 
 
-@njit(cache=True)
+@kept
 def enter(recent: Array, ordered: Array, count: int, scaled: float) -> None:
     """Put a residual into the ring and the ordered window (W,), for the one that falls out of them."""
     window = len(recent)
@@ -185,7 +185,7 @@ def enter(recent: Array, ordered: Array, count: int, scaled: float) -> None:
     ordered[place] = scaled
 
 
-@njit(cache=True)
+@kept
 def bounds(ordered: Array, n: int, levels: Array, regrets: Array, stretch: Array, out: Array) -> None:
     """Each level's bound, the ceil((n + 1)(1 - level))-th of n ordered residuals, then the combined one.
 

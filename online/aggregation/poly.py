@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from online.aggregation.heads import Array
+from online.kernels.compiled import kept
 
 __all__ = ["PolynomialWeights"]
 
@@ -58,7 +58,7 @@ class PolynomialWeights:
         learn_weights(self.weights, self._state, self._largest, outputs, y, self.keep)
 
 
-@njit(cache=True)
+@kept
 def learn_weights(
     weights: Array, state: Array, largest: Array, outputs: Array, y: float, keep: float
 ) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from online.aggregation.heads import Array
+from online.kernels.compiled import kept
 
 __all__ = ["Stack"]
 
@@ -72,7 +73,7 @@ class Stack:
         return float(self._weights[-1] * self.unit), own + (1.0 - own.sum()) * anchor
 
 
-@njit(cache=True)
+@kept
 def learn_stack(
     weights: Array,
     inverse: Array,

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from river import base
+
+from online.kernels.compiled import kept
 
 __all__ = ["BoostedTrees", "TreeArrays", "packed", "unpacked"]
 
@@ -135,7 +136,7 @@ class BoostedTrees(base.Regressor):
         return float(descended(row, *trees[1:]))
 
 
-@njit(cache=True)
+@kept
 def descended(
     row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, value: Array
 ) -> float:

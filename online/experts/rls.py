@@ -12,6 +12,8 @@ import numpy.typing as npt
 from numba import njit
 from river import base
 
+from online.kernels.compiled import kept
+
 __all__ = ["RecursiveLeastSquares"]
 
 Array = npt.NDArray[np.float64]
@@ -156,7 +158,7 @@ class RecursiveLeastSquares(base.Regressor):
         self._inverse = inverse
 
 
-@njit(cache=True)
+@kept
 def learned(
     inverse: Array, weights: Array, row: Array, y: float, keep: float, ridge: float, turn: int
 ) -> bool:

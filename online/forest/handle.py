@@ -13,10 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from numba import njit
-
 from online.forest.members import learn_rows, predict_rows
 from online.forest.pointer import column_at, forest_at, table_at
+from online.kernels.compiled import kept
 
 __all__ = ["Kernels", "kernels"]
 
@@ -43,7 +42,7 @@ def kernels() -> Kernels:
 def compiled_for(sources: int) -> Kernels:
     """The kernels of a version of the sources, which each must mention for Numba to tell versions apart."""
 
-    @njit(cache=True)
+    @kept
     def learn(handle: int, rows: int, targets: int, weights: int, n: int) -> int:
         if not sources:
             return 0
@@ -52,7 +51,7 @@ def compiled_for(sources: int) -> Kernels:
             s, table_at(rows, n, s.feature.shape[0]), column_at(targets, n), column_at(weights, n)
         )
 
-    @njit(cache=True)
+    @kept
     def predict(handle: int, rows: int, out: int, n: int) -> None:
         if sources:
             s = forest_at(handle)

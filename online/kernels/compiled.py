@@ -20,7 +20,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 __all__ = [
-    "Array", "cached", "checksum", "kernel", "pointer", "put_real", "put_whole", "real", "small", "whole",
+    "Array", "cached", "checksum", "kept", "kernel", "pointer", "put_real", "put_whole", "real", "small",
+    "whole",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -100,3 +101,14 @@ def cached(function: Callable[..., Any], signature: str) -> Any:
     except (RuntimeError, OSError) as exc:
         log.warning("compiled kernels cannot be kept, which makes every start slower: %s", exc)
         return njit(signature)(function)
+
+
+def kept(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called, and keep its compiled form on disk where that can be.
+
+    As :func:`cached`, for kernels that take arrays and scalars of whatever types they are called with.
+    """
+    try:
+        return njit(cache=True)(function)
+    except RuntimeError:  # there is no folder to keep it in
+        return njit(function)
