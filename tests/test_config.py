@@ -114,6 +114,7 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("ledger.rows", ["0", "1.5", "-1"]),
         ("ledger.flush_seconds", ["0", "-1", "nan", "inf"]),
         ("ledger.waiting", ["0"]),
+        ("ledger.days", ["-1", "nan"]),
         ("server.host", ["1"]),
         ("server.port", ["-1", "65536", '"8000"', "80.5"]),
         ("server.monitor_port", ["-1", "65536"]),

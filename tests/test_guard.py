@@ -53,7 +53,7 @@ def test_errors_of_zero_and_of_any_size_are_taken() -> None:
 
 def spoiled(site: Site, rollback: bool, count: int = 300) -> None:
     """Labels that teach the model to be wrong, then true ones for predictions served meanwhile."""
-    guard = GuardConfig(labels_per_false_alarm=1000, rollback=rollback)
+    guard = GuardConfig(labels_per_false_alarm=100, rollback=rollback)
     site.config = msgspec.structs.replace(site.config, guard=guard)
     with site.learner() as learner:
         site.label([row | {TARGET: -2e4} for row in site.rows[:60]])
