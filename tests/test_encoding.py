@@ -108,6 +108,8 @@ def setting(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         )  # fmt: skip
     if isinstance(kind, msgspec.inspect.BoolType):
         return st.booleans()
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return st.sampled_from(kind.values)
     assert isinstance(kind, msgspec.inspect.StrType), f"teach this test about {kind}"
     return st.text(max_size=12)
 
