@@ -137,7 +137,7 @@ def _(expert: AdaptiveForestRegressor, places: dict[str, int]) -> Trees:
         return lines(np.zeros(1), np.zeros((1, 0)), np.zeros(0, int), np.ones(1))
     nodes = np.cumsum([0, *(len(member.feature) for member in members)])
     leaves = np.cumsum([0, *(len(member.lines) for member in members)])
-    read = np.array([places[name] for name in row.features], int)
+    read = np.array([*(places[name] for name in row.features), NOWHERE], int)
 
     def joined(name: str, offsets: Array | None = None) -> Array:
         parts = [getattr(member, name) for member in members]
@@ -149,9 +149,9 @@ def _(expert: AdaptiveForestRegressor, places: dict[str, int]) -> Trees:
     sloped = linear[:, :-1].any(axis=1)
     return Trees(
         nodes[:-1], np.array([member.weight for member in members]),
-        np.where(feature >= 0, read[feature], NOWHERE), joined("threshold"), joined("left", nodes),
+        read[feature], joined("threshold"), joined("left", nodes),
         joined("right", nodes), joined("leaf", leaves), linear[:, -1], joined("low"), joined("high"),
-        np.where(sloped, np.cumsum(sloped) - 1, NOWHERE), linear[sloped, :-1], read,
+        np.where(sloped, np.cumsum(sloped) - 1, NOWHERE), linear[sloped, :-1], read[:-1],
         row.low, row.high, row.fill, ~joined("default_left"), np.full(len(feature), NOWHERE), LARGEST,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bisect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from online.difficulty import shares_of, slot_places, spread_of
 from online.encoding import clean
 from online.guard import Guard
 from online.history import Alarm, Outcome
-from online.intervals import ConformalInterval
+from online.intervals import REMEMBERED, ConformalInterval
 from online.pipeline import ENCODER, IMPUTER, POOL, RECENT
 from online.prequential import Prequential
 from online.records import LABELS, Record
@@ -51,6 +52,7 @@ class FoldState:
     def __init__(self, config: Config) -> None:
         self.seq = 0
         self.learned = 0
+        self.skipped: list[int] = []  # seqs of the last records that taught nothing, ascending
         self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
         self.probe: dict[str, Any] = {}
@@ -98,17 +100,33 @@ class Fold:
 
         Raises SnapshotError when a rollback's version cannot be loaded; nothing was changed then.
         """
-        learned = Learned()
+        learned, taught = Learned(), False
         if record.kind in LABELS and record.target is not None:
             learned = self._measure(record, record.target)
             if learn:
-                self.learn(as_served(record), record.target, record.experts, late(record))
+                self.learn(as_served(record), record.target, record.experts, self._age(record))
+                taught = True
         elif record.kind in ("rollback", "replay"):
             self._exchange(record)
         elif record.kind == "refresh":
             self.refresh(base64.b64decode(record.payload["model"]), RECENT)
-        self.state.seq = record.seq
+        self._passed(record.seq, taught)
         return learned
+
+    def skip(self, record: Record) -> None:
+        """Pass a record without taking anything from it."""
+        self._passed(record.seq, taught=False)
+
+    def _passed(self, seq: int, taught: bool) -> None:
+        self.state.seq = seq
+        if not taught:
+            self.state.skipped.append(seq)
+            del self.state.skipped[:-REMEMBERED]
+
+    def _age(self, record: Record) -> int:
+        """How many labels were learned between a prediction and its label."""
+        skipped, plan_seq = self.state.skipped, record.plan_seq or 0
+        return max(0, record.seq - 1 - plan_seq - (len(skipped) - bisect.bisect_right(skipped, plan_seq)))
 
     def _exchange(self, record: Record) -> None:
         """Go on with another pipeline; a replayed one first learns what came while it was made."""
@@ -117,7 +135,7 @@ class Fold:
         self.pipeline, learned = pipeline, self.state.learned
         for one in missed:
             if one.kind in LABELS and one.target is not None:
-                self.learn(as_served(one), one.target, one.experts, late(one))
+                self.learn(as_served(one), one.target, one.experts, self._age(one))
         self.state.learned = learned  # they were counted when they came
 
     def predict(self, features: dict[str, Any]) -> Guess:
@@ -167,7 +185,7 @@ class Fold:
             max(0.0, record.received_at - (record.served_at or record.received_at)),
             record.plan_seq or 0,
         )  # fmt: skip
-        self.widen(record.features, record.experts, target - record.prediction, late(record))
+        self.widen(record.features, record.experts, target - record.prediction, self._age(record))
         self.state.prequential.update(outcome, record.experts)
         return Learned(outcome)
 
@@ -175,8 +193,3 @@ class Fold:
 def as_served(record: Record) -> dict[str, Any]:
     """The row a label trains on: with its context as served, where it was."""
     return record.features if record.prediction is None else record.features | {CONTEXT: record.context}
-
-
-def late(record: Record) -> int:
-    """How many labels were learned between a prediction and its label."""
-    return max(0, record.seq - 1 - (record.plan_seq or 0))

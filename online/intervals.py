@@ -12,7 +12,7 @@ from online.context import Place
 from online.difficulty import Difficulty
 from online.kernels.compiled import kept
 
-__all__ = ["ConformalInterval"]
+__all__ = ["REMEMBERED", "ConformalInterval"]
 
 Array = npt.NDArray[Any]
 

@@ -208,7 +208,7 @@ class Learner:
             record.seq, record.received_at, "rollback", "snapshot", 0.0, 0.0, str(exc), kind="operation"
         )
         self._shown.append(Learned(alarm=alarm))
-        self._fold.state.seq = record.seq
+        self._fold.skip(record)
         self._unpublished = True
 
     def _new_refresher(self) -> Refresher | None:

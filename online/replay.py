@@ -101,7 +101,7 @@ class Replay:
     def _take(self, record: Record) -> None:
         stale = record.kind == "refresh" and self.left_out  # trained on what is left out, too
         if stale or (self._changed and record.kind in ("rollback", "replay")):
-            self.fold.state.seq = record.seq
+            self.fold.skip(record)
             return
         scored = self._scored.pop(record.seq, None)
         if record.seq in self._without and record.kind in LABELS:

@@ -1,6 +1,6 @@
 """The history read for charts: columns over the journal, small however long the history is.
 
-Up to :data:`FINE` outcomes are read one by one; beyond, from bins of :data:`BIN` labels that the learner
+Up to :data:`FINE` outcomes, asked for or there, are read one by one; beyond, from bins of :data:`BIN` labels that the learner
 keeps up to date (:mod:`online.history`), so that a look at 200,000 labels costs what one at 4,000 does.
 """
 
@@ -76,7 +76,8 @@ class Errors(msgspec.Struct, frozen=True):
 
 def outcomes(db: sqlite3.Connection, points: int, last: int) -> Outcomes:
     """The last outcomes, averaged into at most ``points`` groups of about equal count."""
-    fine = last <= FINE
+    kept = db.execute("SELECT coalesce(sum(n), 0) FROM bin").fetchone()[0]
+    fine = min(last, kept) <= FINE
     select, size = (ONE, 1) if fine else (BINNED, BIN)
     query = f"SELECT * FROM (SELECT {select} ORDER BY seq DESC LIMIT ?) ORDER BY seq"
     rows = db.execute(query, ((last + WINDOW) // size,)).fetchall()

@@ -107,7 +107,8 @@ def test_a_full_disk_under_the_learner_is_told_and_passes(home: Path) -> None:
         teach(server, 5)
         (pid,) = server.pids("learner")
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, hard))  # no snapshot fits
+        largest = (home / "models" / "model_v1.pkl").stat().st_size * 3 // 4  # no snapshot fits, a plan does
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest, hard))
         refused = server.client.post("/snapshots")
         assert refused.status_code == 400 and "the learner refused" in refused.json()["detail"]
         assert trouble(server, "model_v2 cannot be written")["alive"]

@@ -22,13 +22,17 @@ def labelled(ids: list[str], labels: list[float]) -> list[dict[str, Any]]:
 
 def test_served_predictions_change_once_labels_are_learned(server: Server) -> None:
     rows, labels = stream_rows(server.home, 200)
-    before = server.predict(rows)
-    reply = server.learn(labelled(before["ids"], [2.0 * label for label in labels]), wait=True)
-    assert (reply["accepted"], reply["seq"]) == (200, 200)
-    after = server.predict(rows)
-    assert after["learned_seq"] == 200
-    assert after["predictions"] != before["predictions"]
-    assert sum(after["predictions"]) > sum(before["predictions"])
+    before, served = server.predict(rows[180:]), []
+    for start in range(0, 200, 20):
+        answer = server.predict(rows[start : start + 20])
+        assert answer["learned_seq"] == start
+        served += answer["predictions"]
+        twice = [2.0 * label for label in labels[start : start + 20]]
+        reply = server.learn(labelled(answer["ids"], twice), wait=True)
+        assert (reply["accepted"], reply["seq"]) == (20, start + 20)
+    assert served[180:] != before["predictions"]
+    late = list(zip(served, labels, strict=True))[60:]
+    assert sum(abs(p - 2.0 * y) for p, y in late) < sum(abs(p - y) for p, y in late)
 
 
 def test_a_label_joins_what_was_served(server: Server) -> None:

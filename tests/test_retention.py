@@ -63,19 +63,19 @@ def test_old_snapshots_go_and_what_a_replay_passes_stays(home: Path, tmp_path: P
             site.feed(10)
             site.order("snapshot")
             learner.catch_up()
-        assert site.store.versions() == [1, 5, 6]
+        assert site.store.versions() == [1, 2, 5, 6]  # the guard is still proving model_v2
         site.store.pin(5)
         site.order("rollback", version=5)
         for _ in range(2):
             site.feed(10)
             site.order("snapshot")
             learner.catch_up()
-        assert site.store.versions() == [1, 5, 8, 9]
+        assert site.store.versions() == [1, 5, 7, 8, 9]  # the guard compares with model_v7
         site.store.pin(5, keep=False)
         site.feed(10)
         site.order("snapshot")
         learner.catch_up()
-        assert site.store.versions() == [1, 9, 10]
+        assert site.store.versions() == [1, 7, 8, 9, 10]
         assert not list(site.home.models.glob("model_v5*"))
     wanted = site.plan().score_row(site.rows[0])
     again = Site(Path(shutil.copytree(site.home.root, tmp_path / "again")))
@@ -170,9 +170,9 @@ def test_a_folder_that_cannot_be_changed_keeps_its_snapshots_and_learning_goes_o
 
     monkeypatch.setattr(SnapshotStore, "remove", refused)
     with Learner(site.home, site.config, site.clock) as learner:
-        for _ in range(2):
+        for _ in range(3):
             site.feed(10)
             site.order("snapshot")
             learner.catch_up()
-        assert learner.seq == 22
-    assert site.store.versions() == [1, 2, 3] and "cannot be removed" in caplog.text
+        assert learner.seq == 33
+    assert site.store.versions() == [1, 2, 3, 4] and "cannot be removed" in caplog.text

@@ -42,8 +42,8 @@ class PlainTree(NamedTuple):
 
 def plain_row(arrays: Arrays, features: list[str]) -> PlainRow:
     """The bounds of a row's values as they are now; ValueError if a feature is a category."""
-    f = arrays.feature
-    for name, kind in zip(features, f[:, state.F_KIND], strict=False):
+    f = arrays.feature[: len(features)]  # a forest that has met none has room for one
+    for name, kind in zip(features, f[:, state.F_KIND], strict=True):
         if kind:
             raise ValueError(f"feature {name!r} is a category: only a forest of numbers has plain arrays")
     mean, reach = f[:, state.F_MEAN], CLIP * np.sqrt(f[:, state.F_VAR])
@@ -51,15 +51,15 @@ def plain_row(arrays: Arrays, features: list[str]) -> PlainRow:
     return PlainRow(features, mean - reach, mean + reach, mean.copy())
 
 
-def plain_trees(arrays: Arrays) -> Iterator[PlainTree]:
-    """The members as they are now; ``arrays.say`` must hold their weights."""
+def plain_trees(arrays: Arrays, features: int) -> Iterator[PlainTree]:
+    """The members as they are now, of so many features; ``arrays.say`` must hold their weights."""
     shares = arrays.say / arrays.say.sum() if arrays.say.any() else arrays.say
     for member, root in planted(arrays):
         if shares[member] > 0.0:
-            yield plain_tree(arrays, member, root, float(shares[member]))
+            yield plain_tree(arrays, member, root, float(shares[member]), features)
 
 
-def plain_tree(arrays: Arrays, member: int, root: int, share: float) -> PlainTree:
+def plain_tree(arrays: Arrays, member: int, root: int, share: float, features: int) -> PlainTree:
     """One member's tree."""
     used = int(arrays.counts[state.NODE_HIGH])
     nodes = np.flatnonzero(arrays.node_i[:used, state.OWNER] == arrays.member_i[member, state.TREE])
@@ -69,7 +69,7 @@ def plain_tree(arrays: Arrays, member: int, root: int, share: float) -> PlainTre
     i, f = arrays.node_i[nodes], arrays.node_f[nodes]
     branch = i[:, state.FEATURE] >= 0
     leaf = np.where(branch, -1, np.cumsum(~branch) - 1)
-    lines = leaf_lines(arrays, nodes[~branch])
+    lines = leaf_lines(arrays, nodes[~branch], features)
     margin = MARGIN * (arrays.par[state.Y_HIGH] - arrays.par[state.Y_LOW])
     low, high = arrays.par[state.Y_LOW] - margin, arrays.par[state.Y_HIGH] + margin
     return PlainTree(
@@ -86,7 +86,7 @@ def plain_tree(arrays: Arrays, member: int, root: int, share: float) -> PlainTre
     )
 
 
-def leaf_lines(arrays: Arrays, leaves: Array) -> Array:
+def leaf_lines(arrays: Arrays, leaves: Array, features: int) -> Array:
     """What leaves answer by as lines; a mean is an intercept alone."""
     model = leaf_models(arrays, leaves)
     lines = np.zeros((len(leaves), arrays.line.shape[2]))
@@ -94,4 +94,4 @@ def leaf_lines(arrays: Arrays, leaves: Array) -> Array:
     for which in range(state.LINES):
         chosen = model == which + 1
         lines[chosen] = arrays.line[leaves[chosen], which]
-    return lines
+    return np.delete(lines, np.s_[features:-1], axis=1)

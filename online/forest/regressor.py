@@ -407,7 +407,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """
         self.row_bounds()
         kernels().predict(*self._predict_at)  # brings the members' weights up to date
-        yield from plain_trees(self._arrays)
+        yield from plain_trees(self._arrays, len(self._reader.places))
 
     def row_bounds(self) -> PlainRow:
         """Return the features in the members' order, and between which values lines read them now.
