@@ -12,15 +12,18 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from online.errors import PlanError
-from online.kernels.compiled import Array
+from online.schema import Schema
 
-__all__ = ["FORMAT", "PlanContent", "dumps", "read"]
+__all__ = ["FORMAT", "PlanContent", "dumps", "read", "read_schema"]
+
+Array = npt.NDArray[Any]
 
 FORMAT = 2
 HEAD = "plan"
@@ -95,6 +98,20 @@ def read(path: Path) -> PlanContent:
     if digest(bytes(head.info), arrays) != head.sha256:
         raise PlanError(f"{path} is damaged: its sha256 is not the one it names")
     return PlanContent(bytes(head.info), arrays)
+
+
+class Described(msgspec.Struct):
+    """The part of a plan's info that says what its rows are."""
+
+    schema: Schema
+
+
+def read_schema(path: Path) -> Schema:
+    """The schema of the plan in a file; no kernel is loaded. Raises PlanError as :func:`read` does."""
+    try:
+        return msgspec.json.decode(read(path).info, type=Described).schema
+    except msgspec.MsgspecError as exc:
+        raise PlanError(f"{path} is no whole plan: {exc}") from exc
 
 
 def tensor(content: bytes, start: int, at: Tensor) -> Array:

@@ -6,7 +6,7 @@ from online.config import Config
 from online.errors import PlanError
 from online.home import Home, lock
 from online.journal import Journal
-from online.plan import ScoringPlan
+from online.plan_file import read_schema
 from online.schema import check_same
 from server.supervisor import Role
 
@@ -27,7 +27,7 @@ def check_home(home: Home, config: Config, role: Role | None) -> None:
 def check_plan(home: Home, config: Config) -> None:
     """Refuse settings whose schema is not the plan's. A torn plan is the learner's to write anew."""
     try:
-        schema = ScoringPlan.load(home.plan).info.schema
+        schema = read_schema(home.plan)
     except PlanError:
         return
     check_same(schema, config.schema, "the model now served")
