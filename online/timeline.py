@@ -1,7 +1,8 @@
 """The history read for charts: columns over the journal, small however long the history is.
 
-Up to :data:`FINE` outcomes, asked for or there, are read one by one; beyond, from bins of :data:`BIN` labels that the learner
-keeps up to date (:mod:`online.history`), so that a look at 200,000 labels costs what one at 4,000 does.
+Up to :data:`FINE` outcomes, asked for or there, are read one by one; beyond, from bins of :data:`BIN` labels
+that the learner keeps up to date (:mod:`online.history`), so that a look at 200,000 labels costs what one at
+4,000 does.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def test_predictions_never_fail_while_the_learner_is_killed_and_learning_goes_on
     assert set(traffic.statuses) == {200, 202}
     report = until(lambda: caught_up(server), "the learner to catch up")
     assert report["journal_seq"] == len(traffic.accepted)
-    assert len(server.get(f"/predictions/{traffic.accepted[-1]}")["label"]["experts"]) == len(report["experts"])
+    assert len(server.get(f"/predictions/{traffic.accepted[-1]}")["label"]["experts"]) == len(
+        report["experts"]
+    )
 
 
 def caught_up(server: Server) -> Any:
