@@ -10,13 +10,14 @@ PORT ?= 8000
 MONITOR_PORT ?= 8050
 WORKERS ?= 1
 SPEED ?= 200
+KILLS ?= 200
 URL ?= http://127.0.0.1:$(PORT)
 
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev bootstrap run demo test check bench-forest lock clean
+.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-speed soak bench-accuracy bench-drift torture poison lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -59,6 +60,30 @@ check: setup-dev
 # hours: River's ensembles are slow; it goes on where it was interrupted
 bench-forest: setup-dev
 	$(BIN)/python -m scripts.bench_forest
+
+# hours too; without MILLRACE_STREAMS the generated stream
+bench-accuracy: setup-dev
+	$(BIN)/python -m scripts.bench_accuracy
+
+# minutes; the machine should have nothing else to do
+bench-speed: setup-dev
+	$(BIN)/python -m scripts.bench_speed
+
+# an hour or so: the learner's memory over a million labels
+soak: setup-dev
+	$(BIN)/python -m scripts.soak
+
+# minutes
+bench-drift: setup-dev
+	$(BIN)/python -m scripts.bench_drift
+
+# kills processes and spoils files while a client predicts and labels, then checks that nothing was lost
+torture: setup $(if $(MODELS),,bootstrap)
+	$(BIN)/python -m scripts.torture --home $(HOME_DIR) --kills $(KILLS)
+
+# the error on clean rows with poison among the labels, beside a run without it
+poison: setup $(if $(MODELS),,bootstrap)
+	$(BIN)/python -m scripts.poison --home $(HOME_DIR)
 
 # the lock files name versions and hashes, never where they came from
 lock: setup-dev

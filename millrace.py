@@ -16,7 +16,7 @@ class Lazy(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands' names."""
-        return ["bootstrap", "serve"]
+        return ["bootstrap", "replay", "score", "serve"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
@@ -24,6 +24,14 @@ class Lazy(click.Group):
             from bootstrap.cli import bootstrap
 
             return bootstrap
+        if cmd_name == "score":
+            from server.score import score
+
+            return score
+        if cmd_name == "replay":
+            from bootstrap.replay import replay
+
+            return replay
         if cmd_name in ("serve", "child"):
             from server import cli
 

@@ -78,7 +78,7 @@ def schema_table(schema: Schema) -> Table:
         table.add_row(Text(f.name), f.kind, Text(details(f)), Text(f.reason))
     for spec in schema.context:
         groups = f"by {', '.join(spec.by)}" if spec.by else "over all rows"
-        table.add_row(Text(spec.name), "context", groups, f"mean of past labels, fading {spec.fading:g}")
+        table.add_row(Text(spec.name), "context", groups, Text(spec.reason))
     return table
 
 

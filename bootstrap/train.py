@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
+import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,16 +16,23 @@ from rich.table import Table
 
 from bootstrap.rows import pairs
 from bootstrap.split import read_rows as read_csv
+from online import boosting
 from online.compile import compile_plan
 from online.config import Config
-from online.errors import InputError, SnapshotError
-from online.fold import Fold, FoldState
+from online.errors import InputError, MissingLibraryError, SnapshotError
+from online.fold import Fold, FoldState, Guess
 from online.home import Home
-from online.pipeline import build_pipeline
+from online.pipeline import BOOSTED, ENCODER, RECENT, build_pipeline
 from online.prequential import errors
+from online.row_encoder import CONTEXT
 from online.snapshot import Manifest, SnapshotStore
+from online.training_rows import filled, keep
 
 __all__ = ["train"]
+
+log = logging.getLogger(__name__)
+
+Row = tuple[dict[str, Any], float]
 
 
 class Scores:
@@ -80,11 +91,13 @@ def train(home: Home, config: Config, console: Console) -> None:
             f"{home.data / 'train.csv'} has no row with a label: split the data again", field="data"
         )
     fold = Fold(
-        build_pipeline(config.schema, config.model),
+        build_pipeline(config.schema, config.model, config.experts),
         FoldState(config),
         restore=lambda version: store.load(version).pipeline,
     )
-    reports = learn(fold, rows, console)
+    course = Course(fold, config)
+    reports = learn(course, rows, console)
+    course.keep(home)
     manifest = save(home, config, store, fold, reports)
     console.print(errors_table(reports, config))
     console.print(
@@ -92,32 +105,86 @@ def train(home: Home, config: Config, console: Console) -> None:
     )
 
 
-def learn(
-    fold: Fold, rows: dict[str, list[tuple[dict[str, Any], float]]], console: Console
-) -> dict[str, Any]:
-    """Prequential errors of the training rows, errors of the frozen model on the validation rows."""
-    scores = Scores()
+class Course:
+    """Teaches a pipeline row by row, labels coming as late as they will when it serves.
+
+    Parameters
+    ----------
+    fold
+        What learns.
+    config
+        How late labels come, and the seed.
+    """
+
+    def __init__(self, fold: Fold, config: Config) -> None:
+        self.fold = fold
+        self.scores = Scores()
+        self._config = config
+        self._encoded: list[list[float]] = []
+        self._targets: list[float] = []
+
+    def prequential(self, rows: Iterable[Row]) -> None:
+        """Predict and score each row; learn its label some rows later, and the last ones at the end."""
+        waiting: collections.deque[tuple[Row, Guess]] = collections.deque()
+        delay = self._config.model.bootstrap_delay
+        for row in rows:
+            guess = self.fold.predict(row[0])
+            self.scores.score(guess.prediction, row[1])
+            waiting.append((row, guess))
+            if len(waiting) > delay:
+                self._learn(*waiting.popleft(), delay)
+        while waiting:
+            self._learn(*waiting.popleft(), len(waiting))
+
+    def _learn(self, row: Row, guess: Guess, delay: int) -> None:
+        """Learn a label of a row that was predicted ``delay`` labels before."""
+        features, target = row
+        self.fold.widen(features, guess.outputs, target - guess.prediction, delay)
+        self.fold.learn(features | {CONTEXT: guess.context}, target, guess.outputs, delay)
+        self.scores.show(target)
+        self._encoded.append(self.fold.pipeline[ENCODER].as_served(features, guess.context))
+        self._targets.append(target)
+
+    def boost(self) -> None:
+        """Train the batch experts on the rows so far; without LightGBM they stay out, which is said."""
+        columns = self.fold.pipeline[ENCODER].columns
+        rows = filled(np.array(self._encoded).reshape(-1, len(columns)))[-self._config.refresh.rows :]
+        targets = np.array(self._targets)[-self._config.refresh.rows :]
+        try:
+            model = boosting.train(rows, targets, columns, self._config.model.seed)
+        except MissingLibraryError as exc:
+            log.warning("%s", exc)
+            return
+        if model is not None:
+            self.fold.refresh(model, BOOSTED, RECENT)
+
+    def keep(self, home: Home) -> None:
+        """Write down the rows for the batch experts to come."""
+        keep(home.training_rows, self._config.schema, np.array(self._encoded), np.array(self._targets))
+
+
+def learn(course: Course, rows: dict[str, list[Row]], console: Console) -> dict[str, Any]:
+    """Prequential errors of the training rows, errors of the frozen model on the validation rows.
+
+    The batch experts are trained half-way, so that the pool gets to know them on rows they have not seen,
+    and again at the end of either part.
+    """
     reports = {}
+    half = len(rows["train"]) // 2
     with progress(console) as bars:
-        for features, target in bars.track(rows["train"], description="learning train.csv"):
-            prequential(fold, scores, features, target)
-        reports["prequential"] = scores.report()
-        scores.restart()
+        train_rows = iter(bars.track(rows["train"], description="learning train.csv"))
+        course.prequential(itertools.islice(train_rows, half))
+        course.boost()
+        course.prequential(train_rows)
+        course.boost()
+        reports["prequential"] = course.scores.report()
+        course.scores.restart()
         for features, target in bars.track(rows["validation"], description="scoring validation.csv"):
-            scores.score(fold.pipeline.predict_one(features), target)
-        reports["validation"] = scores.report()
-        for features, target in bars.track(rows["validation"], description="learning validation.csv"):
-            prequential(fold, scores, features, target)
+            course.scores.score(course.fold.pipeline.predict_one(features), target)
+        reports["validation"] = course.scores.report()
+        course.prequential(bars.track(rows["validation"], description="learning validation.csv"))
+    course.boost()
     return {part: report for part, report in reports.items() if report}
-
-
-def prequential(fold: Fold, scores: Scores, features: dict[str, Any], target: float) -> None:
-    """Predict, score, then learn one row."""
-    prediction = fold.pipeline.predict_one(features)
-    scores.score(prediction, target)
-    fold.state.interval.update(target - prediction)
-    fold.learn(features, target)
-    scores.show(target)
 
 
 def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, Any]) -> Manifest:
@@ -128,7 +195,7 @@ def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: 
         created_at=time.time(), probe=fold.state.probe, metrics=measured | {"bootstrap": reports},
     )  # fmt: skip
     plan = compile_plan(
-        fold.pipeline, config.schema, version=manifest.version, seq=0, half_width=fold.state.interval.get()
+        fold.pipeline, config.schema, version=manifest.version, seq=0, interval=fold.state.interval
     )
     plan.save(home.plan)
     return manifest

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import collections
+import dataclasses
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,30 @@ import river
 from river import compose, tree
 from river.tree.nodes.branch import NumericBinaryBranch
 
-from online.aggregation import MeanPool
-from online.context import all_cells
+from online.assembly import NOWHERE, Trees, assembled, lines
 from online.errors import PlanError
 from online.experts.adwin_bagging import ADWINBaggingRegressor
+from online.experts.boosted import BoostedTrees
+from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
-from online.pipeline import ENCODER, IMPUTER, POOL, SCALER
-from online.plan import PlanInfo, ScoringPlan
+from online.experts.rls import RecursiveLeastSquares
+from online.forest.regressor import AdaptiveForestRegressor
+from online.intervals import ConformalInterval
+from online.kernels.compiled import Array
+from online.pipeline import ENCODER, IMPUTER, POOL
+from online.plan import PlanInfo, Reach, ScoringPlan
+from online.pool import ALL, ExpertPool
 from online.schema import Schema
 
 __all__ = ["compile_plan"]
 
+LARGEST = 1e30  # beyond this a forest takes a value for missing
+
 
 def compile_plan(
-    pipeline: compose.Pipeline, schema: Schema, *, version: int, seq: int, half_width: float
+    pipeline: compose.Pipeline, schema: Schema, *, version: int, seq: int, interval: ConformalInterval
 ) -> ScoringPlan:
-    """Compile a pipeline made by :func:`online.pipeline.build_pipeline`.
+    """Compile a pipeline made by :func:`online.pipeline.build_pipeline`, and how far intervals reach.
 
     Raises
     ------
@@ -34,113 +43,190 @@ def compile_plan(
         The pipeline holds an expert or a node that this version cannot compile.
     """
     columns = pipeline[ENCODER].columns
-    pool: MeanPool = pipeline[POOL]
-    tables = Tables(columns)
-    for index, expert in enumerate(pool.experts.values()):
-        add_expert(expert, tables, index)
-    scaler, imputer = pipeline[SCALER], pipeline[IMPUTER]
-    arrays = tables.arrays() | {
-        "context": np.array(all_cells(pipeline[ENCODER].tables), dtype=float),
-        "impute": np.array([imputer.stats[c].get() for c in columns], dtype=float),
-        "mean": np.array([scaler.means.get(c, 0.0) for c in columns], dtype=float),
-        # Python's power as River takes it: the last bit decides on which side of a split a row falls
-        "scale": np.array([scaler.vars.get(c, 0.0) ** 0.5 for c in columns], dtype=float),
-        "expert_weight": np.array(list(pool.weights().values()), dtype=float),
-    }
+    pool: ExpertPool = pipeline[POOL]
+    trees = [expert_trees(expert, read_by(pool, name, columns)) for name, expert in pool.experts.items()]
+    arrays = assembled(trees) | row_arrays(pipeline, columns) | head_arrays(pool)
+    arrays["context"] = np.array(pipeline[ENCODER].context_cells(), dtype=float)
+    arrays["difficulty"] = np.array(interval.difficulty.cells)
     low, high = (pool.low, pool.high) if pool.n_seen else (0.0, 0.0)
     info = PlanInfo(
-        schema, version, seq, tuple(pool.experts), low, high, pool.target_mean, half_width, river.__version__
+        schema,
+        version,
+        seq,
+        tuple(pool.experts),
+        low,
+        high,
+        pool.target_mean,
+        reach_of(interval),
+        river.__version__,
     )
     return ScoringPlan(info, arrays)
 
 
-class Tables:
-    """The node, leaf and tree tables while they grow."""
+def reach_of(interval: ConformalInterval) -> Reach:
+    """How far intervals reach now."""
+    below, above = interval.factors()
+    return Reach(below, above, interval.difficulty.level, interval.difficulty.spread)
 
-    def __init__(self, columns: list[str]) -> None:
-        self.columns = {column: place for place, column in enumerate(columns)}
-        self.nodes: dict[str, list[Any]] = collections.defaultdict(list)
-        self.bias: list[float] = []
-        self.weights: list[dict[str, float]] = []
-        self.trees: dict[str, list[Any]] = collections.defaultdict(list)
 
-    def leaf(self, bias: float, weights: dict[str, float] | None = None) -> int:
-        """Add a leaf; returns its row."""
-        self.bias.append(bias)
-        self.weights.append(weights or {})
-        return len(self.bias) - 1
+def row_arrays(pipeline: compose.Pipeline, columns: list[str]) -> dict[str, Array]:
+    """What is imputed, and how columns are scaled."""
+    scaler, imputer = pipeline[POOL].scaler, pipeline[IMPUTER]
+    return {
+        "impute": np.array([imputer.stats[c].get() for c in columns], dtype=float),
+        "mean": np.array([scaler.means.get(c, 0.0) for c in columns], dtype=float),
+        # Python's power as River takes it: the last bit decides on which side of a split a row falls
+        "scale": np.array([scaler.vars.get(c, 0.0) ** 0.5 for c in columns], dtype=float),
+    }
 
-    def node(self, feature: int, threshold: float, leaf: int, alternate: int = -1) -> int:
-        """Add a node; returns its row. Children are filled in later."""
-        row = {"feature": feature, "threshold": threshold, "left": 0, "right": 0}
-        for name, value in (row | {"leaf": leaf, "alternate": alternate}).items():
-            self.nodes[name].append(value)
-        return len(self.nodes["feature"]) - 1
 
-    def tree(self, root: int, expert: int, weight: float) -> None:
-        """Add a tree to an expert."""
-        for name, value in (("root", root), ("expert", expert), ("weight", weight)):
-            self.trees[name].append(value)
+def head_arrays(pool: ExpertPool) -> dict[str, Array]:
+    """How the experts' outputs become one prediction, and what each expert weighs in it."""
+    heads = pool.heads()
+    return {
+        "head_bias": heads.bias, "head_margin": heads.margin, "head_share": heads.share,
+        "head_weight": heads.weights, "expert_weight": np.array(list(pool.weights().values()), dtype=float),
+    }  # fmt: skip
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The tables as arrays."""
-        weights = np.zeros((len(self.bias), len(self.columns)))
-        for row, leaf in enumerate(self.weights):
-            for column, weight in leaf.items():
-                weights[row, self.columns[column]] = weight
-        leaves = {"leaf_bias": np.array(self.bias, dtype=float), "leaf_weights": weights}
-        nodes = {f"node_{name}": np.array(values) for name, values in self.nodes.items()}
-        return leaves | nodes | {f"tree_{name}": np.array(values) for name, values in self.trees.items()}
+
+def read_by(pool: ExpertPool, name: str, columns: list[str]) -> dict[str, int]:
+    """Where in a row, values first and scaled ones then, each column is that an expert reads."""
+    view = pool.views.get(name, ALL)
+    first = len(columns) if view.scaled else 0
+    return {
+        column: first + place
+        for place, column in enumerate(columns)
+        if view.columns is None or column in view.columns
+    }
 
 
 @functools.singledispatch
-def add_expert(expert: object, tables: Tables, index: int, weight: float = 1.0) -> None:
-    """Add one expert's trees, its output being their weighted sum."""
+def expert_trees(expert: object, places: dict[str, int]) -> Trees:
+    """One expert as trees; ``places`` says where in a row each column that it reads is."""
     raise PlanError(f"an expert of type {type(expert).__name__} cannot be compiled")
 
 
-@add_expert.register
-def _(expert: NormalizedLMS, tables: Tables, index: int, weight: float = 1.0) -> None:
-    leaf = tables.leaf(expert.intercept, expert.weights)
-    tables.tree(tables.node(-1, 0.0, leaf), index, weight)
+@expert_trees.register(NormalizedLMS)
+@expert_trees.register(RecursiveLeastSquares)
+def _(expert: Any, places: dict[str, int]) -> Trees:
+    weights = np.array([[expert.weights.get(column, 0.0) for column in places]])
+    return lines(np.array([expert.intercept]), weights, np.array(list(places.values()), int), np.ones(1))
 
 
-@add_expert.register
-def _(expert: ADWINBaggingRegressor, tables: Tables, index: int, weight: float = 1.0) -> None:
-    for member in expert.data:
-        add_expert(member, tables, index, weight / len(expert.data))
+@expert_trees.register
+def _(expert: ColumnValue, places: dict[str, int]) -> Trees:
+    if expert.column not in places:
+        return lines(np.full(1, math.nan), np.zeros((1, 0)), np.zeros(0, int), np.ones(1))
+    return lines(np.zeros(1), np.ones((1, 1)), np.array([places[expert.column]]), np.ones(1))
 
 
-@add_expert.register
-def _(expert: tree.HoeffdingTreeRegressor, tables: Tables, index: int, weight: float = 1.0) -> None:
-    untaught = expert._root is None
-    root = tables.node(-1, 0.0, tables.leaf(0.0)) if untaught else add_node(expert._root, tables)
-    tables.tree(root, index, weight)
+@expert_trees.register
+def _(expert: ADWINBaggingRegressor, places: dict[str, int]) -> Trees:
+    return river_trees(list(expert.data), places)
 
 
-def add_node(node: Any, tables: Tables) -> int:
-    """Add a River node and all below it; returns its row."""
-    if not hasattr(node, "children"):
-        return tables.node(-1, 0.0, add_leaf(node, tables))
-    alternate = getattr(node, "_alternate_tree", None)
-    if not isinstance(node, NumericBinaryBranch) or hasattr(alternate, "children"):
-        raise PlanError(f"a tree node of type {type(node).__name__} cannot be compiled")
-    beside = -1 if alternate is None else add_leaf(alternate, tables)
-    row = tables.node(tables.columns[node.feature], node.threshold, -1, beside)
-    tables.nodes["left"][row], tables.nodes["right"][row] = (
-        add_node(child, tables) for child in node.children
-    )
-    return row
+@expert_trees.register
+def _(expert: tree.HoeffdingTreeRegressor, places: dict[str, int]) -> Trees:
+    return river_trees([expert], places)
 
 
-def add_leaf(leaf: Any, tables: Tables) -> int:
-    """Add a River leaf as the linear function it predicts by; returns its row.
+@expert_trees.register
+def _(expert: AdaptiveForestRegressor, places: dict[str, int]) -> Trees:
+    row, members = expert.row_bounds(), list(expert.members())
+    if not members:
+        return lines(np.zeros(1), np.zeros((1, 0)), np.zeros(0, int), np.ones(1))
+    nodes = np.cumsum([0, *(len(member.feature) for member in members)])
+    leaves = np.cumsum([0, *(len(member.lines) for member in members)])
+    read = np.array([*(places[name] for name in row.features), NOWHERE], int)
+
+    def joined(name: str, offsets: Array | None = None) -> Array:
+        parts = [getattr(member, name) for member in members]
+        return np.concatenate(
+            parts if offsets is None else [a + b for a, b in zip(parts, offsets, strict=False)]
+        )
+
+    feature, linear = joined("feature"), joined("lines")
+    sloped = linear[:, :-1].any(axis=1)
+    return Trees(
+        nodes[:-1], np.array([member.weight for member in members]),
+        read[feature], joined("threshold"), joined("left", nodes),
+        joined("right", nodes), joined("leaf", leaves), linear[:, -1], joined("low"), joined("high"),
+        np.where(sloped, np.cumsum(sloped) - 1, NOWHERE), linear[sloped, :-1], read[:-1],
+        row.low, row.high, row.fill, ~joined("default_left"), np.full(len(feature), NOWHERE), LARGEST,
+    )  # fmt: skip
+
+
+@expert_trees.register
+def _(expert: BoostedTrees, places: dict[str, int]) -> Trees:
+    trees = expert.trees
+    if trees is None or any(column not in places for column in trees.columns):
+        return lines(np.full(1, math.nan), np.zeros((1, 0)), np.zeros(0, int), np.ones(1))
+    inner = trees.feature >= 0
+    read = np.array([places[column] for column in trees.columns], int)
+    answers, none = trees.value[~inner], np.full(len(inner), NOWHERE)
+    anything = np.full(len(answers), math.inf)
+    return Trees(
+        trees.root, np.ones(len(trees.root)), np.where(inner, read[trees.feature], NOWHERE), trees.threshold,
+        trees.left, trees.right, np.cumsum(~inner) - 1, answers, -anything, anything,
+        np.full(len(answers), NOWHERE), np.zeros((0, 0)), np.zeros(0, int), np.zeros(0), np.zeros(0),
+        np.zeros(0), none > 0, none,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Growing:
+    """Nodes and leaves of River trees while they are gathered: a list a column of :class:`Trees`."""
+
+    places: dict[str, int]
+    nodes: list[list[Any]] = dataclasses.field(default_factory=list)
+    leaves: list[tuple[float, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, node: Any) -> int:
+        """Add a River node and all below and beside it; returns its number."""
+        number = len(self.nodes)
+        if node is None or not hasattr(node, "children"):
+            self.nodes.append([NOWHERE, 0.0, NOWHERE, NOWHERE, len(self.leaves), NOWHERE])
+            self.leaves.append(leaf_line(node))
+            return number
+        if not isinstance(node, NumericBinaryBranch):
+            raise PlanError(f"a tree node of type {type(node).__name__} cannot be compiled")
+        self.nodes.append([self.places[node.feature], node.threshold])
+        below = [self.add(child) for child in node.children]
+        alternate = getattr(node, "_alternate_tree", None)
+        beside = NOWHERE if alternate is None else self.add(alternate)
+        self.nodes[number] += [*below, NOWHERE, beside]
+        return number
+
+
+def river_trees(models: list[Any], places: dict[str, int]) -> Trees:
+    """The mean of River trees."""
+    growing = Growing(places)
+    roots = [growing.add(model._root) for model in models]
+    feature, threshold, left, right, leaf, beside = map(np.array, zip(*growing.nodes, strict=True))
+    weights = np.zeros((len(growing.leaves), len(places)))
+    known = {column: place for place, column in enumerate(places)}
+    for row, (_, line) in enumerate(growing.leaves):
+        for column, weight in line.items():
+            weights[row, known[column]] = weight
+    n, bound = len(weights), np.full(len(places), math.inf)
+    return Trees(
+        np.array(roots), np.full(len(roots), 1.0 / len(roots)), feature, threshold, left, right, leaf,
+        np.array([bias for bias, _ in growing.leaves]), np.full(n, -math.inf), np.full(n, math.inf),
+        np.arange(n), weights, np.array(list(places.values()), int), -bound, bound, np.zeros(len(places)),
+        np.zeros(len(feature), bool), beside,
+    )  # fmt: skip
+
+
+def leaf_line(leaf: Any) -> tuple[float, dict[str, float]]:
+    """A River leaf as the linear function it predicts by: intercept and weights; zero for no leaf.
 
     An adaptive leaf answers with its mean while that has the smaller faded squared error, else with its
     model; other leaves have only the one or the other.
     """
+    if leaf is None:
+        return 0.0, {}
     model = getattr(leaf, "_leaf_model", None)
     faded = getattr(leaf, "_fmse_mean", None)
     if model is None or (faded is not None and faded < leaf._fmse_model):
-        return tables.leaf(leaf.stats.mean.get())
-    return tables.leaf(model.intercept, dict(model.weights))
+        return leaf.stats.mean.get(), {}
+    return model.intercept, dict(model.weights)

@@ -11,14 +11,28 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from online.errors import ConfigError, SchemaError
 from online.schema import ContextFeature, Feature, Schema, Target
 
-__all__ = ["Config", "LearnerConfig", "LedgerConfig", "ModelConfig", "ServerConfig", "dump", "load"]
+__all__ = [
+    "Config",
+    "DriftConfig",
+    "ExpertsConfig",
+    "GuardConfig",
+    "LearnerConfig",
+    "LedgerConfig",
+    "ModelConfig",
+    "QuarantineConfig",
+    "RefreshConfig",
+    "RetentionConfig",
+    "ServerConfig",
+    "dump",
+    "load",
+]
 
 PREFIX = "MILLRACE_"
 OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})
@@ -31,12 +45,36 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the pipeline is built.
 
-    ``n_models`` trees are bagged, drawn from ``seed``; intervals aim to cover ``coverage`` of the labels.
+    ``n_models`` trees make the forest, drawn from ``seed``; intervals aim to cover ``coverage`` of the
+    labels. In the bootstrap, labels come ``bootstrap_delay`` rows late.
     """
 
-    n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 3
+    n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 20
     seed: int = 1
     coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9
+    bootstrap_delay: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 24
+
+
+class ExpertsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which experts are in the pool, and what they are tuned by; at least one must be on.
+
+    ``forest``: ``model.n_models`` adaptive trees; ``fast_forest``: half as many that split early and stay
+    small. ``least_squares``: three linear models that remember ten times ``least_squares_rows``, so many, and
+    a third of it. ``linear``: normalised LMS of ``linear_step``. ``naive``: each context feature in target
+    units as a forecast of its own. ``batch``: LightGBM. ``trees``: ``trees_models`` of River's adaptive trees
+    bagged, and one alone.
+    """
+
+    forest: bool = True
+    fast_forest: bool = True
+    least_squares: bool = True
+    least_squares_rows: Annotated[int, msgspec.Meta(ge=30, le=1_000_000)] = 1000
+    linear: bool = True
+    linear_step: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.03
+    naive: bool = True
+    batch: bool = True
+    trees: bool = False
+    trees_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 3
 
 
 class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +85,9 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``snapshot_key`` set, manifests carry an HMAC and a snapshot without a right one is refused.
 
     A client that sends labels faster than they are learned is slowed: its reply waits, at most
-    ``pace_seconds``, until no more than ``pace_labels`` labels are waiting.
+    ``pace_seconds``, until no more than ``pace_labels`` labels are waiting. Only one that sends its requests
+    one after the other gains by that: as soon as a worker has several at once, none of them waits. With more
+    than ``max_waiting`` labels accepted and not learned yet, further ones are refused.
     """
 
     snapshot_every_labels: Positive = 5000
@@ -56,17 +96,91 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_seconds: Seconds = 0.01
     pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
     pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
-    drift_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
+    max_waiting: Positive = 200_000
     history_rows: Positive = 200_000
     snapshot_key: str = ""
 
 
+class RefreshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The batch expert: trained anew every ``every_labels`` labels (0: never) on the last ``rows`` rows."""
+
+    every_labels: Annotated[int, msgspec.Meta(ge=0)] = 2000
+    rows: Positive = 50_000
+
+
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait."""
+    """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait.
+
+    With ``days``, those older than that go as well.
+    """
 
     rows: Positive = 1_000_000
+    days: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     flush_seconds: Seconds = 0.05
     waiting: Positive = 100_000
+
+
+class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How drift is watched for.
+
+    No more than ``alarms_per_week`` alarms are rung in a week, and the detectors' thresholds are set for
+    two thirds of that to be false at most, on average, in a week of ``rows_per_week`` rows. Detections within
+    ``cooldown_rows`` rows of each other are one alarm. Last month is ``month_rows`` rows long. Alarms
+    are posted to ``webhook`` as JSON. ``data/drift_log.csv`` is full at ``log_bytes``; so many full ones
+    are kept.
+    """
+
+    alarms_per_week: Positive = 3
+    rows_per_week: Positive = 10_000
+    month_rows: Annotated[int, msgspec.Meta(ge=200)] = 1000
+    cooldown_rows: Positive = 500
+    poll_seconds: Seconds = 0.25
+    webhook: str = ""
+    log_bytes: Positive = 50_000_000
+    log_files: Positive = 10
+
+
+class QuarantineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which labels are set aside instead of learned.
+
+    Those further than ``slack`` widths outside the learned range of the target or of a numeric feature;
+    those whose error is above ``surprise`` times the 95 % quantile of the recent errors; labels of one
+    source beyond ``labels_per_minute`` (0 for any number); corrections of one label after so many
+    ``corrections``. Where at least a ``crowd`` of the last 100 labels break a learned rule, they are
+    taken in.
+    """
+
+    slack: Annotated[float, msgspec.Meta(gt=0)] = 3.0
+    surprise: Annotated[float, msgspec.Meta(gt=0)] = 4.0
+    crowd: Annotated[float, msgspec.Meta(ge=0.02, le=1)] = 0.2
+    labels_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 0
+    corrections: Positive = 10
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept: the last snapshots and the newest of each of the last days, beside every pinned one.
+
+    Of journal records younger than ``journal_days`` days, or among the last ``journal_records``, all is
+    kept, of older ones only the id and the label once no snapshot to replay from needs them; with both 0
+    nothing is ever cut.
+    """
+
+    snapshots_last: Positive = 10
+    snapshots_daily: Annotated[int, msgspec.Meta(ge=0)] = 30
+    journal_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    journal_records: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the live model counts as worse than the last good snapshot, and what is done then.
+
+    False alarms are at least ``labels_per_false_alarm`` labels apart on average. A snapshot is good after
+    ``proven_labels`` labels without a sign of the contrary. With ``rollback`` an alarm goes back to it.
+    """
+
+    labels_per_false_alarm: Annotated[int, msgspec.Meta(ge=1000)] = 100_000
+    proven_labels: Positive = 1000
+    rollback: bool = False
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +188,9 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Without ``admin_key``, admin calls are taken from loopback addresses only; with it, from anywhere
     with ``Authorization: Bearer <admin_key>``.
+
+    Logs go to standard error from ``log_level`` on, as JSON lines or pretty; ``auto`` goes by whether that is
+    a terminal.
     """
 
     host: str = "127.0.0.1"
@@ -83,6 +200,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_batch_rows: Positive = 10_000
     max_body_bytes: Positive = 32 * 2**20
     admin_key: str = ""
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,8 +213,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: tuple[ContextFeature, ...] = ()
     model: ModelConfig = ModelConfig()
     learner: LearnerConfig = LearnerConfig()
+    refresh: RefreshConfig = RefreshConfig()
     ledger: LedgerConfig = LedgerConfig()
+    drift: DriftConfig = DriftConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
+    retention: RetentionConfig = RetentionConfig()
+    guard: GuardConfig = GuardConfig()
     server: ServerConfig = ServerConfig()
+    experts: ExpertsConfig = ExpertsConfig()
 
     @property
     def schema(self) -> Schema:
@@ -165,12 +290,23 @@ def dump(config: Config) -> str:
         f"stream = {toml(config.stream)}",
         *section("target", msgspec.structs.asdict(config.target)),
     ]
-    for name in ("model", "learner", "ledger", "server"):
+    for name in (
+        "model",
+        "experts",
+        "learner",
+        "refresh",
+        "ledger",
+        "drift",
+        "quarantine",
+        "retention",
+        "guard",
+        "server",
+    ):
         lines += section(name, msgspec.structs.asdict(getattr(config, name)))
     lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
     for feature in config.features:
         lines += ["[[features]]", *settings(msgspec.to_builtins(feature)), ""]
-    lines.append("# faded means of the labels that have arrived, by the values of some features")
+    lines.append("# what the labels that have arrived say of rows with the same values of some features")
     for spec in config.context:
         lines += ["[[context]]", *settings(msgspec.to_builtins(spec)), ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -1,9 +1,9 @@
 """Context features: what the labels that have arrived say of rows like this one.
 
-A context feature is a faded mean of the target over the rows that share some columns' values: by key
-(``Source``), by slot (``Source`` and ``Start_Hour``), or over all rows. Slots go by the row's own columns
-and the order in which labels arrive, not by a clock that rows may lack. Tables are dense and of fixed
-size, so they never grow.
+Rows are grouped by the values of some columns: by key (``Source``), by slot (``Source`` and ``Start_Hour``),
+or all together. Slots go by the row's own columns and the order in which labels arrive, not by a clock that
+rows may lack. Whatever a feature's kind (:mod:`online.histories` has them), between two labels it has one
+value a group, so for scoring it is a dense table of fixed size.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from online.schema import ContextFeature, Feature
 
-__all__ = ["ContextTable", "Place", "all_cells", "context_tables", "places"]
+__all__ = ["ContextTable", "Place", "context_tables", "group_of", "groups", "groups_of", "places"]
 
 MISSING = math.nan
 CYCLE_COLUMNS = 3  # position, sine and cosine
@@ -23,52 +26,66 @@ CYCLE_COLUMNS = 3  # position, sine and cosine
 class Place(NamedTuple):
     """Where a column to group by stands in an encoded row: its first value, and how many groups it makes.
 
-    A category has one value a group (``one_hot``); a position in a cycle is rounded down.
+    A category has one value a group (``one_hot``); a position in a cycle is rounded down. ``period`` is the
+    cycle's length in positions.
     """
 
     start: int
     size: int
     one_hot: bool
+    period: float = 1.0
 
 
 class ContextTable:
-    """One context feature's faded means; a cell is NaN until a label has come for it.
+    """One context feature for scoring: a value a group, NaN where there is none.
 
     Parameters
     ----------
     by
         The places to group by.
-    fading
-        Share of a new label in its cell's mean, in (0, 1].
     cells
-        The means to go on from; none yet by default.
+        The values, one a group.
     """
 
-    def __init__(self, by: Sequence[Place], fading: float, cells: Sequence[float] | None = None) -> None:
+    def __init__(self, by: Sequence[Place], cells: Sequence[float]) -> None:
         self._by = tuple(by)
-        self._fading = fading
-        self.cells = [MISSING] * math.prod(place.size for place in by) if cells is None else list(cells)
+        self.cells = list(cells)
 
     def get(self, values: Sequence[float]) -> float:
-        """The mean for an encoded row; NaN when there is none, or the row's own values are missing."""
-        cell = self._cell(values)
-        return MISSING if cell is None else self.cells[cell]
+        """The feature of an encoded row; NaN when there is none, or the row's own values are missing."""
+        group = group_of(self._by, values)
+        return MISSING if group is None else self.cells[group]
 
-    def update(self, values: Sequence[float], target: float) -> None:
-        """Take in the label of an encoded row."""
-        cell = self._cell(values)
-        if cell is not None:
-            mean = self.cells[cell]
-            self.cells[cell] = target if mean != mean else mean + self._fading * (target - mean)
 
-    def _cell(self, values: Sequence[float]) -> int | None:
-        cell = 0
-        for place in self._by:
-            group = one_hot_group(values, place) if place.one_hot else cycle_group(values, place)
-            if group is None:
-                return None
-            cell = cell * place.size + group
-        return cell
+def groups(by: Sequence[Place]) -> int:
+    """How many groups the places make."""
+    return math.prod(place.size for place in by)
+
+
+def group_of(by: Sequence[Place], values: Sequence[float]) -> int | None:
+    """The group of an encoded row; None when one of its own values is missing or unknown."""
+    group = 0
+    for place in by:
+        part = one_hot_group(values, place) if place.one_hot else cycle_group(values, place)
+        if part is None:
+            return None
+        group = group * place.size + part
+    return group
+
+
+def groups_of(by: Sequence[Place], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The groups of encoded rows (n, columns) as :func:`group_of` gives them, (n,), -1 for None."""
+    group, known = np.zeros(len(values), np.int64), np.ones(len(values), bool)
+    for place in by:
+        if place.one_hot:
+            on = values[:, place.start : place.start + place.size] == 1.0
+            part, there = on.argmax(axis=1), on.any(axis=1)
+        else:
+            position = values[:, place.start]
+            there = ~np.isnan(position)
+            part = np.where(there, position, 0.0).astype(np.int64) % place.size
+        group, known = group * place.size + part, known & there
+    return np.where(known, group, -1)
 
 
 def one_hot_group(values: Sequence[float], place: Place) -> int | None:
@@ -91,26 +108,20 @@ def places(features: Sequence[Feature]) -> dict[str, Place]:
     start = 0
     for feature in features:
         for name, size in feature.groups.items():
-            found[name] = Place(start, size, feature.kind == "category")
+            found[name] = Place(start, size, feature.kind == "category", feature.period or float(size))
             start += size if feature.kind == "category" else CYCLE_COLUMNS
         start += feature.kind == "numeric"
     return found
 
 
 def context_tables(
-    features: Sequence[Feature], context: Sequence[ContextFeature], cells: Sequence[float] | None = None
+    features: Sequence[Feature], context: Sequence[ContextFeature], cells: Sequence[float]
 ) -> list[ContextTable]:
-    """A stream's tables, from all their cells one after the other when given."""
+    """A stream's tables, from all their cells one after the other."""
     known = places(features)
-    tables = [ContextTable([known[name] for name in spec.by], spec.fading) for spec in context]
-    taken = 0
-    for table in tables:
-        if cells is not None:
-            table.cells = list(cells[taken : taken + len(table.cells)])
-            taken += len(table.cells)
+    tables, taken = [], 0
+    for spec in context:
+        by = [known[name] for name in spec.by]
+        tables.append(ContextTable(by, cells[taken : taken + groups(by)]))
+        taken += groups(by)
     return tables
-
-
-def all_cells(tables: Sequence[ContextTable]) -> list[float]:
-    """All tables' cells one after the other."""
-    return [cell for table in tables for cell in table.cells]

@@ -15,6 +15,7 @@ __all__ = ["Cell", "Encoded", "Encoder", "clean", "number"]
 MISSING = math.nan
 SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
 LARGEST_INTEGER = 2**63 - 1
+TABLE = 400  # positions of a cycle that are kept with their sine and cosine: hours, days of a year
 
 
 class Cell(NamedTuple):
@@ -47,8 +48,9 @@ class Encoder:
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
-        self._readers = [(feature.name, *reader(feature)) for feature in features]
-        self.columns = [column for _, _, columns in self._readers for column in columns]
+        readers = [(feature.name, *reader(feature)) for feature in features]
+        self._readers = [(name, read, (MISSING,) * len(columns)) for name, read, columns in readers]
+        self.columns = [column for _, _, columns in readers for column in columns]
 
     @classmethod
     def of(cls, schema: Schema) -> Encoder:
@@ -60,14 +62,14 @@ class Encoder:
         values: list[float] = []
         imputed: list[str] = []
         drifted: list[str] = []
-        for name, read, columns in self._readers:
+        for name, read, gap in self._readers:
             cell = read(row.get(name))
             if cell is None:
                 imputed.append(name)
-                values.extend([MISSING] * len(columns))
+                values += gap
             else:
-                values.extend(cell.values)
-                if cell.drifted:
+                values += cell[0]
+                if cell[1]:
                     drifted.append(name)
         return Encoded(values, imputed, drifted)
 
@@ -77,7 +79,17 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
     Encoding the cleaned row gives what encoding the row itself gives.
     """
-    return {name: scalar(value) for name, value in row.items() if name in names}
+    return {name: value if plain(value) else scalar(value) for name, value in row.items() if name in names}
+
+
+def plain(value: object) -> bool:
+    """Whether a value is kept as it is, as nearly all are."""
+    kind = type(value)
+    if kind is float:
+        return value - value == 0.0  # type: ignore[operator, no-any-return] # neither NaN nor infinite
+    if kind is str:
+        return len(value) <= TEXT_LIMIT  # type: ignore[arg-type]
+    return kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER  # type: ignore[operator]
 
 
 def scalar(value: object) -> Any:
@@ -108,17 +120,17 @@ def reader(feature: Feature) -> tuple[Reader, list[str]]:
     """How one feature is read, and the columns that gives."""
     name = feature.name
     if feature.kind == "numeric":
-        return functools.partial(read_numeric, feature, feature.plausible), [name]
+        return numeric_reader(feature), [name]
     if feature.kind == "category":
         cells = one_hot(feature.values)
-        return functools.partial(read_category, cells, len(cells)), [f"{name}={v}" for v in feature.values]
+        return category_reader(cells), [f"{name}={v}" for v in feature.values]
     if feature.kind == "cyclic" and feature.values:
         places = {
             text.casefold(): Cell(wave(i, len(feature.values))) for i, text in enumerate(feature.values)
         }
         return functools.partial(read_cyclic_name, places), [name, f"{name}:sin", f"{name}:cos"]
     if feature.kind == "cyclic":
-        return functools.partial(read_cyclic, feature), [name, f"{name}:sin", f"{name}:cos"]
+        return cyclic_reader(feature), [name, f"{name}:sin", f"{name}:cos"]
     columns = [f"{name}:{part}{wave}" for part in feature.parts for wave in ("", ":sin", ":cos")]
     return functools.partial(read_time, feature.parts), columns
 
@@ -132,6 +144,45 @@ def wave(position: float, period: float) -> tuple[float, float, float]:
     """A position in a cycle as itself, sine and cosine."""
     angle = 2.0 * math.pi * position / period
     return float(position), math.sin(angle), math.cos(angle)
+
+
+def numeric_reader(feature: Feature) -> Reader:
+    """Numbers within the range seen go straight through; all else takes the long way."""
+    low, high = (1.0, 0.0) if feature.low is None or feature.high is None else (feature.low, feature.high)
+    careful = functools.partial(read_numeric, feature, feature.plausible)
+
+    def read(value: Any) -> Cell | None:
+        if (type(value) is float or type(value) is int) and low <= value <= high:
+            return Cell((float(value),))
+        return careful(value)
+
+    return read
+
+
+def category_reader(cells: dict[str, Cell]) -> Reader:
+    """Texts that are known go straight through."""
+    careful = functools.partial(read_category, cells, len(cells))
+
+    def read(value: Any) -> Cell | None:
+        known = cells.get(value) if type(value) is str and value else None
+        return careful(value) if known is None else known
+
+    return read
+
+
+def cyclic_reader(feature: Feature) -> Reader:
+    """Whole numbers within the range seen are looked up, so that sines are not taken again and again."""
+    low, high, period = feature.low, feature.high, feature.period or 1.0
+    careful = functools.partial(read_cyclic, feature)
+    if low is None or high is None or high - low > TABLE:
+        return careful
+    cells = {place: Cell(wave(place, period)) for place in range(math.ceil(low), math.floor(high) + 1)}
+
+    def read(value: Any) -> Cell | None:
+        known = cells.get(value) if type(value) is int else None
+        return careful(value) if known is None else known
+
+    return read
 
 
 def read_numeric(feature: Feature, plausible: tuple[float, float], value: object) -> Cell | None:
@@ -149,6 +200,8 @@ def read_category(cells: dict[str, Cell], width: int, value: object) -> Cell | N
     if isinstance(value, bool) or value == "" or not (isinstance(value, str) or number(value) is not None):
         return None
     known = cells.get(category_text(value))
+    if known is None and isinstance(value, str):
+        known = cells.get(category_text(number(value)))  # a code as a file has it: "3.0" for "3"
     return known if known is not None else Cell((0.0,) * width, True)
 
 

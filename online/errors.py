@@ -4,22 +4,26 @@ MillraceError
 ├── ConfigError      millrace.toml or an environment variable is wrong
 ├── SchemaError      a schema cannot be used, or does not fit the data or the model
 ├── InputError       a request or row that cannot be accepted: names the field, says what to do
+├── BusyError        more labels wait to be learned than may
 ├── JournalError     the journal cannot be read or written
 ├── PlanError        a scoring plan is missing, torn, or cannot be compiled
 ├── SnapshotError    a snapshot is missing, torn, or fails its checks
 ├── LockError        another process already learns in this home
+├── MissingLibraryError  a library of this system that an expert needs is not installed
 └── FetchError       a data endpoint did not answer with usable data
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BusyError",
     "ConfigError",
     "FetchError",
     "InputError",
     "JournalError",
     "LockError",
     "MillraceError",
+    "MissingLibraryError",
     "PlanError",
     "SchemaError",
     "SnapshotError",
@@ -57,6 +61,22 @@ class InputError(MillraceError):
         self.index = index
 
 
+class BusyError(MillraceError):
+    """More labels wait to be learned than may; nothing of the request was kept.
+
+    Parameters
+    ----------
+    message
+        What is wrong and what to do about it.
+    retry_seconds
+        When to ask again, in whole seconds.
+    """
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
 class JournalError(MillraceError):
     """The journal cannot be read or written; nothing of the failed batch was kept."""
 
@@ -71,6 +91,10 @@ class SnapshotError(MillraceError):
 
 class LockError(MillraceError):
     """Another process already learns in this home."""
+
+
+class MissingLibraryError(MillraceError):
+    """A library of this system that an expert needs is not installed; the message says which."""
 
 
 class FetchError(MillraceError):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import bisect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from river import compose
 
 from online.config import Config
-from online.drift import ErrorDrift
+from online.difficulty import shares_of, slot_places, spread_of
 from online.encoding import clean
+from online.guard import Guard
 from online.history import Alarm, Outcome
-from online.intervals import ResidualQuantile
+from online.intervals import REMEMBERED, ConformalInterval
+from online.pipeline import ENCODER, IMPUTER, POOL, RECENT
 from online.prequential import Prequential
 from online.records import LABELS, Record
 from online.row_encoder import CONTEXT
 
-__all__ = ["Fold", "FoldState", "Learned"]
+__all__ = ["Fold", "FoldState", "Guess", "Learned", "as_served"]
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -27,28 +32,36 @@ class Learned(msgspec.Struct, frozen=True):
     alarm: Alarm | None = None
 
 
+class Guess(msgspec.Struct, frozen=True):
+    """A prediction with the context and the experts' outputs behind it, in target units."""
+
+    prediction: float
+    outputs: tuple[float, ...]
+    context: dict[str, float]
+
+
 class FoldState:
     """All the fold needs beside the pipeline; pickled with it.
 
     Parameters
     ----------
     config
-        Coverage of the intervals and calmness of the drift alarms come from here.
+        Coverage of the intervals comes from here.
     """
 
     def __init__(self, config: Config) -> None:
         self.seq = 0
         self.learned = 0
-        self.interval = ResidualQuantile(config.model.coverage)
+        self.skipped: list[int] = []  # seqs of the last records that taught nothing, ascending
+        self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
-        self.drift = ErrorDrift(config.learner.drift_delta)
         self.probe: dict[str, Any] = {}
+        self.guard = Guard()
 
     def configure(self, config: Config) -> None:
         """Take on settings that were edited since the state was pickled."""
+        self.guard = getattr(self, "guard", None) or Guard()  # a state of before there was one
         self.interval.coverage = config.model.coverage
-        if self.drift.delta != config.learner.drift_delta:
-            self.drift = ErrorDrift(config.learner.drift_delta)
 
 
 class Fold:
@@ -64,6 +77,8 @@ class Fold:
         Gives the pipeline of an older version, for a rollback record.
     baseline
         Scores a raw row with the frozen first model, in target units.
+    between
+        Gives the records after one seq and before another, which a replayed model has yet to learn.
     """
 
     def __init__(
@@ -72,28 +87,91 @@ class Fold:
         state: FoldState,
         restore: Callable[[int], compose.Pipeline],
         baseline: Callable[[dict[str, Any]], float] | None = None,
+        between: Callable[[int, int], Iterable[Record]] = lambda after, before: (),
     ) -> None:
         self.pipeline = pipeline
         self.state = state
         self._restore = restore
         self._baseline = baseline
+        self._between = between
 
-    def apply(self, record: Record) -> Learned:
-        """Take in the next record. Raises SnapshotError when a rollback's version cannot be loaded."""
-        learned = Learned()
+    def apply(self, record: Record, *, learn: bool = True) -> Learned:
+        """Take in the next record; measured only with ``learn=False``.
+
+        Raises SnapshotError when a rollback's version cannot be loaded; nothing was changed then.
+        """
+        learned, taught = Learned(), False
         if record.kind in LABELS and record.target is not None:
             learned = self._measure(record, record.target)
-            self.learn(as_served(record), record.target)
-        elif record.kind == "rollback":
-            self.pipeline = self._restore(record.payload["version"])
-        self.state.seq = record.seq
+            if learn:
+                self.learn(as_served(record), record.target, record.experts, self._age(record))
+                taught = True
+        elif record.kind in ("rollback", "replay"):
+            self._exchange(record)
+        elif record.kind == "refresh":
+            self.refresh(base64.b64decode(record.payload["model"]), RECENT)
+        self._passed(record.seq, taught)
         return learned
 
-    def learn(self, features: dict[str, Any], target: float) -> None:
-        """Teach the pipeline one label."""
+    def skip(self, record: Record) -> None:
+        """Pass a record without taking anything from it."""
+        self._passed(record.seq, taught=False)
+
+    def _passed(self, seq: int, taught: bool) -> None:
+        self.state.seq = seq
+        if not taught:
+            self.state.skipped.append(seq)
+            del self.state.skipped[:-REMEMBERED]
+
+    def _age(self, record: Record) -> int:
+        """How many labels were learned between a prediction and its label."""
+        skipped, plan_seq = self.state.skipped, record.plan_seq or 0
+        return max(0, record.seq - 1 - plan_seq - (len(skipped) - bisect.bisect_right(skipped, plan_seq)))
+
+    def _exchange(self, record: Record) -> None:
+        """Go on with another pipeline; a replayed one first learns what came while it was made."""
+        pipeline = self._restore(record.payload["version"])
+        missed = list(self._between(record.payload.get("learned", record.seq), record.seq))
+        self.pipeline, learned = pipeline, self.state.learned
+        for one in missed:
+            if one.kind in LABELS and one.target is not None:
+                self.learn(as_served(one), one.target, one.experts, self._age(one))
+        self.state.learned = learned  # they were counted when they came
+
+    def predict(self, features: dict[str, Any]) -> Guess:
+        """What the pipeline says of a raw row, and what a server would note of it."""
+        encoder = self.pipeline[ENCODER]
+        row = encoder.transform_one(features)
+        prediction, outputs = self.pipeline[POOL].answer(self.pipeline[IMPUTER].transform_one(row))
+        return Guess(prediction, tuple(outputs.tolist()), encoder.context_of(row))
+
+    def learn(
+        self, features: dict[str, Any], target: float, outputs: Sequence[float] = (), age: int = 0
+    ) -> None:
+        """Teach the pipeline one label.
+
+        With the experts' outputs as they were served, where they were, ``age`` labels before.
+        """
+        if outputs:
+            self.pipeline[POOL].expect(outputs, age)
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
         self.state.probe = clean(features, frozenset(features) - {CONTEXT})  # it goes into a JSON file
+
+    def refresh(self, model: bytes, *names: str) -> None:
+        """Give these experts a newly trained model, those of them that the pool has."""
+        experts = self.pipeline[POOL].experts
+        for name in names:
+            if name in experts:
+                experts[name].replace(model)
+
+    def widen(self, features: dict[str, Any], outputs: Sequence[float], residual: float, delay: int) -> None:
+        """Let the interval know how far a prediction was off, in target units, ``delay`` labels later."""
+        shares = shares_of(np.array(list(self.pipeline[POOL].weights().values())))
+        spread = 0.0
+        if len(outputs) == len(shares):
+            spread = float(spread_of(np.array([outputs]), shares)[0])
+        self.state.interval.update(self.pipeline[ENCODER].values(features), spread, residual, delay)
 
     def _measure(self, record: Record, target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""
@@ -105,11 +183,11 @@ class Fold:
             record.prediction if record.upper is None else record.upper,
             self._baseline(record.features) if self._baseline else None,
             max(0.0, record.received_at - (record.served_at or record.received_at)),
+            record.plan_seq or 0,
         )  # fmt: skip
-        error = abs(target - record.prediction)
-        self.state.interval.update(error)
+        self.widen(record.features, record.experts, target - record.prediction, self._age(record))
         self.state.prequential.update(outcome, record.experts)
-        return Learned(outcome, self.state.drift.update(error, record.seq, record.received_at))
+        return Learned(outcome)
 
 
 def as_served(record: Record) -> dict[str, Any]:

@@ -50,9 +50,24 @@ class Home:
         return self.data / "history.db"
 
     @property
+    def drift_log(self) -> Path:
+        """Drifted inputs as they were served."""
+        return self.data / "drift_log.csv"
+
+    @property
+    def marks(self) -> Path:
+        """The limits that scorers mark drifted inputs by."""
+        return self.data / "marks.json"
+
+    @property
     def plan(self) -> Path:
         """The scoring plan now served."""
         return self.models / "plan.safetensors"
+
+    @property
+    def training_rows(self) -> Path:
+        """The rows of the bootstrap as a batch expert learns them."""
+        return self.data / "training_rows.safetensors"
 
     @property
     def lock(self) -> Path:

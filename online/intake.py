@@ -8,17 +8,17 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from online.encoding import clean, number
-from online.errors import InputError, JournalError
+from online.errors import BusyError, InputError, JournalError
 from online.journal import Journal
-from online.ledger import Ledger, identifier
+from online.ledger import Ledger, Served, identifier
 from online.records import Receipt, Submission
-from online.schema import Schema
+from online.schema import LARGEST, Schema
 
 __all__ = ["Intake", "Label"]
 
@@ -43,11 +43,15 @@ class Intake:
     schema
         The stream.
     open_journal
-        Opens the journal; called in the committing thread.
+        Opens the journal; called in the committing thread, at the first label and again after a failure.
     ledger
         Where served predictions are found.
     clock
         Unix seconds.
+    full
+        Told the journal's last seq: why no label can be taken in now, if so. None is then.
+    expect
+        What the model says of a row nobody asked about; None when it cannot tell.
     """
 
     def __init__(
@@ -56,12 +60,17 @@ class Intake:
         open_journal: Callable[[], Journal],
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
+        full: Callable[[int], BusyError | None] = lambda _: None,
+        expect: Callable[[dict[str, Any]], float | None] = lambda _: None,
     ) -> None:
         self._schema = schema
         self._fields = frozenset(feature.name for feature in schema.features)
-        self._journal = open_journal()
+        self._open_journal = open_journal
+        self._journal: Journal | None = None
         self._ledger = ledger
         self._clock = clock
+        self._full = full
+        self._expect = expect
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
         self._thread.start()
@@ -76,12 +85,14 @@ class Intake:
         """
         return [self._label(row, index) for index, row in enumerate(rows)]
 
-    def accept(self, labels: Sequence[Label]) -> concurrent.futures.Future[list[Receipt]]:
-        """Commit labels; the future holds a receipt for each once all are durable.
+    def accept(
+        self, labels: Sequence[Label], source: str | None = None
+    ) -> concurrent.futures.Future[list[Receipt]]:
+        """Commit labels of a source; the future holds a receipt for each once all are durable.
 
-        The future raises JournalError when nothing was kept.
+        The future raises JournalError or BusyError when nothing was kept.
         """
-        request = Request(labels, self._clock(), concurrent.futures.Future())
+        request = Request(labels, self._clock(), concurrent.futures.Future(), source)
         self._requests.put(request)
         return request.future
 
@@ -89,7 +100,7 @@ class Intake:
         """Commit what is waiting and stop."""
         self._requests.put(None)
         self._thread.join()
-        self._journal.close()
+        self._drop_journal()
 
     def _label(self, row: Mapping[str, Any], index: int) -> Label:
         target = self._schema.target.name
@@ -126,9 +137,15 @@ class Intake:
 
     def _commit(self, group: list[Request]) -> None:
         try:
+            self._journal = self._journal or self._open_journal()
+            if (busy := self._full(self._journal.last_seq())) is not None:
+                for request in group:
+                    request.future.set_exception(busy)
+                return
             submissions = self._join(group)
             receipts = iter(self._journal.append(submissions))
         except (JournalError, sqlite3.Error) as exc:
+            self._drop_journal()  # a file that was restored meanwhile is another one
             refuse(group, exc)
             return
         except Exception as exc:
@@ -138,6 +155,11 @@ class Intake:
         for request in group:
             request.future.set_result([next(receipts) for _ in request.labels])
 
+    def _drop_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
     def _join(self, group: list[Request]) -> list[Submission]:
         """Find what was served for each label; another worker may not have written it yet."""
         self._ledger.flush()
@@ -146,24 +168,36 @@ class Intake:
         if any(lonely(label, served) for request in group for label in request.labels):
             time.sleep(2 * self._ledger.flush_seconds)
             served = self._ledger.find(names)
-        return [self._submit(label, request.at, served) for request in group for label in request.labels]
+        return self._submissions(group, served)
 
-    def _submit(self, label: Label, at: float, served: Mapping[str, Any]) -> Submission:
-        candidates: Iterable[Any] = ()
-        if label.id is not None:
-            candidates = [served[label.id]] if label.id in served else ()
-        elif label.features is not None:
-            candidates = self._ledger.like(label.features)
+    def _submissions(self, group: list[Request], served: Mapping[str, Served]) -> list[Submission]:
+        """Each label with the predictions it may belong to."""
+        labels = [(label, request) for request in group for label in request.labels]
+        nameless = [label.features for label, _ in labels if label.id is None and label.features is not None]
+        alike = iter(self._ledger.alike(nameless))
+        found = []
+        for label, request in labels:
+            candidates: tuple[Served, ...] = ()
+            if label.id is not None:
+                candidates = (served[label.id],) if label.id in served else ()
+            elif label.features is not None:
+                candidates = next(alike)
+            found.append(self._submit(label, request, candidates))
+        return found
+
+    def _submit(self, label: Label, request: Request, candidates: tuple[Served, ...]) -> Submission:
+        expected = self._expect(label.features) if label.features is not None and not candidates else None
         return Submission(
-            label.target, at, label.id, label.features, tuple(candidates), self._suspicion(label)
-        )
+            label.target, request.at, label.id, label.features, candidates, self._suspicion(label), expected,
+            request.source,
+        )  # fmt: skip
 
     def _suspicion(self, label: Label) -> str | None:
-        low, high = self._schema.target.plausible
-        if low <= label.target <= high:
+        """What no later label can make plausible."""
+        if abs(label.target) <= LARGEST:
             return None
         name = self._schema.target.name
-        return f"{name} {label.target:g} lies outside the plausible range {low:g} to {high:g}"
+        return f"{name} {label.target:g} lies outside the plausible range: it is too large to learn"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -172,6 +206,7 @@ class Request(msgspec.Struct, frozen=True):
     labels: Sequence[Label]
     at: float
     future: concurrent.futures.Future[list[Receipt]]
+    source: str | None = None
 
 
 def refuse(group: list[Request], reason: Exception) -> None:

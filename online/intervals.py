@@ -1,50 +1,203 @@
-"""Prediction intervals from the errors of predictions as served."""
+"""Prediction intervals from the errors of predictions as served, wider where the model errs more."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
-from river import utils
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["ResidualQuantile"]
+from online.context import Place
+from online.difficulty import Difficulty
+from online.kernels.compiled import kept
+
+__all__ = ["REMEMBERED", "ConformalInterval"]
+
+Array = npt.NDArray[Any]
+
+RATES = (0.001, 0.005, 0.02, 0.05)  # of the adaptive levels; none is best on every stream
+OUTER = 0.03  # step of the last correction, in the logarithm of the bound
+LATE = 8.0  # labels that late halve the rates: feedback that is late makes a quick level swing
+WINDOW = 2000
+REMEMBERED = 1024  # labels: a prediction older than that is judged by the bounds of so many labels ago
+BELOW, ABOVE = 0, 1
+TINY = 1e-12
+LARGEST = 1e6  # a scaled residual beyond that counts as so large
 
 
-class ResidualQuantile:
-    """Half-width of the interval that would have covered a share of the recent labels.
+class ConformalInterval:
+    """Interval around a prediction that goes on holding a share of the labels, whatever the model does.
 
-    Split conformal prediction on a sliding window of absolute residuals: the half-width is the
-    ceil((n + 1) * coverage)-th smallest of the last n residuals (Vovk, Gammerman and Shafer 2005,
-    section 2.2; Lei et al. 2018, equation 4), in the target's unit.
+    Residuals are divided by the row's difficulty, as in locally weighted conformal prediction [1]_. Each side
+    has bounds of its own for them. Adaptive conformal inference [2]_ runs at several rates: after a label a
+    rate's level moves down if the label lay beyond the bound the rate had when the prediction was served,
+    and a little up if not; its next bound is that quantile of the window. A side's bounds are combined by
+    their regrets in pinball loss, as AgACI does [3]_ with BOA; the weights here are those of ML-Poly [4]_,
+    which has no rate to choose. Pinball loss may favour bounds that are a little too close, so the combined
+    bound is stretched by a factor that is itself moved by how often labels lay beyond it.
 
     Parameters
     ----------
     coverage
-        Share of labels the interval aims to hold, between 0 and 1.
+        Share of labels the interval aims to hold, in (0, 1).
+    by
+        Places of the columns that make a slot.
     window
-        How many residuals are kept.
+        How many scaled residuals are kept.
+
+    References
+    ----------
+    .. [1] Lei, J. et al., 2018. Distribution-free predictive inference for regression. JASA 113, section 5.2.
+    .. [2] Gibbs, I., Candès, E., 2021. Adaptive conformal inference under distribution shift. NeurIPS,
+       equation 2.
+    .. [3] Zaffran, M., Féron, O., Goude, Y., Josse, J., Dieuleveut, A., 2022. Adaptive conformal predictions
+       for time series. ICML, algorithm 1.
+    .. [4] Gaillard, P., Stoltz, G., van Erven, T., 2014. A second-order bound with excess losses. COLT,
+       theorem 1.
 
     Examples
     --------
-    >>> from online.intervals import ResidualQuantile
-    >>> width = ResidualQuantile(coverage=0.8, window=100)
-    >>> for residual in (3.0, -1.0, 2.0, 5.0):
-    ...     width.update(residual)
-    >>> width.get()
-    5.0
+    >>> import random
+    >>> from online.intervals import ConformalInterval
+    >>> rng = random.Random(7)
+    >>> interval = ConformalInterval(coverage=0.8)
+    >>> for _ in range(2000):
+    ...     interval.update([], spread=1.0, residual=rng.gauss(0, 1), delay=0)
+    >>> below, above = interval.get([], spread=1.0)
+    >>> round(below, 1), round(above, 1)
+    (1.3, 1.3)
     """
 
-    def __init__(self, coverage: float, window: int = 2000) -> None:
-        self.coverage = coverage
-        self._residuals = utils.SortedWindow(size=window)
+    def __init__(self, coverage: float, by: Sequence[Place] = (), window: int = WINDOW) -> None:
+        self.difficulty = Difficulty(by)
+        self._miss = (1.0 - coverage) / 2.0
+        self._recent = np.zeros(window)  # scaled residuals, a ring
+        self._ordered = np.zeros(window)
+        self._levels = np.full((2, len(RATES)), self._miss)
+        self._regrets = np.zeros((2, len(RATES), 2))  # in pinball loss: summed, and their squares summed
+        self._stretch = np.zeros(2)  # logarithms
+        self._past = np.zeros((REMEMBERED, 2, len(RATES) + 1))  # after each label, a ring: bounds, combined
+        self._count = 0
 
-    def update(self, residual: float) -> None:
-        """Take in one residual (any sign)."""
-        self._residuals.append(abs(residual))
+    @property
+    def coverage(self) -> float:
+        """Share of labels the interval aims to hold; a new value is approached label by label."""
+        return 1.0 - 2.0 * self._miss
 
-    def get(self) -> float:
-        """The half-width; 0.0 before any residual, the largest residual while there are too few."""
-        n = len(self._residuals)
-        if n == 0:
-            return 0.0
-        rank = min(n, math.ceil((n + 1) * self.coverage))
-        return float(self._residuals[rank - 1])
+    @coverage.setter
+    def coverage(self, share: float) -> None:
+        miss = (1.0 - share) / 2.0
+        self._levels += miss - self._miss
+        self._miss = miss
+
+    def update(self, values: Sequence[float], spread: float, residual: float, delay: int) -> None:
+        """Take in the residual (label minus prediction as served) of an encoded row.
+
+        Parameters
+        ----------
+        values
+            The encoded row, which tells its slot.
+        spread
+            Weighted standard deviation of the experts' outputs as served, in target units.
+        residual
+            In target units, finite.
+        delay
+            How many labels were learned between the prediction and its label.
+        """
+        scale = self.difficulty.get(values, spread)
+        if scale > 0.0:
+            scaled = min(max(residual / scale, -LARGEST), LARGEST)
+            if self._count:
+                met = self._met(delay)
+                adapt(self._levels, self._regrets, self._stretch, met, scaled, self._miss, delay)
+            enter(self._recent, self._ordered, self._count, scaled)
+            self._count += 1
+            n = min(self._count, len(self._ordered))
+            bounds(self._ordered, n, self._levels, self._regrets, self._stretch, self._met(0))
+        self.difficulty.update(values, spread, abs(residual))
+
+    def _met(self, delay: int) -> Array:
+        """The bounds after the label that came ``delay`` labels ago."""
+        behind = min(max(delay, 0), self._count - 1, REMEMBERED - 1)
+        met: Array = self._past[(self._count - 1 - behind) % REMEMBERED]
+        return met
+
+    def factors(self) -> tuple[float, float]:
+        """How many times a row's difficulty the interval reaches below and above the prediction."""
+        if not self._count:
+            return (0.0, 0.0)
+        below, above = self._met(0)[:, -1].tolist()
+        return (below, above) if below + above >= 0.0 else ((below - above) / 2.0, (above - below) / 2.0)
+
+    def get(self, values: Sequence[float], spread: float) -> tuple[float, float]:
+        """How far the interval reaches below and above a row's prediction, in target units."""
+        below, above = self.factors()
+        scale = self.difficulty.get(values, spread)
+        return below * scale, above * scale
+
+
+@kept
+def combined(bounds: Array, regrets: Array) -> float:
+    """One side's bounds (K, ...) of each rate, weighted by their regrets (K, 2)."""
+    total, mean, plain = 0.0, 0.0, 0.0
+    for k in range(len(regrets)):
+        plain += bounds[k] / len(regrets)
+        if regrets[k, 0] > 0.0:
+            weight = regrets[k, 0] / (TINY + regrets[k, 1])
+            total += weight
+            mean += weight * bounds[k]
+    return mean / total if total > 0.0 else plain
+
+
+@kept
+def adapt(
+    levels: Array, regrets: Array, stretch: Array, met: Array, scaled: float, miss: float, delay: int
+) -> None:
+    """Move levels (2, K), regrets (2, K, 2), stretch (2,) by a residual and the bounds (2, K + 1) it met."""
+    late = 1.0 + delay / LATE
+    for side in range(2):
+        beyond = scaled if side == ABOVE else -scaled
+        together = combined(met[side], regrets[side])
+        slope = miss - (beyond > together)  # of the pinball loss in the bound
+        for k in range(len(RATES)):
+            regret = slope * (together - met[side, k])
+            regrets[side, k, 0] += regret
+            regrets[side, k, 1] += regret * regret
+            levels[side, k] += RATES[k] / late * (miss - (beyond > met[side, k]))
+        stretch[side] = min(max(stretch[side] + OUTER / late * ((beyond > met[side, -1]) - miss), -1.0), 1.0)
+
+
+@kept
+def enter(recent: Array, ordered: Array, count: int, scaled: float) -> None:
+    """Put a residual into the ring and the ordered window (W,), for the one that falls out of them."""
+    window = len(recent)
+    n = min(count, window)
+    if count >= window:
+        place = np.searchsorted(ordered, recent[count % window])
+        n -= 1
+        for i in range(place, n):
+            ordered[i] = ordered[i + 1]
+    recent[count % window] = scaled
+    place = np.searchsorted(ordered[:n], scaled)
+    for i in range(n, place, -1):
+        ordered[i] = ordered[i - 1]
+    ordered[place] = scaled
+
+
+@kept
+def bounds(ordered: Array, n: int, levels: Array, regrets: Array, stretch: Array, out: Array) -> None:
+    """Each level's bound, the ceil((n + 1)(1 - level))-th of n ordered residuals, then the combined one.
+
+    Where a rank is beyond the last residual, a level under zero widens the bound further.
+    """
+    for side in range(2):
+        for k in range(levels.shape[1]):
+            rank = max(1, int(np.ceil((n + 1) * (1.0 - levels[side, k]))))
+            place = min(rank, n) - 1
+            bound = ordered[place] if side == ABOVE else -ordered[n - 1 - place]
+            if rank > n and bound > 0.0:
+                bound *= 1.0 + 10.0 * max(0.0, -levels[side, k])
+            out[side, k] = bound
+        together = combined(out[side], regrets[side])
+        out[side, -1] = together * np.exp(stretch[side] if together > 0.0 else -stretch[side])

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import msgspec
 
 from online.compile import compile_plan
 from online.config import Config
-from online.errors import JournalError, PlanError, SchemaError, SnapshotError
-from online.fold import Fold, Learned
+from online.errors import JournalError, PlanError, SnapshotError
+from online.fold import Fold, FoldState, Learned
+from online.guard import Shadow
 from online.history import Alarm, History
 from online.home import Home, lock
 from online.journal import Journal
+from online.pipeline import POOL, RECENT
 from online.plan import ScoringPlan
 from online.records import Record
+from online.refresh import Refresher
+from online.retention import retire
+from online.schema import check_same
+from online.slots import Slots
 from online.snapshot import Loaded, SnapshotStore
 
 __all__ = ["Learner"]
@@ -28,6 +37,8 @@ BATCH = 50  # records between looks at the clock
 STATUS_SECONDS = 1.0
 SNAPSHOT_PAUSE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+STAGES = ("learn", "publish", "snapshot", "history")  # what a learner spends its time on
+SNAPSHOT_RETRY_SECONDS = 30.0
 SHOWN_LIMIT = 10_000  # outcomes that wait for a history that cannot be written
 
 
@@ -73,18 +84,25 @@ class Learner:
 
     def _open(self) -> None:
         loaded = newest_good(self._store)
-        check_schema(loaded, self._config)
+        check_same(loaded.manifest.schema, self._config.schema, f"model_v{loaded.manifest.version}")
         loaded.state.configure(self._config)
         self._version = loaded.manifest.version
-        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._baseline())
+        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._baseline(), self._between)
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = History(self._home.history, self._config.learner.history_rows)
         self._shown: list[Learned] = []
+        self._slots = Slots(self._config.schema)
+        self._busy = dict.fromkeys(STAGES, 0.0)
         self._snapshot_at = self._published_at = self._clock()
-        self._status_at = 0.0
+        self._status_at = self._tell_at = 0.0
+        self._shadow = Shadow(self._fold.state.guard, self._config.guard, self._shadow_plan)
+        self._shadow.offer(self._version)
+        self._trouble: str | None = None
+        self._snapshot_failed = False
         self._snapshot_learned = self._fold.state.learned
         self._served_seq = served_seq(self._home)
         check_journal(self._journal, max(self.seq, self._served_seq))
+        self._refresher = self._new_refresher()
         self._unpublished = True
         self._publish_when_due(now=True)
         self._tell()
@@ -108,11 +126,14 @@ class Learner:
     def step(self) -> bool:
         """Learn the next records, publish and snapshot when due; False when there was nothing to learn."""
         records = self._journal.read(self.seq, BATCH)
-        for record in records:
-            self._learn(record)
+        with self._spending("learn"):
+            for record in records:
+                self._learn(record)
         self._tell()
         self._publish_when_due(now=not records)
         self._snapshot_when_due()
+        if self._refresher:
+            self._refresher.step(self._fold.state.learned)
         return bool(records)
 
     def catch_up(self) -> None:
@@ -121,12 +142,16 @@ class Learner:
             pass
         self._publish_when_due(now=True)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        whole = kind is None or issubclass(kind, JournalError)  # else a record may be learned by half
         try:
-            if self._fold.state.learned != self._snapshot_learned:
+            if self._refresher:
+                self._refresher.close()
+            if whole and self._fold.state.learned != self._snapshot_learned:
                 self._snapshot("shutdown")
-            self._publish_when_due(now=True)
-            self._tell(alive=False)
+            if whole:
+                self._publish_when_due(now=True)
+                self._tell(alive=False)
         finally:
             self._history.close()
             self._journal.close()
@@ -134,26 +159,72 @@ class Learner:
 
     def _learn(self, record: Record) -> None:
         try:
-            self._shown.append(self._fold.apply(record))
+            learned = self._located(record, self._fold.apply(record))
+            self._shown.append(learned)
         except SnapshotError as exc:
             self._refuse_rollback(record, exc)
             return
         self._unpublished = True
-        if record.kind == "rollback":
-            self._snapshot("rollback", parent=record.payload["version"])
+        if learned.outcome is not None:
+            self._guarded(record)
+        if record.kind in ("rollback", "replay"):
+            reason = "rollback" if record.kind == "rollback" else "adopted"
+            self._snapshot(reason, parent=record.payload["version"])
+            self._shadow.follow(self._version)
         elif record.kind == "snapshot":
             self._snapshot("request")
+
+    def _located(self, record: Record, learned: Learned) -> Learned:
+        """What a record showed, with where in the world its row belongs."""
+        if learned.outcome is None:
+            return learned
+        key, slot = self._slots.locate(record.features)
+        return msgspec.structs.replace(
+            learned, outcome=msgspec.structs.replace(learned.outcome, key=key, slot=slot)
+        )
+
+    def _guarded(self, record: Record) -> None:
+        """Compare with the last good snapshot; a rollback it asks for is ordered once, whatever is killed."""
+        alarm = self._shadow.look(record)
+        if alarm is None:
+            return
+        self._shown.append(Learned(alarm=alarm))
+        log.warning("%s", alarm.message)
+        if self._config.guard.rollback and not self._journal.versions_needed(record.seq):
+            good = self._fold.state.guard.version
+            self._journal.order(
+                "rollback", self._clock(), f"guard-{record.seq}", version=good, reason=alarm.message
+            )
+
+    def _shadow_plan(self, version: int) -> ScoringPlan:
+        """A version's plan, for the guard."""
+        loaded = self._store.load(version)
+        return self._plan(loaded.pipeline, loaded.state, version, loaded.manifest.seq)
 
     def _refuse_rollback(self, record: Record, exc: SnapshotError) -> None:
         """A version that cannot be loaded leaves the model as it is, and says so."""
         log.error("rollback at seq %d refused: %s", record.seq, exc)
-        alarm = Alarm(record.seq, record.received_at, "rollback", "snapshot", 0.0, 0.0, str(exc))
+        alarm = Alarm(
+            record.seq, record.received_at, "rollback", "snapshot", 0.0, 0.0, str(exc), kind="operation"
+        )
         self._shown.append(Learned(alarm=alarm))
-        self._fold.state.seq = record.seq
+        self._fold.skip(record)
         self._unpublished = True
+
+    def _new_refresher(self) -> Refresher | None:
+        """What has the batch expert trained anew; None where that is not wanted."""
+        if RECENT not in self._fold.pipeline[POOL].experts or not self._config.refresh.every_labels:
+            return None
+        return Refresher(self._home, self._config, self._fold.state.learned)
 
     def _restore(self, version: int) -> Any:
         return self._store.load(version).pipeline
+
+    def _between(self, after: int, before: int) -> Iterator[Record]:
+        while after + 1 < before:
+            records = self._journal.read(after, min(BATCH, before - 1 - after))
+            yield from records
+            after = records[-1].seq
 
     def _baseline(self) -> Callable[[dict[str, Any]], float] | None:
         """The frozen first model, as a plan."""
@@ -162,10 +233,10 @@ class Learner:
         except SnapshotError as exc:
             log.warning("the first model cannot be scored beside the live one: %s", exc)
             return None
-        return self._plan(first.pipeline, first.manifest.version, 0, 0.0).score_row
+        return self._plan(first.pipeline, first.state, first.manifest.version, 0).score_row
 
-    def _plan(self, pipeline: Any, version: int, seq: int, half_width: float) -> ScoringPlan:
-        return compile_plan(pipeline, self._config.schema, version=version, seq=seq, half_width=half_width)
+    def _plan(self, pipeline: Any, state: FoldState, version: int, seq: int) -> ScoringPlan:
+        return compile_plan(pipeline, self._config.schema, version=version, seq=seq, interval=state.interval)
 
     def _publish_when_due(self, *, now: bool = False) -> None:
         """Publish a changed plan, at once when nothing is left to learn; never one behind what is served."""
@@ -174,15 +245,18 @@ class Learner:
         if not (self._unpublished and due) or self.seq < self._served_seq:
             return
         state = self._fold.state
-        plan = self._plan(self._fold.pipeline, self._version, state.seq, state.interval.get())
         try:
-            plan.save(self._home.plan)
+            with self._spending("publish"):
+                plan = self._plan(self._fold.pipeline, state, self._version, state.seq)
+                plan.save(self._home.plan)
         except OSError as exc:
-            log.error("the plan cannot be written, scoring goes on from the last one: %s", exc)
+            self._trouble = f"the plan cannot be written, scoring goes on from the last one: {exc}"
+            log.error("%s", self._trouble)
             self._published_at = self._clock() + RETRY_SECONDS
             return
         self._served_seq = state.seq
         self._unpublished = False
+        self._trouble = self._trouble if self._snapshot_failed else None
         self._published_at = self._clock()
 
     def _snapshot_when_due(self) -> None:
@@ -199,15 +273,23 @@ class Learner:
         self._snapshot_at = self._clock()
         state = self._fold.state
         try:
-            manifest = self._store.save(
-                self._fold.pipeline, state, schema=self._config.schema, seq=state.seq,
-                parent=self._version if parent is None else parent, reason=reason,
-                created_at=self._clock(), probe=state.probe, metrics=state.prequential.report(),
-            )  # fmt: skip
+            with self._spending("snapshot"):
+                manifest = self._store.save(
+                    self._fold.pipeline, state, schema=self._config.schema, seq=state.seq,
+                    parent=self._version if parent is None else parent, reason=reason,
+                    created_at=self._clock(), probe=state.probe, metrics=state.prequential.report(),
+                )  # fmt: skip
         except SnapshotError as exc:
             log.error("%s", exc)
+            self._trouble, self._snapshot_failed = str(exc), True
+            self._snapshot_at += SNAPSHOT_RETRY_SECONDS
             return
+        self._trouble, self._snapshot_failed = None, False
         self._version = manifest.version
+        self._shadow.offer(self._version)
+        guard = state.guard
+        in_use = (self._version, guard.version, guard.candidate)
+        retire(self._store, self._journal, self._config.retention, in_use, self._clock())
         self._snapshot_learned = state.learned
         self._unpublished = True
         log.info("model_v%d at seq %d (%s)", manifest.version, state.seq, reason)
@@ -216,14 +298,18 @@ class Learner:
         """Write what learning showed; the status at most once a second, and when stopping."""
         now = self._clock()
         due = not alive or now - self._status_at >= STATUS_SECONDS
-        if not (self._shown or due):
+        if not (self._shown or due) or now < self._tell_at:
             return
         outcomes = [learned.outcome for learned in self._shown if learned.outcome]
         alarms = [learned.alarm for learned in self._shown if learned.alarm]
+        weights = self._fold.pipeline[POOL].weights() if outcomes or due else {}
+        status = self._status(now, alive) | {"weights": weights} if due else {}
         try:
-            self._history.write(outcomes, alarms, self._status(now, alive) if due else {})
+            with self._spending("history"):
+                self._history.write(outcomes, alarms, status, weights)
         except sqlite3.Error as exc:
             log.error("the history cannot be written, it waits: %s", exc)
+            self._tell_at = now + RETRY_SECONDS
             del self._shown[:-SHOWN_LIMIT]
             return
         self._shown.clear()
@@ -233,17 +319,38 @@ class Learner:
     def _status(self, now: float, alive: bool) -> dict[str, Any]:
         state = self._fold.state
         return {
-            "learner": {"alive": alive, "updated_at": now, "pid": os.getpid()},
+            "learner": {
+                "alive": alive,
+                "updated_at": now,
+                "pid": os.getpid(),
+                "error": self._trouble,
+            },
             "learned": {"seq": state.seq, "labels": state.learned, "version": self._version},
             "prequential": state.prequential.report(),
+            "guard": {"version": state.guard.version, "evidence": state.guard.evidence},
             "experts": state.prequential.expert_maes(),
+            "busy_seconds": self._busy,
         }
+
+    @contextlib.contextmanager
+    def _spending(self, stage: str) -> Iterator[None]:
+        """Add the time the block takes to a stage's; a stage inside another one counts for both."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._busy[stage] += time.perf_counter() - began
 
 
 def newest_good(store: SnapshotStore) -> Loaded:
-    """The newest snapshot that passes its checks; those that fail are named in the log."""
+    """The newest snapshot that passes its checks; those that fail are named in the log.
+
+    One that a replay has made counts only once the journal ordered it, which made it another version, or
+    when there is no other.
+    """
     failures = []
-    for version in reversed(store.versions()):
+    waiting = {manifest.version for manifest in store.manifests() if manifest.reason == "replay"}
+    for version in sorted(store.versions(), key=lambda version: (version not in waiting, version))[::-1]:
         try:
             return store.load(version)
         except SnapshotError as exc:
@@ -252,15 +359,6 @@ def newest_good(store: SnapshotStore) -> Loaded:
     raise SnapshotError(
         "no snapshot can be loaded: " + ("; ".join(failures) or "run 'millrace bootstrap' first")
     )
-
-
-def check_schema(loaded: Loaded, config: Config) -> None:
-    """Refuse to learn rows the model was not made for."""
-    if loaded.manifest.schema.hash != config.schema.hash:
-        raise SchemaError(
-            f"the target or features in millrace.toml are not those of model_v{loaded.manifest.version}:"
-            " undo the edit, or bootstrap again in a new home"
-        )
 
 
 def check_journal(journal: Journal, learned: int) -> None:

@@ -3,16 +3,20 @@
 Written behind the replies: :meth:`Ledger.record` only queues, a thread commits every ``flush_seconds``.
 The queue is bounded; what does not fit is counted as lost, and a label for it still learns from its own
 features. One SQLite table; the oldest predictions go when there are more than ``rows``.
+
+What is queued goes to SQLite as one JSON text in one statement, which runs outside the interpreter's lock:
+a server that answers many thousand predictions a second has no time to hand over rows one by one. A row's
+``record`` is the JSON of its :class:`Served`, byte for byte as it was encoded, its ``fingerprint`` what
+:func:`~online.served.fingerprints` makes of the encoded features.
 """
 
 from __future__ import annotations
 
 import collections
-import hashlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +25,40 @@ import numpy as np
 
 from online.database import connect
 from online.encoding import Encoder
-from online.errors import InputError
 from online.schema import Schema
+from online.served import Batch, Prepared, Served, fingerprints, identifier
 
 __all__ = ["Ledger", "Served", "identifier"]
 
 log = logging.getLogger(__name__)
 
+RECORDS = msgspec.json.Decoder(Served)
+
 TABLES = """
-CREATE TABLE IF NOT EXISTS ledger (
+DROP TABLE IF EXISTS ledger;
+CREATE TABLE IF NOT EXISTS served (
     row INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, served_at REAL NOT NULL,
-    features TEXT NOT NULL, context TEXT NOT NULL, experts BLOB NOT NULL, prediction REAL NOT NULL,
-    lower REAL NOT NULL, upper REAL NOT NULL, imputed TEXT NOT NULL, drifted TEXT NOT NULL,
-    model_version INTEGER NOT NULL, plan_seq INTEGER NOT NULL, fingerprint BLOB NOT NULL
+    fingerprint INTEGER NOT NULL, record TEXT NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS ledger_id ON ledger (stream, id);
-CREATE INDEX IF NOT EXISTS ledger_fingerprint ON ledger (stream, fingerprint);
+CREATE UNIQUE INDEX IF NOT EXISTS served_id ON served (stream, id);
+CREATE INDEX IF NOT EXISTS served_fingerprint ON served (stream, fingerprint);
 """
-COLUMNS = (
-    "id, served_at, features, context, experts, prediction, lower, upper, imputed, drifted,"
-    " model_version, plan_seq"
+INSERT = (
+    "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record)"
+    " SELECT ?, value->>0, value->>1, value->>2, value->3 FROM json_each(?)"
 )
-ID_LIMIT = 200  # characters
+CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
+EXPIRE = (  # of the oldest only: rows stand in the order they were written
+    "DELETE FROM served WHERE row IN (SELECT row FROM (SELECT row, served_at FROM served ORDER BY row LIMIT"
+    " 1000) WHERE served_at < (SELECT served_at FROM served ORDER BY row DESC LIMIT 1) - ?)"
+)
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
-
-
-class Served(msgspec.Struct, frozen=True):
-    """One prediction as served. Times in unix seconds, prediction and bounds in target units."""
-
-    id: str
-    served_at: float
-    features: dict[str, Any]
-    context: dict[str, float]
-    experts: tuple[float, ...]
-    prediction: float
-    lower: float
-    upper: float
-    imputed: tuple[str, ...]
-    drifted: tuple[str, ...]
-    model_version: int
-    plan_seq: int
+ALIKE = (
+    "SELECT mark.key, served.record FROM json_each(:marks) AS mark JOIN served ON served.row IN ("
+    "SELECT row FROM served WHERE stream = :stream AND fingerprint = mark.value"
+    f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY served.row"
+)
+STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
 
 
 class Ledger:
@@ -78,15 +76,22 @@ class Ledger:
         How often queued predictions are written.
     waiting
         How many predictions may be queued.
+    days
+        How long a prediction is kept; 0 as long as there is room.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int) -> None:
-        self._db = connect(path, TABLES, expendable=True)
+    def __init__(
+        self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int, days: float = 0.0
+    ) -> None:
+        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
+        self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._encoder = Encoder.of(schema)
         self._rows = rows
-        self._waiting: collections.deque[Served] = collections.deque()
-        self._limit = waiting
+        self._days = days
+        self._waiting: collections.deque[Batch] = collections.deque()
+        self._limit = self._room = waiting
+        self._counting = threading.Lock()
         self.flush_seconds = flush_seconds
         self.lost = 0
         self._lock = threading.Lock()
@@ -94,44 +99,58 @@ class Ledger:
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
-    def record(self, served: Iterable[Served]) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many predictions are queued."""
+        return self._limit - self._room
+
+    def record(self, batch: Batch | Sequence[Served]) -> None:
         """Queue predictions; never waits."""
-        for one in served:
-            if len(self._waiting) >= self._limit:
-                self.lost += 1
-            else:
+        one = batch if not isinstance(batch, Sequence) else Prepared(batch, self._encoder)
+        with self._counting:
+            if len(one) > self._room:
+                self.lost += len(one) - self._room
+                one = Prepared(one.served()[: self._room], self._encoder)
+            self._room -= len(one)
+            if len(one):
                 self._waiting.append(one)
 
     def flush(self) -> None:
         """Commit what is queued; on failure it stays queued. Raises sqlite3.Error."""
         with self._lock:
-            batch = list(self._waiting)
-            if not batch:
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._insert(batch)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            for _ in batch:
-                self._waiting.popleft()
+            queued = list(self._waiting)
+            while queued:
+                batches = next_batches(queued)
+                self._commit(batches)
+                del queued[: len(batches)]
 
     def find(self, names: Iterable[str]) -> dict[str, Served]:
         """Predictions by id, those that are known. Raises sqlite3.Error."""
         wanted = msgspec.json.encode(list(names)).decode()
-        query = f"SELECT {COLUMNS} FROM ledger WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
-        return {one.id: one for one in self._select(query, wanted)}
+        query = "SELECT record FROM served WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
+        with self._lock:
+            rows = self._db.execute(query, (self._stream, wanted)).fetchall()
+        return {one.id: one for one in (RECORDS.decode(record) for (record,) in rows)}
 
     def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
         """The last predictions made from just these features, oldest first. Raises sqlite3.Error."""
-        query = (
-            f"SELECT * FROM (SELECT {COLUMNS}, row FROM ledger WHERE stream = ? AND fingerprint = ?"
-            f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY row"
-        )
-        return tuple(self._select(query, self._fingerprint(features)))
+        return self.alike([features])[0]
+
+    def alike(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Served, ...]]:
+        """For each row, the last predictions made from just its features, oldest first.
+
+        Raises sqlite3.Error.
+        """
+        if not rows:
+            return []
+        values = np.array([self._encoder.encode(row).values for row in rows], dtype=float)
+        marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
+        with self._lock:
+            rows_found = self._db.execute(ALIKE, {"marks": marks, "stream": self._stream}).fetchall()
+        found: list[list[Served]] = [[] for _ in rows]
+        for place, record in rows_found:
+            found[place].append(RECORDS.decode(record))
+        return [tuple(one) for one in found]
 
     def close(self) -> None:
         """Write what is queued and close."""
@@ -140,22 +159,25 @@ class Ledger:
         with self._lock:
             self._db.close()
 
-    def _fingerprint(self, features: Mapping[str, Any]) -> bytes:
-        """Identifies rows that encode alike, 16 bytes: ``3``, ``3.0`` and ``"3"`` are the same."""
-        values = np.array(self._encoder.encode(features).values)
-        return hashlib.blake2b(values.tobytes(), digest_size=16).digest()
-
-    def _select(self, query: str, argument: str | bytes) -> list[Served]:
-        with self._lock:
-            rows = self._db.execute(query, (self._stream, argument)).fetchall()
-        return [served(row) for row in rows]
-
-    def _insert(self, batch: list[Served]) -> None:
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO ledger (stream, fingerprint, {COLUMNS}) VALUES (?, ?{', ?' * 12})",
-            [(self._stream, self._fingerprint(one.features), *stored(one)) for one in batch],
-        )
-        self._db.execute("DELETE FROM ledger WHERE row <= (SELECT max(row) FROM ledger) - ?", (self._rows,))
+    def _commit(self, batches: list[Batch]) -> None:
+        content = as_json(batches)
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute(INSERT, (self._stream, content))
+            self._db.execute(
+                "DELETE FROM served WHERE row <= (SELECT max(row) FROM served) - ?", (self._rows,)
+            )
+            if self._days:
+                self._db.execute(EXPIRE, (86_400.0 * self._days,))
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        for batch in batches:
+            self._waiting.popleft()
+            with self._counting:
+                self._room += len(batch)
 
     def _write(self) -> None:
         """The writer thread: flush until closed, once more at the end."""
@@ -164,41 +186,26 @@ class Ledger:
             try:
                 self.flush()
             except sqlite3.Error as exc:
-                log.warning(
-                    "the ledger could not be written, %d predictions wait: %s", len(self._waiting), exc
-                )
+                log.warning("the ledger could not be written, %d predictions wait: %s", self.waiting, exc)
             if stopped:
                 return
 
 
-def stored(one: Served) -> tuple[Any, ...]:
-    """A row's values, in the order of COLUMNS."""
-    json = msgspec.json.encode
-    return (
-        one.id, one.served_at, json(one.features).decode(), json(one.context).decode(),
-        np.asarray(one.experts, "<f8").tobytes(), one.prediction, one.lower, one.upper,
-        json(one.imputed).decode(), json(one.drifted).decode(), one.model_version, one.plan_seq,
-    )  # fmt: skip
+def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
+    """The first batches, as many as one statement writes."""
+    taken, rows = [], 0
+    for batch in waiting:
+        taken.append(batch)
+        rows += len(batch)
+        if rows >= STATEMENT_ROWS:
+            break
+    return taken
 
 
-def served(row: Any) -> Served:
-    """What :func:`stored` wrote."""
-    json = msgspec.json.decode
-    return Served(
-        id=row[0], served_at=row[1], features=json(row[2]), context=json(row[3]),
-        experts=tuple(np.frombuffer(row[4], "<f8").tolist()), prediction=row[5], lower=row[6], upper=row[7],
-        imputed=tuple(json(row[8])), drifted=tuple(json(row[9])), model_version=row[10], plan_seq=row[11],
-    )  # fmt: skip
-
-
-def identifier(given: object, index: int) -> str:
-    """A row's id as text. Raises InputError when it cannot be one."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        given = str(given)
-    if not isinstance(given, str) or not 1 <= len(given) <= ID_LIMIT or "\0" in given:
-        raise InputError(  # SQLite's JSON, which ids are looked up by, ends a text at a NUL
-            f"an id is a text of 1 to {ID_LIMIT} characters, none of them NUL, or a whole number;"
-            " leave it out to be given one",
-            field="id", index=index,
-        )  # fmt: skip
-    return given
+def as_json(batches: Sequence[Batch]) -> str:
+    """What one statement writes: an array of [id, served_at, fingerprint, record]."""
+    served = [one for batch in batches for one in batch.served()]
+    values = [encoded for batch in batches for encoded in batch.values()]
+    marks = fingerprints(np.array(values, dtype=float)).tolist()
+    rows = [(one.id, one.served_at, mark, one) for one, mark in zip(served, marks, strict=True)]
+    return msgspec.json.encode(rows).decode()

@@ -1,45 +1,90 @@
-"""The River pipeline: encoder, imputer, scaler, and a pool of experts."""
+"""The River pipeline: encoder, imputer, and a pool of experts, which owns the scaler."""
 
 from __future__ import annotations
 
-from river import compose, preprocessing, stats
+from river import base, compose, preprocessing, stats
 
-from online.aggregation import MeanPool
-from online.config import ModelConfig
+from online.config import ExpertsConfig, ModelConfig
+from online.errors import ConfigError
 from online.experts.adwin_bagging import ADWINBaggingRegressor
+from online.experts.boosted import BoostedTrees
+from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
+from online.experts.rls import RecursiveLeastSquares
 from online.experts.trees import adaptive_tree
+from online.forest.regressor import AdaptiveForestRegressor
+from online.pool import ExpertPool, View
 from online.row_encoder import RowEncoder
 from online.schema import Schema
 
-__all__ = ["ENCODER", "IMPUTER", "POOL", "SCALER", "build_pipeline"]
+__all__ = ["BOOSTED", "ENCODER", "IMPUTER", "POOL", "RECENT", "build_pipeline"]
 
-ENCODER, IMPUTER, SCALER, POOL = "encoder", "imputer", "scaler", "pool"
-LINEAR_STEP = 0.03  # energy, labels 24 rows late: .862 of a standard deviation, .885 at .05
+BOOSTED, RECENT = "boosted", "boosted_recent"  # trained by the bootstrap; and anew with the labels since
+ENCODER, IMPUTER, POOL = "encoder", "imputer", "pool"
+STANDARD = ExpertsConfig()
 IMPUTE_FADING = 0.01  # a missing value is taken to be the mean of about the last hundred
 
 
-def build_pipeline(schema: Schema, model: ModelConfig) -> compose.Pipeline:
-    """An untaught pipeline for a stream: raw rows in, target units out."""
+def build_pipeline(schema: Schema, model: ModelConfig, experts: ExpertsConfig = STANDARD) -> compose.Pipeline:
+    """An untaught pipeline for a stream: raw rows in, target units out.
+
+    Raises
+    ------
+    ConfigError
+        All experts are switched off.
+    """
     encoder = RowEncoder(schema.used, schema.context)
     columns = encoder.columns
     imputer = preprocessing.StatImputer(*((column, stats.EWMean(IMPUTE_FADING)) for column in columns))
-    return compose.Pipeline(
-        (ENCODER, encoder),
-        (IMPUTER, imputer),
-        (SCALER, preprocessing.StandardScaler()),
-        (POOL, build_pool(model)),
-    )
+    context = columns[len(columns) - len(schema.context) :]
+    naive = [c for c, spec in zip(context, schema.context, strict=True) if spec.kind != "age"]
+    return compose.Pipeline((ENCODER, encoder), (IMPUTER, imputer), (POOL, build_pool(model, experts, naive)))
 
 
-def build_pool(model: ModelConfig) -> MeanPool:
-    """The experts, from the configuration's seed."""
-    return MeanPool(
-        {
-            "bagging": ADWINBaggingRegressor(
-                adaptive_tree(model.seed), n_models=model.n_models, seed=model.seed
-            ),
-            "tree": adaptive_tree(model.seed, watched=False),
-            "linear": NormalizedLMS(step=LINEAR_STEP),
-        }
-    )
+def build_pool(model: ModelConfig, experts: ExpertsConfig, naive: list[str]) -> ExpertPool:
+    """The experts that are switched on; ``naive`` are the columns in target units."""
+    found: dict[str, base.Regressor] = {}
+    raw: list[str] = []
+    if experts.batch:
+        found |= {BOOSTED: BoostedTrees(), RECENT: BoostedTrees()}
+        raw += [BOOSTED, RECENT]
+    found |= forests(model, experts)
+    if experts.trees:
+        bagged = ADWINBaggingRegressor(
+            adaptive_tree(model.seed), n_models=experts.trees_models, seed=model.seed
+        )
+        found |= {"bagging": bagged, "tree": adaptive_tree(model.seed, watched=False)}
+    if experts.naive:
+        found |= {column: ColumnValue(column) for column in naive}
+        raw += naive
+    found |= lines(experts)
+    if not found:
+        raise ConfigError("experts: all are switched off; switch one on")
+    return ExpertPool(found, dict.fromkeys(raw, View(scaled=False)))
+
+
+def forests(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regressor]:
+    """The adaptive forests."""
+    found: dict[str, base.Regressor] = {}
+    if experts.forest:
+        found["forest"] = AdaptiveForestRegressor(
+            n_models=model.n_models, delay=model.bootstrap_delay, seed=model.seed
+        )
+    if experts.fast_forest:
+        found["forest_fast"] = AdaptiveForestRegressor(
+            n_models=max(2, model.n_models // 2), grace=50.0, delta=1e-3, max_depth=8, slow_step=0.05,
+            fast_step=0.2, delay=model.bootstrap_delay, seed=model.seed + 1,
+        )  # fmt: skip
+    return found
+
+
+def lines(experts: ExpertsConfig) -> dict[str, base.Regressor]:
+    """The linear experts."""
+    found: dict[str, base.Regressor] = {}
+    if experts.least_squares:
+        for name, share in (("slow", 10.0), ("middle", 1.0), ("fast", 1 / 3)):
+            keep = 1.0 - 1.0 / (experts.least_squares_rows * share)
+            found[f"squares_{name}"] = RecursiveLeastSquares(forgetting=keep)
+    if experts.linear:
+        found["linear"] = NormalizedLMS(step=experts.linear_step)
+    return found

@@ -1,60 +1,55 @@
 """The scoring plan: everything a prediction needs, in immutable flat arrays, without River or pickle.
 
-Every expert is a weighted set of trees; a linear model is a tree that is one leaf. Nodes of all trees stand
-in one table, leaves in another:
-
-    node_feature    int32    column tested, -1 at a leaf
-    node_threshold  float64  go to node_left where value <= threshold, else to node_right
-    node_left, node_right    int32 nodes
-    node_leaf       int32    row of the leaf table, -1 at a branch
-    node_alternate  int32    leaf whose output is averaged in at a branch, -1 for none
-    leaf_bias       float64  (leaves,)
-    leaf_weights    float64  (leaves, columns): output = bias + weights . scaled row
-    tree_root, tree_expert   int32; tree_weight float64: an expert is the weighted sum of its trees
-    expert_weight   float64  (experts,): the prediction is the weighted sum of the clipped experts
-    context         float64  the cells of all context tables, one table after the other
-    impute, mean, scale      float64 (columns,): missing values, then (value - mean) / scale, 0 for scale 0
-
-A file is safetensors bytes; its metadata has one key, ``plan``: a JSON object of ``info``
-(:class:`PlanInfo`) and ``sha256``, that of the info's JSON and the arrays' bytes in the order of ARRAYS.
+What the arrays are, and how a row is scored from them, is said in :mod:`online.kernels.arrays`; beside
+those a plan has ``context``, the cells of all context tables one after the other, ``difficulty``, the cells
+of the table of slots' errors, and ``expert_weight`` (k,), what each expert weighs in the prediction.
 """
 
 from __future__ import annotations
 
-import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from online import plan_file
 from online.context import context_tables
+from online.difficulty import Difficulty, deviation, shares_of, slot_places, spread_of
 from online.encoding import Encoder
 from online.errors import PlanError, SchemaError
 from online.home import write_atomically
+from online.kernels.arrays import CHILD_BITS, FEATURE_BIT, LINE, PLAN_ARRAYS, handle_of, scratch_size
+from online.kernels.compiled import Array
+from online.kernels.scoring import score_kernel
 from online.schema import Schema
 
-__all__ = ["PlanInfo", "ScoringPlan"]
+__all__ = ["PlanInfo", "Reach", "Score", "ScoringPlan"]
 
-HEAD = "plan"
-ARRAYS: dict[str, type] = {
-    "context": np.float64,
-    "impute": np.float64, "mean": np.float64, "scale": np.float64,
-    "node_feature": np.int32, "node_threshold": np.float64, "node_left": np.int32, "node_right": np.int32,
-    "node_leaf": np.int32, "node_alternate": np.int32, "leaf_bias": np.float64, "leaf_weights": np.float64,
-    "tree_root": np.int32, "tree_expert": np.int32, "tree_weight": np.float64, "expert_weight": np.float64,
+STORED = {name: dtype for name, dtype in PLAN_ARRAYS.items() if name != "limits"} | {
+    "context": np.float64, "difficulty": np.float64, "expert_weight": np.float64,
 }  # fmt: skip
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """How far intervals reach: ``below`` and ``above`` times the row's difficulty.
+
+    ``level`` and ``spread`` are those of :class:`~online.difficulty.Difficulty`, in target units.
+    """
+
+    below: float = 0.0
+    above: float = 0.0
+    level: float = 0.0
+    spread: float = 0.0
 
 
 class PlanInfo(msgspec.Struct, frozen=True):
     """What a plan says of itself.
 
     ``version`` is the newest snapshot of its lineage, ``seq`` the last journal record learned. Experts are
-    clipped to [``low``, ``high``], in target units; one that is not finite gives ``fallback``. The interval
-    is the prediction plus and minus ``half_width``.
+    clipped to [``low``, ``high``], in target units; one that is not finite gives ``fallback``.
     """
 
     schema: Schema
@@ -64,15 +59,15 @@ class PlanInfo(msgspec.Struct, frozen=True):
     low: float
     high: float
     fallback: float
-    half_width: float
+    reach: Reach
     river: str
 
 
-class Head(msgspec.Struct, frozen=True):
-    """What a plan's file says of the arrays in it; ``info`` is the JSON of a PlanInfo, byte for byte."""
+class Score(NamedTuple):
+    """A prediction and the experts' outputs behind it, in target units, all finite."""
 
-    info: msgspec.Raw
-    sha256: str
+    prediction: float
+    experts: tuple[float, ...]
 
 
 class ScoringPlan:
@@ -84,26 +79,36 @@ class ScoringPlan:
         What the plan is.
     arrays
         The arrays named in this module's docstring.
+
+    Raises
+    ------
+    PlanError
+        An array is missing, or they do not fit together.
     """
 
-    def __init__(self, info: PlanInfo, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, info: PlanInfo, arrays: Mapping[str, Array]) -> None:
         self.info = info
-        self.arrays: dict[str, np.ndarray] = {
-            name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in ARRAYS.items()
-        }
-        for array in self.arrays.values():
-            array.setflags(write=False)
+        self.arrays = checked(info, arrays)
+        limits = np.array([info.low, info.high, info.fallback])
+        self._handle = handle_of(self.arrays | {"limits": limits})
+        self._kept = limits
         self.encoder = Encoder.of(info.schema)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
-        self.columns = len(self.encoder.columns) + len(self._context)
+        reach, cells = info.reach, self.arrays["difficulty"].tolist()
+        self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
+        self._shares = shares_of(self.arrays["expert_weight"])
+        self._share_of: list[float] = self._shares.tolist()
+        self.columns = len(self.arrays["impute"])
         self.fields = frozenset(feature.name for feature in info.schema.features)
-        self._has_alternates = bool((self.arrays["node_alternate"] >= 0).any())
-        scale = self.arrays["scale"]
-        self._varies = scale > 0.0
-        self._divisor = np.where(self._varies, scale, 1.0)
-        self._share = expert_shares(self.arrays, len(info.experts))
+        self._kernel = score_kernel()
+        self._desks: list[Desk] = []
 
-    def score(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """What each expert weighs in the prediction, without unit."""
+        return tuple(self.arrays["expert_weight"].tolist())
+
+    def score(self, rows: Array) -> tuple[Array, Array]:
         """Score encoded rows.
 
         Parameters
@@ -116,14 +121,36 @@ class ScoringPlan:
         tuple
             Predictions (n,) and the experts' outputs (n, experts), in target units, all finite.
         """
-        a = self.arrays
-        rows = np.where(np.isnan(rows), a["impute"], rows)
-        scaled = np.where(self._varies, (rows - a["mean"]) / self._divisor, 0.0)
-        with np.errstate(all="ignore"):  # an exploding expert is clipped below
-            experts = self._trees(scaled) @ self._share
-        info = self.info
-        experts = np.where(np.isfinite(experts), np.clip(experts, info.low, info.high), info.fallback)
-        return experts @ a["expert_weight"], experts
+        rows = np.ascontiguousarray(rows, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.columns:
+            raise ValueError(f"rows must be of shape (n, {self.columns}), not {rows.shape}")
+        out = np.empty((len(rows), 1 + len(self.info.experts)))
+        desk = self._desk()
+        self._kernel(self._handle.ctypes.data, rows.ctypes.data, len(rows), out.ctypes.data, desk.work_at)
+        self._desks.append(desk)
+        return out[:, 0], out[:, 1:]
+
+    def score_one(self, values: Sequence[float]) -> Score:
+        """Score one encoded row: its values, then its context features, NaN where one is to be imputed."""
+        desk = self._desk()
+        desk.inbox.pack_into(desk.row.data, 0, *values)
+        self._kernel(desk.handle_at, desk.row_at, 1, desk.out_at, desk.work_at)
+        prediction, *experts = desk.outbox.unpack_from(desk.out.data)
+        self._desks.append(desk)
+        return Score(prediction, tuple(experts))
+
+    def intervals(self, values: Array, predictions: Array, outputs: Array) -> tuple[Array, Array]:
+        """The intervals around predictions (n,): lower and upper ends (n,), in target units.
+
+        By the rows' encoded values (n, columns) and the experts' outputs (n, experts).
+        """
+        scales = self._difficulty.get_many(values, spread_of(outputs, self._shares))
+        return predictions - self.info.reach.below * scales, predictions + self.info.reach.above * scales
+
+    def interval(self, values: Sequence[float], score: Score) -> tuple[float, float]:
+        """As :meth:`intervals`, around one row's prediction."""
+        scale, reach = self._difficulty.get(values, deviation(score.experts, self._share_of)), self.info.reach
+        return score.prediction - reach.below * scale, score.prediction + reach.above * scale
 
     def context(self, values: Sequence[float]) -> list[float]:
         """The context features of an encoded row; NaN where there is none yet."""
@@ -132,46 +159,11 @@ class ScoringPlan:
     def score_row(self, row: Mapping[str, Any]) -> float:
         """The prediction for one raw row."""
         values = self.encoder.encode(row).values
-        return float(self.score(np.array([values + self.context(values)]))[0][0])
-
-    def _trees(self, scaled: np.ndarray) -> np.ndarray:
-        """Every tree's output for every scaled row, (n, trees): all of them descend together."""
-        a = self.arrays
-        n = len(scaled)
-        row = np.arange(n)[:, None]
-        node = np.broadcast_to(a["tree_root"], (n, len(a["tree_root"])))
-        total, found = np.zeros(node.shape), np.ones(node.shape)
-        while True:
-            feature = a["node_feature"][node]
-            inner = feature >= 0
-            if not inner.any():
-                return np.asarray((total + self._leaf(a["node_leaf"][node], scaled)) / found)
-            if self._has_alternates:
-                self._add_alternates(node, scaled, total, found)
-            left = scaled[row, np.where(inner, feature, 0)] <= a["node_threshold"][node]
-            below = np.where(left, a["node_left"][node], a["node_right"][node])
-            node = np.where(inner, below, node)
-
-    def _leaf(self, leaf: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-        """Outputs of leaves (n, trees) for scaled rows (n, columns)."""
-        a = self.arrays
-        products = np.einsum("ntc,nc->nt", a["leaf_weights"][leaf], scaled)
-        return np.asarray(a["leaf_bias"][leaf] + products)
-
-    def _add_alternates(
-        self, node: np.ndarray, scaled: np.ndarray, total: np.ndarray, found: np.ndarray
-    ) -> None:
-        alternate = self.arrays["node_alternate"][node]
-        present = alternate >= 0
-        if present.any():
-            total += np.where(present, self._leaf(np.where(present, alternate, 0), scaled), 0.0)
-            found += present
+        return self.score_one(values + self.context(values)).prediction
 
     def dumps(self) -> bytes:
         """The plan as bytes."""
-        info = msgspec.json.encode(self.info)
-        head = Head(msgspec.Raw(info), digest(info, self.arrays))
-        return safetensors.numpy.save(self.arrays, {HEAD: msgspec.json.encode(head).decode()})
+        return plan_file.dumps(msgspec.json.encode(self.info), self.arrays)
 
     def save(self, path: Path) -> None:
         """Publish the plan: readers see the old one or all of this one."""
@@ -184,33 +176,72 @@ class ScoringPlan:
         Raises
         ------
         PlanError
-            The file is missing, torn, or no plan.
+            The file is missing, torn, damaged, of another version or no plan; it is named.
         """
+        content = plan_file.read(path)
         try:
-            with safetensors.safe_open(path, framework="np") as file:
-                head = msgspec.json.decode((file.metadata() or {})[HEAD], type=Head)
-                arrays = {name: file.get_tensor(name) for name in ARRAYS}
-            info = bytes(head.info)
-            if digest(info, arrays) != head.sha256:
-                raise PlanError(f"{path} is damaged: its sha256 is not the one it names")
-            return cls(msgspec.json.decode(info, type=PlanInfo), arrays)
-        except (
-            OSError, LookupError, ValueError,
-            msgspec.MsgspecError, safetensors.SafetensorError, SchemaError,
-        ) as exc:  # fmt: skip
+            return cls(msgspec.json.decode(content.info, type=PlanInfo), content.arrays)
+        except (msgspec.MsgspecError, SchemaError, PlanError) as exc:
             raise PlanError(f"{path} is no whole plan: {exc}") from exc
 
+    def _desk(self) -> Desk:
+        """Space for one caller to work in: one that lies idle, or a new one."""
+        try:
+            return self._desks.pop()
+        except IndexError:
+            return Desk(self._handle, self.columns, len(self.info.experts))
 
-def digest(info: bytes, arrays: Mapping[str, np.ndarray]) -> str:
-    """The SHA-256 of a plan's content, in hex."""
-    content = hashlib.sha256(info)
-    for name in ARRAYS:
-        content.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return content.hexdigest()
+
+class Desk:
+    """Where one caller at a time puts a row, scores it and finds the outputs."""
+
+    def __init__(self, handle: Array, columns: int, experts: int) -> None:
+        work = np.zeros(scratch_size(handle))
+        self.row, self.out, self._kept = np.zeros(columns), np.zeros(1 + experts), (work, handle)
+        self.inbox, self.outbox = struct.Struct(f"{columns}d"), struct.Struct(f"{1 + experts}d")
+        self.handle_at, self.work_at = handle.ctypes.data, work.ctypes.data
+        self.row_at, self.out_at = self.row.ctypes.data, self.out.ctypes.data
 
 
-def expert_shares(arrays: Mapping[str, np.ndarray], experts: int) -> np.ndarray:
-    """Each tree's weight in each expert, (trees, experts)."""
-    shares = np.zeros((len(arrays["tree_root"]), experts))
-    shares[np.arange(len(shares)), arrays["tree_expert"]] = arrays["tree_weight"]
-    return shares
+def checked(info: PlanInfo, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays as kernels take them, read-only. Raises PlanError when one is missing or points nowhere."""
+    try:
+        a: dict[str, Array] = {
+            name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in STORED.items()
+        }
+        fits = fit_together(a, len(info.experts))
+    except (LookupError, ValueError, TypeError) as exc:
+        raise PlanError(f"the plan's arrays are not whole: {exc!r}") from exc
+    if not fits:
+        raise PlanError("the plan's arrays do not fit together")
+    for array in a.values():
+        array.setflags(write=False)
+    return a
+
+
+def fit_together(a: Mapping[str, Array], experts: int) -> bool:
+    """Whether every index into another array lies in it: kernels do not look."""
+    columns, (nodes, _), way = len(a["impute"]), a["node"].shape, a["node"][:, 1]
+    inner, below = way >= 0, way & CHILD_BITS
+    heads, line = len(a["head_bias"]), a["leaf"][:, LINE]
+    reads = np.diff(a["expert_read"])
+    return bool(
+        a["expert_tree"][-1] == len(a["tree_root"]) == len(a["tree_weight"])
+        and a["expert_read"][-1] == len(a["read_place"]) == len(a["read_low"]) == len(a["read_high"])
+        and len(a["read_fill"]) == len(a["read_place"]) and (reads >= 0).all()
+        and (np.diff(a["expert_tree"]) >= 0).all() and a["expert_tree"][0] == a["expert_read"][0] == 0
+        and len(a["expert_tree"]) == len(a["expert_read"]) == experts + 1
+        and len(a["expert_reach"]) == len(a["expert_beside"]) == experts
+        and a["head_weight"].shape == (heads, experts)
+        and len(a["head_margin"]) == len(a["head_share"]) == heads
+        and len(a["mean"]) == len(a["scale"]) == columns and len(a["node_alternate"]) == nodes
+        and within(way[inner] >> FEATURE_BIT, 2 * columns) and within(a["read_place"], 2 * columns)
+        and within(below[inner], nodes - 1) and within(below[~inner], len(a["leaf"]))
+        and within(a["tree_root"], nodes) and within(a["node_alternate"] + 1, nodes + 1)
+        and a["leaf"].shape[1] == LINE + 1 and within(line + 1, len(a["weight"]) + 2)
+    )  # fmt: skip
+
+
+def within(places: Array, size: int) -> bool:
+    """Whether all places are in [0, size)."""
+    return not places.size or bool(places.min() >= 0 and places.max() < size)

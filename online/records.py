@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Literal
 
 import msgspec
@@ -11,12 +12,13 @@ from online.ledger import Served
 
 __all__ = ["COLUMNS", "LABELS", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
 
-Kind = Literal["label", "correction", "release", "rollback", "snapshot"]
+Kind = Literal["label", "correction", "release", "rollback", "replay", "refresh", "snapshot"]
 LABELS = ("label", "correction", "release")
 COLUMNS = (
     "seq, stream, id, received_at, kind, features, context, experts, prediction, lower, upper, served_at,"
-    " plan_seq, target, payload"
+    " plan_seq, target, payload, checksum"
 )
+REALS = frozenset((3, 8, 9, 10, 11, 13))  # the float columns' places
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -38,12 +40,19 @@ class Record(msgspec.Struct, frozen=True):
     target: float | None = None
     payload: dict[str, Any] = {}
 
+    @property
+    def cut(self) -> bool:
+        """Whether retention left only its id and label."""
+        return self.kind in LABELS and self.prediction is None and not self.features
+
 
 class Submission(msgspec.Struct, frozen=True):
     """A valid label on its way in.
 
     ``candidates`` are the served predictions it may belong to, oldest first: the one with its id, or, for
-    a full row without an id, those with the same features. ``suspicion`` says why it must not be learned.
+    a full row without an id, those with the same features. ``expected`` is what the model says of the row
+    now, where no prediction was served; ``source`` who sent it. ``suspicion`` says why it must not be
+    learned.
     """
 
     target: float
@@ -52,6 +61,8 @@ class Submission(msgspec.Struct, frozen=True):
     features: dict[str, Any] | None = None
     candidates: tuple[Served, ...] = ()
     suspicion: str | None = None
+    expected: float | None = None
+    source: str | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -63,7 +74,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A label set aside; ``released_as`` is its journal seq once it was released.
+    """A label set aside; ``released_as`` is its journal seq once it was released; or it was ``discarded``.
 
     ``record`` is what would be learned: with what was served, where that is known.
     """
@@ -72,6 +83,7 @@ class Quarantined(msgspec.Struct, frozen=True):
     reason: str
     record: Record
     released_as: int | None
+    discarded: bool = False
 
 
 def corrected(known: Record, target: float, received_at: float) -> Record:
@@ -111,6 +123,15 @@ def values(new: Record) -> tuple[Any, ...]:
         np.asarray(new.experts, "<f8").tobytes(), new.prediction, new.lower, new.upper, new.served_at,
         new.plan_seq, new.target, encode(new.payload),
     )  # fmt: skip
+
+
+def checksum(row: Any) -> int:
+    """CRC-32 of a row's first 15 columns as SQLite gives them back: it knows no negative zero."""
+    plain = [
+        float(value) + 0.0 if place in REALS and value is not None else value
+        for place, value in enumerate(row[:15])
+    ]
+    return zlib.crc32(msgspec.msgpack.encode(plain))
 
 
 def encode(content: Any) -> str | None:

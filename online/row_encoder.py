@@ -7,12 +7,14 @@ from typing import Any
 
 from river import base
 
-from online.context import ContextTable, context_tables
+from online.context import group_of, places
 from online.encoding import MISSING, Encoder
+from online.histories import History, empty_history
 from online.schema import ContextFeature, Feature
 
 __all__ = ["CONTEXT", "RowEncoder"]
 
+PREPARED = ("_encoder", "_columns", "_ways", "_way")  # from the parameters
 CONTEXT = "\0context"  # under this name a row carries its context features as they were served
 
 
@@ -46,11 +48,18 @@ class RowEncoder(base.Transformer):
     def __init__(self, features: tuple[Feature, ...], context: tuple[ContextFeature, ...] = ()) -> None:
         self.features = features
         self.context = context
-        self.tables: list[ContextTable] = context_tables(features, context)
+        known = places(features)
+        self.histories: list[History] = [
+            empty_history(one, [known[name] for name in one.by]) for one in context
+        ]
         self._prepare()
 
     def _prepare(self) -> None:
         self._encoder = Encoder(self.features)
+        known = places(self.features)
+        ways = list(dict.fromkeys(spec.by for spec in self.context))
+        self._ways = [[known[name] for name in by] for by in ways]
+        self._way = [ways.index(spec.by) for spec in self.context]
         names = self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
         self._columns = distinct(names)
 
@@ -65,24 +74,50 @@ class RowEncoder(base.Transformer):
         """The names of the encoded columns, in order."""
         return self._columns
 
+    def values(self, x: Mapping[str, Any]) -> list[float]:
+        """A row's encoded values without its context features, NaN where one is to be imputed."""
+        return self._encoder.encode(x).values
+
+    def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
+        """A row's encoded values and then its context features as served, NaN where there is none."""
+        return self.values(features) + [context.get(spec.name, MISSING) for spec in self.context]
+
+    def context_of(self, row: Mapping[str, float | None]) -> dict[str, float]:
+        """The context features of a transformed row by name, those there are."""
+        values = [row[column] for column in self.columns[len(self.columns) - len(self.context) :]]
+        return {spec.name: v for spec, v in zip(self.context, values, strict=True) if v is not None}
+
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
         """Encode one row."""
         values = self._encoder.encode(x).values
         served = x.get(CONTEXT)
         if served is None:
-            values += [table.get(values) for table in self.tables]
+            groups = self._groups(values)
+            values += [
+                MISSING if group is None else table.get(group)
+                for table, group in zip(self.histories, groups, strict=True)
+            ]
         else:
             values += [served.get(spec.name, MISSING) for spec in self.context]
         return {c: None if v != v else v for c, v in zip(self.columns, values, strict=True)}
 
     def learn_one(self, x: Mapping[str, Any], y: float) -> None:
         """Take the label of a row into the context."""
-        values = self._encoder.encode(x).values
-        for table in self.tables:
-            table.update(values, y)
+        groups = self._groups(self._encoder.encode(x).values)
+        for table, group in zip(self.histories, groups, strict=True):
+            table.update(group, y)
+
+    def context_cells(self) -> list[float]:
+        """What scoring looks up: the values of all context features' groups, one feature after the other."""
+        return [cell for table in self.histories for cell in table.cells]
+
+    def _groups(self, values: Sequence[float]) -> list[int | None]:
+        """The row's group for each context feature."""
+        groups = [group_of(by, values) for by in self._ways]
+        return [groups[way] for way in self._way]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_encoder", "_columns")}
+        return {name: value for name, value in self.__dict__.items() if name not in PREPARED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

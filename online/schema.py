@@ -10,7 +10,7 @@ import msgspec
 
 from online.errors import SchemaError
 
-__all__ = ["LARGEST", "TEXT_LIMIT", "ContextFeature", "Feature", "Kind", "Schema", "Target"]
+__all__ = ["LARGEST", "TEXT_LIMIT", "ContextFeature", "Feature", "Kind", "Schema", "Target", "check_same"]
 
 Kind = Literal["numeric", "category", "cyclic", "time", "dropped"]
 
@@ -18,6 +18,7 @@ Kind = Literal["numeric", "category", "cyclic", "time", "dropped"]
 ABSURD_WIDTHS = 10.0
 PART_SIZES = {"hour": 24, "weekday": 7, "yearday": 367}
 LARGEST_TABLE = 1_000_000  # cells of one context feature
+MOST_LABELS = 1000  # kept of a group, at most
 LARGEST = 1e30  # beyond this no value and no label is taken in: squares of squares still have to be finite
 TEXT_LIMIT = 256  # characters; a longer text is no number and no known category
 
@@ -90,8 +91,8 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return plausible_range(self.low, self.high)
 
 
-class ContextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A faded mean of the labels that have arrived, over rows that share the values of ``by``.
+class ContextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the labels that have arrived say of a row, by the values of ``by``.
 
     Parameters
     ----------
@@ -100,17 +101,31 @@ class ContextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by
         Names of category or cyclic features, or ``<time feature>:<part>``; none for all rows.
     fading
-        Share of a new label in the mean, in (0, 1].
+        Share of a new label in a mean, in (0, 1]; for ``near``, the share an older label counts less.
+    kind
+        ``mean``: the group's faded mean. ``recent``: the mean of its last ``labels`` labels. ``lag``: the
+        one that came ``labels`` labels ago, 1 for the last. ``near``: the mean of the last ``labels`` labels
+        of the rest of ``by``, those near to the row in the cycle that ``by`` ends with counting most.
+        ``age``: how many labels of any group came since the group's last, as log(1 + n).
+    labels
+        How many labels ``recent``, ``lag`` and ``near`` go back, 1 to 1,000.
+    reason
+        What it brought when bootstrap chose it, for people.
     """
 
     name: str
     by: tuple[str, ...] = ()
     fading: float = 0.1
+    kind: Literal["mean", "recent", "lag", "near", "age"] = "mean"
+    labels: int = 1
+    reason: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a mean that would not be one."""
+        """Refuse a feature that makes no sense, naming it."""
         if not 0.0 < self.fading <= 1.0:
             raise SchemaError(f"context {self.name!r}: fading must be above 0 and at most 1")
+        if not 1 <= self.labels <= MOST_LABELS:
+            raise SchemaError(f"context {self.name!r}: labels must be 1 to {MOST_LABELS:,}")
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -150,19 +165,23 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise SchemaError(f"feature {name!r}: named twice; name each once")
             if name in ("id", self.target.name):
                 raise SchemaError(f"feature {name!r}: that name is taken by the id or the target")
-        sizes = {name: size for feature in self.used for name, size in feature.groups.items()}
         for spec in self.context:
-            for name in spec.by:
-                if name not in sizes:
-                    raise SchemaError(
-                        f"context {spec.name!r}: cannot go by {name!r}; it can by {list(sizes)}"
-                    )
-            if math.prod(sizes[name] for name in spec.by) > LARGEST_TABLE:
-                raise SchemaError(
-                    f"context {spec.name!r}: makes more than {LARGEST_TABLE:,} groups; go by less"
-                )
+            self._check_context(spec)
         if len({spec.name for spec in self.context}) < len(self.context):
             raise SchemaError("context: its names repeat; name each once")
+
+    def _check_context(self, spec: ContextFeature) -> None:
+        sizes = {name: size for feature in self.used for name, size in feature.groups.items()}
+        for name in spec.by:
+            if name not in sizes:
+                raise SchemaError(f"context {spec.name!r}: cannot go by {name!r}; it can by {list(sizes)}")
+        if math.prod(sizes[name] for name in spec.by) * spec.labels > LARGEST_TABLE:
+            raise SchemaError(
+                f"context {spec.name!r}: makes more than {LARGEST_TABLE:,} groups and labels; go by less"
+            )
+        categories = {feature.name for feature in self.used if feature.kind == "category"}
+        if spec.kind == "near" and (not spec.by or spec.by[-1] in categories):
+            raise SchemaError(f"context {spec.name!r}: near needs a cycle as the last it goes by")
 
     @property
     def used(self) -> tuple[Feature, ...]:
@@ -172,9 +191,21 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def hash(self) -> str:
         """Identifies what encoding depends on: everything but the reasons. 16 hex digits."""
-        bare = [msgspec.structs.replace(feature, reason="") for feature in self.features]
-        content = msgspec.json.encode((self.stream, self.target, bare, self.context), order="deterministic")
+        bare, context = (
+            [msgspec.structs.replace(one, reason="") for one in several]
+            for several in (self.features, self.context)
+        )
+        content = msgspec.json.encode((self.stream, self.target, bare, context), order="deterministic")
         return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_same(made_for: Schema, schema: Schema, model: str) -> None:
+    """Refuse settings whose schema is not the one a model was made for. Raises SchemaError, saying so."""
+    if made_for.hash != schema.hash:
+        raise SchemaError(
+            f"the stream, target or features in millrace.toml are not those of {model}:"
+            " undo the edit, or bootstrap again in a new home"
+        )
 
 
 def check_range(owner: str, low: float | None, high: float | None) -> None:

@@ -9,19 +9,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from online.encoding import clean
 from online.errors import InputError, PlanError
-from online.ledger import Served, identifier
 from online.plan import ScoringPlan
-from online.schema import Schema
+from online.scored import Scored
+from online.served import Served, identifier
 
 __all__ = ["PlanWatch", "Scorer"]
 
 log = logging.getLogger(__name__)
+
+
+class HasPlan(Protocol):
+    """Where the plan at hand is found."""
+
+    @property
+    def plan(self) -> ScoringPlan | None:
+        """The plan, once there is one."""
 
 
 class PlanWatch:
@@ -93,7 +100,7 @@ class Scorer:
         Unix seconds.
     """
 
-    def __init__(self, watch: PlanWatch, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, watch: HasPlan, clock: Callable[[], float] = time.time) -> None:
         self._watch = watch
         self._clock = clock
         self._prefix = secrets.token_hex(5)
@@ -108,6 +115,10 @@ class Scorer:
         return plan
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Served]:
+        """Score raw rows as :meth:`serve` does, and give each as it was served."""
+        return self.serve(rows).served()
+
+    def serve(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
         """Score raw rows, dirty values and all; every prediction is finite.
 
         Raises
@@ -119,25 +130,22 @@ class Scorer:
         """
         plan, now = self.plan, self._clock()
         names = self._names(rows)
+        if len(rows) == 1:
+            return scored_one(plan, now, names, rows)
         encoded = [plan.encoder.encode(row) for row in rows]
         contexts = [plan.context(one.values) for one in encoded]
         matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
-        predictions, experts = plan.score(matrix.reshape(len(rows), plan.columns))
-        info, fields = plan.info, plan.fields
-        return [
-            Served(
-                name, now, clean(row, fields), named(info.schema, context), tuple(outputs), prediction,
-                prediction - info.half_width, prediction + info.half_width, tuple(one.imputed),
-                tuple(one.drifted), info.version, info.seq,
-            )
-            for name, row, one, context, prediction, outputs in zip(
-                names, rows, encoded, contexts, predictions.tolist(), experts.tolist(), strict=True
-            )
-        ]  # fmt: skip
+        matrix = matrix.reshape(len(rows), plan.columns)
+        predictions, experts = plan.score(matrix)
+        lower, upper = plan.intervals(matrix, predictions, experts)
+        return Scored(
+            plan, now, names, rows, encoded, contexts, predictions.tolist(), lower.tolist(), upper.tolist(),
+            experts,
+        )  # fmt: skip
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
-        if len(set(names)) < len(names):
+        if len(names) > 1 and len(set(names)) < len(names):
             first = {name: index for index, name in reversed(list(enumerate(names)))}
             index = next(index for index, name in enumerate(names) if first[name] < index)
             raise InputError(f"id {names[index]!r} stands twice in the batch", field="id", index=index)
@@ -149,6 +157,15 @@ class Scorer:
         return identifier(given, index)
 
 
-def named(schema: Schema, context: Sequence[float]) -> dict[str, float]:
-    """Context features by name, those there are."""
-    return {spec.name: v for spec, v in zip(schema.context, context, strict=True) if v == v}
+def scored_one(
+    plan: ScoringPlan, now: float, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Scored:
+    """One row scored, without the arrays that many are scored in."""
+    encoded = plan.encoder.encode(rows[0])
+    context = plan.context(encoded.values)
+    values = encoded.values + context
+    score = plan.score_one(values)
+    lower, upper = plan.interval(values, score)
+    return Scored(
+        plan, now, names, rows, (encoded,), (context,), [score.prediction], [lower], [upper], (score.experts,)
+    )

@@ -46,7 +46,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """What is known of a snapshot without loading it.
 
     ``seq`` is the last journal record learned, ``parent`` the version it grew from (None for the first),
-    ``reason`` one of bootstrap, labels, time, shutdown, request, rollback; ``created_at`` unix seconds.
+    ``reason`` one of bootstrap, labels, time, shutdown, request, rollback, replay, adopted;
+    ``created_at`` unix seconds.
     """
 
     version: int
@@ -74,7 +75,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class SnapshotStore:
-    """The snapshots of one home. One process writes, any number read.
+    """The snapshots of one home. Any number of processes write and read.
 
     Parameters
     ----------
@@ -91,6 +92,31 @@ class SnapshotStore:
     def versions(self) -> list[int]:
         """Versions with a manifest, oldest first."""
         return sorted(int(found[1]) for found in self._names() if found[0].endswith(".json"))
+
+    def pinned(self) -> set[int]:
+        """Versions that are kept until they are unpinned."""
+        return {v for v in self.versions() if self._path(v, "pinned").exists()}
+
+    def pin(self, version: int, *, keep: bool = True) -> None:
+        """Keep a version whatever the retention, or no longer. Raises SnapshotError when it is not there."""
+        if version not in self.versions():
+            raise SnapshotError(f"there is no model_v{version}; there are {self.versions()}")
+        path = self._path(version, "pinned")
+        try:
+            if keep:
+                write_atomically(path, b"")
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise SnapshotError(f"{path} cannot be changed: {exc}") from exc
+
+    def remove(self, version: int) -> None:
+        """Remove a version: the manifest first, without which it does not count. Raises SnapshotError."""
+        try:
+            for suffix in ("json", "pkl", "pinned"):
+                self._path(version, suffix).unlink(missing_ok=True)
+        except OSError as exc:
+            raise SnapshotError(f"model_v{version} cannot be removed: {exc}") from exc
 
     def next_version(self) -> int:
         """One more than any version there is or was begun."""
@@ -118,7 +144,7 @@ class SnapshotStore:
         )
         sha256 = hashlib.sha256(content).hexdigest()
         manifest = Manifest(
-            self.next_version(), seq, parent, reason, created_at, sha256, len(content), schema,
+            self._reserve(), seq, parent, reason, created_at, sha256, len(content), schema,
             Probe(probe, pipeline.predict_one(probe)), metrics,
             platform.python_version(), RIVER, np.__version__,
         )  # fmt: skip
@@ -128,8 +154,21 @@ class SnapshotStore:
             text = json.dumps(msgspec.to_builtins(manifest), indent=1, ensure_ascii=False)
             write_atomically(self._path(manifest.version, "json"), text.encode())
         except OSError as exc:
+            self.remove(manifest.version)
             raise SnapshotError(f"model_v{manifest.version} cannot be written: {exc}") from exc
         return manifest
+
+    def _reserve(self) -> int:
+        """The next version's number, taken: a replay may be writing one beside the learner."""
+        while True:
+            version = self.next_version()
+            try:
+                self._path(version, "pkl").open("xb").close()
+            except FileExistsError:
+                continue
+            except OSError as exc:
+                raise SnapshotError(f"model_v{version} cannot be written: {exc}") from exc
+            return version
 
     def manifest(self, version: int) -> Manifest:
         """A version's manifest, its signature checked. Raises SnapshotError when it is missing or torn."""
@@ -192,7 +231,8 @@ class SnapshotStore:
             raise SnapshotError(f"{path} is damaged: its sha256 is not the one in its manifest")
         if manifest.river != RIVER:
             raise SnapshotError(
-                f"{path} was made by River {manifest.river}, not {RIVER}: install that version"
+                f"{path} was made by River {manifest.river}, not {RIVER}: install that version, or rebuild"
+                " the model from rows and labels: millrace replay --from 1 --pipeline millrace.toml --live"
             )
         return manifest, content
 

@@ -3,7 +3,7 @@
     python -m scripts.bench_forest              everything
     python -m scripts.bench_forest cost         one part: cost, errors or memory
 
-Figures go to docs/benchmarks/forest.json and, as a table, into docs/benchmarks.md, after every step:
+Figures go to docs/benchmarks/forest.json and, as tables, into docs/benchmarks.md, after every step:
 interrupt it and it goes on where it stopped. The streams are found as the tests find them (MILLRACE_STREAMS).
 """
 
@@ -25,12 +25,12 @@ from rich.console import Console
 from river import base, ensemble, forest, tree
 
 from online.forest.regressor import AdaptiveForestRegressor
+from scripts.benchmark_document import FIGURES, replace_section
 from scripts.stream_rows import StreamRows, load
 from tests.streams import real_streams
 
 ROOT = Path(__file__).resolve().parents[1]
-RAW = ROOT / "docs" / "benchmarks" / "forest.json"
-TABLE = ROOT / "docs" / "benchmarks.md"
+RAW = FIGURES / "forest.json"
 OURS = "forest-10"
 console = Console()
 
@@ -73,7 +73,7 @@ def keep(part: str, name: str, figures: Any) -> None:
     everything[part][name] = figures
     RAW.parent.mkdir(parents=True, exist_ok=True)
     RAW.write_text(json.dumps(everything, indent=1) + "\n")
-    TABLE.write_text(document(everything))
+    replace_section("forest", section(everything))
 
 
 # Cost
@@ -184,10 +184,10 @@ def measure_memory(marks: tuple[int, ...]) -> None:
     keep("memory", "30 trees, 32 features", figures)
 
 
-# The document
+# The section
 
 
-def document(figures: dict[str, Any]) -> str:
+def section(figures: dict[str, Any]) -> str:
     """All figures as Markdown."""
     parts = [
         HEAD,
@@ -198,9 +198,7 @@ def document(figures: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
-HEAD = """# Benchmarks
-
-## The adaptive forest
+HEAD = """## The adaptive forest
 
 `make bench-forest`; raw figures in `docs/benchmarks/forest.json`. All models see the same rows: encoded, with
 context features from the labels that had arrived, imputed and standardised.
@@ -208,6 +206,8 @@ context features from the labels that had arrived, imputed and standardised.
 How to read the figures: an empty cell was not measured, and `best` is the best of those that were. The
 forest's settings were chosen on these same streams, so its errors flatter it; other streams are the proof.
 Errors were gathered over several runs of the same rows; costs are of one run, on a shared two-core machine.
+In these rows the context was faded means of earlier labels alone, without the lags and recent means that came
+later: a forest that has the label of an hour ago among its features is another comparison.
 """
 
 
@@ -295,7 +295,7 @@ def main(
         if folder is None:
             raise click.ClickException("no real streams: set MILLRACE_STREAMS to a folder with streams.json")
         measure_errors(folder, list(models or MODELS), bootstrap, tested)
-    TABLE.write_text(document(kept()))
+    replace_section("forest", section(kept()))
 
 
 if __name__ == "__main__":

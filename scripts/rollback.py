@@ -10,7 +10,6 @@ prediction comes from the old model. Where none runs, the journal, snapshots and
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 
 import click
 import httpx
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +27,7 @@ from online.journal import Journal
 from online.learner import Learner
 from online.plan import ScoringPlan
 from online.snapshot import Manifest, SnapshotStore
+from server.advert import running
 
 
 @click.command()
@@ -52,18 +51,6 @@ def main(version: int | None, root: Path, url: str | None, key: str | None) -> N
     new = over_http(url, version, key or config.server.admin_key) if url else directly(home, config, version)
     where = f"served by {url}" if url else "no server runs here; the next one starts from it"
     click.echo(f"model_v{new} is model_v{version} again: {where}")
-
-
-def running(home: Home) -> str | None:
-    """The address of the server running in a home, if one answers; a dead one's may be another's by now."""
-    try:
-        advert = msgspec.json.decode(home.server.read_bytes())
-        os.kill(advert["pid"], 0)
-        url: str = advert["url"]
-        httpx.get(f"{url}/health/live", timeout=5.0)
-    except (OSError, LookupError, TypeError, msgspec.DecodeError, httpx.TransportError, httpx.InvalidURL):
-        return None
-    return url
 
 
 def over_http(url: str, version: int, key: str) -> int:

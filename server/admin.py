@@ -26,6 +26,10 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandl
         raise PermissionDeniedException(
             "admin calls are taken from this machine only: set server.admin_key to allow them from elsewhere"
         )
+    elif not is_loopback(urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""):
+        raise PermissionDeniedException(  # a page of a site whose name was made to point to this machine
+            "admin calls go to localhost or a loopback address: set server.admin_key to use another name"
+        )
 
 
 def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -37,7 +41,12 @@ def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHand
 
 def on_this_machine(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
     """Whether the caller's address is a loopback one."""
+    return connection.client is not None and is_loopback(connection.client.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
     try:
-        return connection.client is not None and ipaddress.ip_address(connection.client.host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,15 +20,19 @@ from prometheus_client import CollectorRegistry
 
 from online.config import Config
 from online.home import Home
+from server.lane import FastLane
+from server.logs import HEADER, REQUEST, RequestIds
 from server.metrics import Metrics
 from server.problems import exception_handlers, problem_plugin
-from server.routes import admin, learn, predict, state
+from server.routes import admin, labels, learn, predict, state
 from server.service import Service
 
 __all__ = ["create_app"]
 
+log = logging.getLogger(__name__)
 
-def create_app(home: Home, config: Config) -> Litestar:
+
+def create_app(home: Home, config: Config) -> FastLane:
     """Build the app; files are opened when it starts, closed when it stops."""
 
     @contextlib.asynccontextmanager
@@ -39,12 +44,14 @@ def create_app(home: Home, config: Config) -> Litestar:
         finally:
             service.close()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             predict.predict_route(config.schema), predict.prediction,
-            learn.learn_route(config.schema), learn.quarantine, learn.release,
-            state.model, state.snapshots, state.alarms, state.outcomes,
-            state.live, state.ready, state.metrics, admin.snapshot, admin.rollback,
+            learn.learn_route(config.schema), learn.quarantine, learn.release, learn.discard,
+            labels.labels_wanted,
+            state.model, state.snapshots, state.alarms, state.drift, state.outcomes,
+            state.weights, state.errors,
+            state.live, state.ready, state.metrics, admin.snapshot, admin.rollback, admin.pin, admin.unpin,
         ],
         dependencies={"service": Provide(service_of, sync_to_thread=False)},
         signature_types=[Service],
@@ -59,7 +66,9 @@ def create_app(home: Home, config: Config) -> Litestar:
             render_plugins=[SwaggerRenderPlugin()],
         ),
         logging_config=None,
+        state=State({"requests": RequestIds()}),
     )  # fmt: skip
+    return FastLane(app)
 
 
 def service_of(state: State) -> Service:
@@ -69,23 +78,28 @@ def service_of(state: State) -> Service:
 
 
 def timed(app: ASGIApp) -> ASGIApp:
-    """Middleware: how long each route takes, by status."""
+    """Middleware: each request has a name, and how long its route takes is noted by status."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         code = "500"
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        name = scope["litestar_app"].state.requests.name(scope["headers"])
+        REQUEST.set(name)
 
         async def noting(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
+                message["headers"] = [*message["headers"], (HEADER, name.encode())]
             await send(message)
 
         try:
             await app(scope, receive, noting)
         finally:
-            if scope["type"] == ScopeType.HTTP:
-                observe(scope, code, time.perf_counter() - began)
+            observe(scope, code, time.perf_counter() - began)
 
     return middleware
 
@@ -94,4 +108,16 @@ def observe(scope: Any, code: str, seconds: float) -> None:
     """Note a request under its route's template, not its path."""
     handler = scope.get("route_handler")
     route = min(handler.paths) if handler is not None else "unknown"
-    scope["litestar_app"].state.service.metrics.seconds.labels(route, code).observe(seconds)
+    scope["litestar_app"].state.service.metrics.count_request(route, code, seconds)
+    level = level_of(scope["method"], route, code)
+    if log.isEnabledFor(level):
+        fields = {"route": route, "status": int(code), "milliseconds": round(1000 * seconds, 3)}
+        log.log(level, "%s %s answered %s", scope["method"], route, code, extra={"fields": fields})
+
+
+def level_of(method: str, route: str, code: str) -> int:
+    """How much a request is worth telling: failures most, then orders, then what was refused."""
+    if code >= "500":
+        return logging.ERROR
+    ordered = method == "POST" and route not in ("/predict", "/learn")
+    return logging.INFO if ordered or code >= "400" else logging.DEBUG

@@ -129,8 +129,19 @@ def reply(request: Request[Any, Any, Any], content: object, status: int = 200) -
 def wanted(headers: Mapping[str, str]) -> str:
     """The media type to answer with."""
     accept = headers.get("accept", "").lower()
+    liked = preferences(accept)
     for media in MSGPACK:
-        if media in accept:
+        if liked.get(media, 0.0) > 0.0 and liked[media] >= liked.get(JSON, 0.0):
             return media
     sent = headers.get("content-type", "").partition(";")[0].strip().lower()
     return sent if sent in MSGPACK and accept in ("", "*/*") else JSON
+
+
+def preferences(accept: str) -> dict[str, float]:
+    """How much each media type of an Accept header is liked: its q, 0 for never to 1 (RFC 9110, 12.5.1)."""
+    liked = {}
+    for entry in accept.split(","):
+        media, *parameters = (part.strip() for part in entry.split(";"))
+        weights = [number(part[2:]) for part in parameters if part.startswith("q=")]
+        liked[media] = 1.0 if not weights or weights[0] is None else weights[0]
+    return liked

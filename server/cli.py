@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import socket
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +12,15 @@ import msgspec
 
 from online import config as configuration
 from online.home import Home
-from server.processes import end_with_parent, run_learner, run_monitor, run_scorer, stopped_by_signals
+from server.logs import log_to
+from server.processes import (
+    end_with_parent,
+    run_learner,
+    run_monitor,
+    run_scorer,
+    run_watcher,
+    stopped_by_signals,
+)
 from server.supervisor import Addresses, Role, supervise
 
 __all__ = ["child", "serve"]
@@ -43,7 +51,7 @@ def serve(root: Path, role: Role | None, api_url: str | None, **given: Any) -> N
         from server.startup import check_home  # the monitor's image has no numpy
 
         check_home(home, config, role)
-    log_to_stderr("supervisor")
+    log_to(sys.stderr, "supervisor", config.server.log_format, config.server.log_level)
     stopped = stopped_by_signals()
     supervise(home, config, only=role, api_url=api_url, announce=lambda a: announce(a, role), stopped=stopped)
     click.echo("stopped")
@@ -67,22 +75,19 @@ def announce(addresses: Addresses, role: Role | None) -> None:
 @click.option("--api-url", default="", help="Where the monitor finds the API.")
 def child(role: Role, root: Path, fd: int | None, parent_fd: int | None, api_url: str) -> None:
     """One process of a running server; the supervisor starts it."""
-    log_to_stderr(role)
     if parent_fd is not None:
         end_with_parent(parent_fd)
     home = Home(root)
     config = configuration.load(home.config)
+    log_to(sys.stderr, role, config.server.log_format, config.server.log_level)
     if role == "learner":
         run_learner(home, config)
+        return
+    if role == "watcher":
+        run_watcher(home, config)
         return
     listener = socket.socket(fileno=fd)
     if role == "scorer":
         run_scorer(home, config, listener)
     else:
         run_monitor(api_url, listener)
-
-
-def log_to_stderr(name: str) -> None:
-    """Plain lines with the process' role."""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name:<10} %(levelname)-7s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,54 +1,52 @@
 """Prometheus metrics. With ``PROMETHEUS_MULTIPROC_DIR`` set, those of all workers add up.
 
-Counts are taken as requests are answered; what the learner and the files say is read at each scrape.
+Requests are noted as they are answered and counted a little later, at the latest by the scrape; what the
+learner and the files say is read at each scrape.
 """
 
 from __future__ import annotations
 
 import collections
 import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from online.errors import MillraceError
-from online.ledger import Served
 from online.records import Receipt
+from online.scored import Scored
+from server.gauges import State
+from server.tally import TalliedHistogram
 
 __all__ = ["Metrics"]
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+Noted = TypeVar("Noted")
 
-GAUGES: dict[str, tuple[str, Callable[[dict[str, Any]], float | None]]] = {
-    "millrace_model_version": ("The snapshot version now served.", lambda r: r["model_version"]),
-    "millrace_learned_seq": ("The last journal record in the plan now served.", lambda r: r["learned_seq"]),
-    "millrace_journal_seq": ("The last record in the journal.", lambda r: r["journal_seq"]),
-    "millrace_labels_waiting": ("Accepted labels not in the served plan yet.", lambda r: r["labels_waiting"]),
-    "millrace_learner_up": ("1 when the learner is at work.", lambda r: float(r["learner"]["alive"])),
-    "millrace_plan_age_seconds": (
-        "Since this worker took its plan.", lambda r: time.time() - r["plan_loaded_at"],
-    ),
-    "millrace_prequential_mae": (
-        "Mean absolute error of the last 1,000 served predictions with labels, in target units.",
-        lambda r: r["prequential"].get("mae"),
-    ),
-    "millrace_baseline_mae": (
-        "The same for the frozen first model.", lambda r: r["prequential"].get("baseline_mae"),
-    ),
-    "millrace_interval_coverage_ratio": (
-        "Share of the last 1,000 labels inside the interval served.",
-        lambda r: r["prequential"].get("coverage"),
-    ),
-    "millrace_label_delay_seconds": (
-        "Median time from a prediction to its label.", lambda r: r["prequential"].get("delay_seconds"),
-    ),
-}  # fmt: skip
+SECONDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+    30.0,
+)
+
+STAGES = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1)
+SAMPLED = 16  # one in so many single predictions is timed stage by stage
 
 
 class Metrics:
@@ -80,20 +78,59 @@ class Metrics:
         self.labels = Counter(
             "millrace_labels", "Labels by what became of them.", ["status"], registry=registry
         )
-        self.seconds = Histogram(
+        self.seconds = TalliedHistogram(
             "millrace_request_duration_seconds", "From request to reply.", ["route", "code"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
+        self.stages = TalliedHistogram(
+            "millrace_predict_stage_duration_seconds",
+            f"Stages of a single prediction, of one in {SAMPLED} of them.",
+            ["stage"], buckets=STAGES, registry=registry,
+        )  # fmt: skip
         self._lost_before = 0
+        self._staged: collections.deque[tuple[tuple[str, float], ...]] = collections.deque()
+        self._turn = 0
+        self._scored: collections.deque[tuple[Scored, int]] = collections.deque()
+        self._took: collections.deque[tuple[str, str, float]] = collections.deque()
+        self._settling = threading.Lock()
 
-    def count_predictions(
-        self, rows: Sequence[Mapping[str, Any]], served: Sequence[Served], known: frozenset[str], lost: int
-    ) -> None:
-        """Count scored rows; ``lost`` is the ledger's total so far."""
-        self.predictions.inc(len(rows))
-        self.imputed.inc(sum(bool(one.imputed) for one in served))
-        self.drifted.inc(sum(bool(one.drifted) for one in served))
-        self.unknown.inc(sum(name not in known and name != "id" for row in rows for name in row))
+    def count_predictions(self, scored: Scored, lost: int) -> None:
+        """Note scored rows, to be counted by :meth:`settle`; ``lost`` is the ledger's total so far."""
+        self._scored.append((scored, lost))
+
+    def count_request(self, route: str, code: str, seconds: float) -> None:
+        """Note an answered request, to be counted by :meth:`settle`."""
+        self._took.append((route, code, seconds))
+
+    def sampled(self) -> bool:
+        """Whether it is this request's turn to be timed stage by stage."""
+        self._turn = (self._turn + 1) % SAMPLED
+        return self._turn == 1
+
+    def count_stages(self, stages: tuple[tuple[str, float], ...]) -> None:
+        """Note the seconds of each stage of a prediction, to be counted by :meth:`settle`."""
+        self._staged.append(stages)
+
+    def settle(self) -> None:
+        """Count what was noted. Any thread may call it."""
+        with self._settling:
+            for scored, lost in drained(self._scored):
+                self._count(scored, lost)
+            took = collections.defaultdict(list)
+            for route, code, seconds in drained(self._took):
+                took[route, code].append(seconds)
+            for (route, code), amounts in took.items():
+                self.seconds.labels(route, code).observe_all(amounts)
+            for stages in drained(self._staged):
+                for stage, seconds in stages:
+                    self.stages.labels(stage).observe(seconds)
+
+    def _count(self, scored: Scored, lost: int) -> None:
+        known = scored.plan.fields | {"id"}
+        self.predictions.inc(len(scored))
+        self.imputed.inc(sum(bool(one.imputed) for one in scored.encoded))
+        self.drifted.inc(sum(bool(one.drifted) for one in scored.encoded))
+        self.unknown.inc(sum(len(row.keys() - known) for row in scored.rows))
         if lost > self._lost_before:
             self.lost.inc(lost - self._lost_before)
             self._lost_before = lost
@@ -105,6 +142,7 @@ class Metrics:
 
     def exposition(self, state: Callable[[], dict[str, Any]]) -> bytes:
         """Everything in Prometheus' text format, ``state`` read now."""
+        self.settle()
         registry = CollectorRegistry()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library leaves it untyped
@@ -112,6 +150,12 @@ class Metrics:
             registry.register(Existing(self._registry))
         registry.register(State(state))
         return generate_latest(registry)
+
+
+def drained(noted: collections.deque[Noted]) -> Iterator[Noted]:
+    """Take out what is there now."""
+    for _ in range(len(noted)):
+        yield noted.popleft()
 
 
 class Existing(Collector):
@@ -124,26 +168,3 @@ class Existing(Collector):
         """Pass them on."""
         found: Iterable[Metric] = self._registry.collect()
         return found
-
-
-class State(Collector):
-    """Gauges read from the server's state; none while it cannot be read."""
-
-    def __init__(self, state: Callable[[], dict[str, Any]]) -> None:
-        self._state = state
-
-    def collect(self) -> Iterable[Metric]:
-        """Read the state and give a gauge for each figure there is."""
-        try:
-            report = self._state()
-        except (MillraceError, sqlite3.Error):
-            return
-        for name, (help_text, read) in GAUGES.items():
-            value = read(report)
-            if value is not None:
-                yield GaugeMetricFamily(name, help_text, value=value)
-        errors = GaugeMetricFamily("millrace_expert_mae", "Mean absolute error by expert.", labels=["expert"])
-        for expert in report["experts"]:
-            if expert["mae"] is not None:
-                errors.add_metric([expert["name"]], expert["mae"])
-        yield errors

@@ -15,7 +15,7 @@ from litestar.plugins.problem_details import (
 )
 from litestar.types import ExceptionHandlersMap
 
-from online.errors import InputError, JournalError, PlanError, SnapshotError
+from online.errors import BusyError, InputError, JournalError, PlanError, SnapshotError
 from server.bodies import TooManyRows, WrongMediaType
 
 __all__ = ["exception_handlers", "problem_plugin"]
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 TITLES = {
     400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
-    413: "Too large", 415: "Unsupported media type", 422: "Invalid row", 500: "Internal error",
-    503: "Not available now",
+    413: "Too large", 415: "Unsupported media type", 422: "Invalid row", 429: "Too many labels waiting",
+    500: "Internal error", 503: "Not available now",
 }  # fmt: skip
 
 
@@ -64,6 +64,13 @@ def unavailable(exc: Exception) -> ProblemDetailsException:
     return problem(503, str(exc))
 
 
+def busy(exc: BusyError) -> ProblemDetailsException:
+    """Too many labels wait; says when to come again."""
+    found = problem(429, str(exc))
+    found.headers = {"Retry-After": str(exc.retry_seconds)}
+    return found
+
+
 def problem_plugin() -> ProblemDetailsPlugin:
     """Turns Millrace's and Litestar's errors into problem details."""
     return ProblemDetailsPlugin(
@@ -73,6 +80,7 @@ def problem_plugin() -> ProblemDetailsPlugin:
                 TooManyRows: input_problem,
                 WrongMediaType: input_problem,
                 HTTPException: http_problem,
+                BusyError: busy,
                 PlanError: unavailable,
                 JournalError: unavailable,
                 sqlite3.Error: unavailable,

@@ -1,20 +1,27 @@
-"""The three roles a process can have: scorer, learner, monitor."""
+"""The roles a process can have: scorer, learner, watcher, monitor."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 
 from online.config import Config
+from online.errors import LockError, MillraceError
 from online.home import Home
 
-__all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "stopped_by_signals"]
+__all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_watcher", "stopped_by_signals"]
 
 log = logging.getLogger(__name__)
+
+NICENESS = 5  # of the watcher, which scoring and learning go before
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
 
 def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
@@ -33,13 +40,56 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
 
 
 def run_learner(home: Home, config: Config) -> None:
-    """Learn until SIGTERM, then snapshot."""
+    """Learn until SIGTERM, then snapshot; what somebody has to mend first is told and tried again.
+
+    Raises LockError when another learner is at work in this home.
+    """
     from online.learner import Learner  # River takes a while to import
 
     stopped = stopped_by_signals()
-    with Learner(home, config) as learner:
-        log.info("learning from seq %d, model_v%d", learner.seq, learner.version)
-        learner.run(stopped)
+    delay = FIRST_RETRY_SECONDS
+    while not stopped():
+        began = time.monotonic()
+        try:
+            with Learner(home, config) as learner:
+                log.info("learning from seq %d, model_v%d", learner.seq, learner.version)
+                learner.run(stopped)
+        except LockError:
+            raise
+        except (MillraceError, sqlite3.Error, OSError) as exc:
+            steady = time.monotonic() - began > LONGEST_RETRY_SECONDS
+            delay = FIRST_RETRY_SECONDS if steady else min(2 * delay, LONGEST_RETRY_SECONDS)
+            log.error("learning has stopped, predictions go on: %s (next try in %g s)", exc, delay)
+            tell_stopped(home, str(exc))
+            wait(delay, stopped)
+
+
+def tell_stopped(home: Home, error: str) -> None:
+    """Leave word for GET /model and GET /health/ready why nothing is learned."""
+    from online.history import History  # the monitor's image has no numpy
+
+    words = {"alive": False, "updated_at": time.time(), "pid": os.getpid(), "error": error}
+    with contextlib.suppress(sqlite3.Error, OSError):
+        history = History(home.history)
+        try:
+            history.write([], [], {"learner": words})
+        finally:
+            history.close()
+
+
+def wait(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Sleep, but not through a signal to stop."""
+    deadline = time.monotonic() + seconds
+    while not stopped() and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+
+
+def run_watcher(home: Home, config: Config) -> None:
+    """Watch for drift until SIGTERM."""
+    os.nice(NICENESS)  # before it imports anything
+    from server.watcher import watch_until
+
+    watch_until(home, config, stopped_by_signals())
 
 
 def run_monitor(api_url: str, listener: socket.socket) -> None:

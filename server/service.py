@@ -9,20 +9,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from online.config import Config
+from online.drift.marks import MarksWatch
+from online.drift.store import ScoreStore
+from online.errors import BusyError
 from online.history import History
 from online.home import Home
 from online.intake import Intake
 from online.journal import Journal
-from online.ledger import Ledger, Served
+from online.ledger import Ledger
+from online.quarantine import Watch
 from online.records import Receipt
+from online.scored import Scored
 from online.scorer import PlanWatch, Scorer
+from online.slots import Slots
 from online.snapshot import SnapshotStore
 from server.metrics import Metrics
+from server.tally import Settler
 from server.words import learner_state
 
 __all__ = ["Service", "last_seq"]
 
 LEARN_POLL_SECONDS = 0.01
+RETRY_SECONDS = 2  # when a client that was refused should come again
+SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
 
 
 class Service:
@@ -40,43 +49,97 @@ class Service:
         self.home = home.create()
         self.config = config
         self.metrics = metrics
+        self.slots = Slots(config.schema)
         self.store = SnapshotStore(home.models, config.learner.snapshot_key)
         self.watch = PlanWatch(home.plan)
+        self.marks = MarksWatch(home.marks)
         self.scorer = Scorer(self.watch)
         self.ledger = Ledger(
-            home.ledger, config.schema, rows=config.ledger.rows,
+            home.ledger, config.schema, rows=config.ledger.rows, days=config.ledger.days,
             flush_seconds=config.ledger.flush_seconds, waiting=config.ledger.waiting,
         )  # fmt: skip
-        self.intake = Intake(config.schema, lambda: Journal(home.journal, config.stream), self.ledger)
+        self.settler = Settler(metrics.settle, SETTLE_SECONDS)
+        self.intake = Intake(
+            config.schema, self._watched_journal, self.ledger, full=self._full, expect=self._expect
+        )
+        self._teaching = 0  # requests of labels under way
+
+    def _watched_journal(self) -> Journal:
+        watch = Watch(self.config.schema, self.config.quarantine)
+        return Journal(self.home.journal, self.config.stream, watch)
+
+    def _expect(self, features: dict[str, Any]) -> float | None:
+        """What the plan at hand says of a row that comes with its label."""
+        plan = self.watch.plan
+        return None if plan is None else plan.score_row(features)
 
     def close(self) -> None:
         """Commit what waits and stop the threads."""
         self.intake.close()
         self.ledger.close()
         self.watch.close()
+        self.marks.close()
+        self.settler.close()
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Served]:
-        """Score rows and put them on the ledger."""
-        served = self.scorer.score(rows)
-        self.ledger.record(served)
-        self.metrics.count_predictions(rows, served, self.scorer.plan.fields, self.ledger.lost)
-        return served
+    def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
+        """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
+        scored = self.scorer.serve(rows)
+        self.marks.marks.add(scored, self.slots)
+        if record:
+            self.ledger.record(scored)
+        self.metrics.count_predictions(scored, self.ledger.lost)
+        return scored
 
-    async def learn(self, rows: Sequence[Mapping[str, Any]]) -> list[Receipt]:
-        """Accept labels: durable on return."""
+    async def learn(self, rows: Sequence[Mapping[str, Any]], source: str | None = None) -> list[Receipt]:
+        """Accept labels of a source: durable on return.
+
+        Raises
+        ------
+        InputError
+            A row is no label, or its label no finite number: nothing was kept.
+        BusyError
+            Too many labels wait to be learned: nothing was kept.
+        JournalError
+            The journal failed: nothing was kept.
+        """
         labels = self.intake.validate(rows)
-        receipts = await asyncio.wrap_future(self.intake.accept(labels))
-        self.metrics.count_labels(receipts)
-        await self._pace(last_seq(receipts))
+        self._teaching += 1
+        try:
+            receipts = await asyncio.wrap_future(self.intake.accept(labels, source))
+            self.metrics.count_labels(receipts)
+            await self._pace(last_seq(receipts))
+        finally:
+            self._teaching -= 1
         return receipts
 
+    def _full(self, last: int) -> BusyError | None:
+        """Whether the journal, its last record being ``last``, is too far ahead of the learner."""
+        plan, limit = self.watch.plan, self.config.learner.max_waiting
+        if plan is None or last - plan.info.seq <= limit:
+            return None
+        return BusyError(
+            f"{last - plan.info.seq} labels wait to be learned, and no more than {limit} may"
+            " (learner.max_waiting): send these again later",
+            RETRY_SECONDS,
+        )
+
     async def _pace(self, seq: int) -> None:
-        """Slow a client that outruns the learner; one that is down slows nobody."""
+        """Slow a client that outruns the learner; one that is down slows nobody.
+
+        Only a request that is alone waits: its client would learn from fresher predictions. Several at once
+        want throughput.
+        """
         settings = self.config.learner
+        enough = seq - settings.pace_labels
+        if self._behind(enough) and await asyncio.to_thread(self.learner_alive):
+            deadline = time.monotonic() + settings.pace_seconds
+            while self._behind(enough) and time.monotonic() < deadline:
+                await asyncio.sleep(LEARN_POLL_SECONDS)
+
+    def _behind(self, seq: int) -> bool:
+        """Whether the only request under way is of labels beyond what is served."""
         plan = self.watch.plan
-        behind = plan is not None and plan.info.seq < seq - settings.pace_labels
-        if behind and await asyncio.to_thread(self.learner_alive):
-            await self.learned(seq - settings.pace_labels, settings.pace_seconds)
+        return self._teaching == 1 and plan is not None and plan.info.seq < seq
 
     def learner_alive(self) -> bool:
         """Whether the learner is at work, by its last words."""
@@ -100,6 +163,15 @@ class Service:
             yield journal
         finally:
             journal.close()
+
+    @contextlib.contextmanager
+    def drift_scores(self) -> Iterator[ScoreStore]:
+        """The watcher's scores, for one thread and one call."""
+        store = ScoreStore(self.home.history)
+        try:
+            yield store
+        finally:
+            store.close()
 
     @contextlib.contextmanager
     def history(self) -> Iterator[History]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from online.config import Config
-from online.errors import PlanError, SchemaError
+from online.errors import PlanError
 from online.home import Home, lock
 from online.journal import Journal
-from online.plan import ScoringPlan
+from online.plan_file import read_schema
+from online.schema import check_same
 from server.supervisor import Role
 
 __all__ = ["check_home", "check_plan"]
@@ -26,11 +27,7 @@ def check_home(home: Home, config: Config, role: Role | None) -> None:
 def check_plan(home: Home, config: Config) -> None:
     """Refuse settings whose schema is not the plan's. A torn plan is the learner's to write anew."""
     try:
-        schema = ScoringPlan.load(home.plan).info.schema
+        schema = read_schema(home.plan)
     except PlanError:
         return
-    if schema.hash != config.schema.hash:
-        raise SchemaError(
-            f"the stream, target or features in {home.config} are not those of the model now served:"
-            " undo the edit, or bootstrap again in a new home"
-        )
+    check_same(schema, config.schema, "the model now served")

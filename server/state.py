@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
+from online.errors import SnapshotError
+from online.schema import Feature
+from online.snapshot import SnapshotStore
 from server.service import Service
 from server.words import learner_state
 
@@ -17,8 +20,9 @@ def report(service: Service) -> dict[str, Any]:
     info = plan.info
     with service.journal() as journal:
         journal_seq = journal.last_seq()
+        waiting = journal.read(info.seq, 1)
     with service.history() as history:
-        status = history.status()
+        status, naive, alarms = history.status(), history.naive_mae(), history.alarm_counts()
     maes = status.get("experts") or [None] * len(info.experts)
     return {
         "stream": info.schema.stream,
@@ -27,22 +31,43 @@ def report(service: Service) -> dict[str, Any]:
         "learned_seq": info.seq,
         "journal_seq": journal_seq,
         "labels_waiting": max(0, journal_seq - info.seq),
+        "oldest_waiting_at": waiting[0].received_at if waiting else None,
         "learner": learner_state(status),
-        "prequential": status.get("prequential", {}),
+        "busy_seconds": status.get("busy_seconds", {}),
+        "alarms": alarms,
+        "snapshot": newest_snapshot(service.store),
+        "prequential": status.get("prequential", {}) | {"naive_mae": naive},
         "labels": {"learned": status.get("learned", {}).get("labels", 0)},
         "experts": [
             {"name": name, "mae": mae, "weight": weight}
-            for name, mae, weight in zip(
-                info.experts, maes, plan.arrays["expert_weight"].tolist(), strict=False
-            )
+            for name, mae, weight in zip(info.experts, maes, plan.weights, strict=False)
         ],
-        "half_width": info.half_width,
-        "coverage": service.config.model.coverage,
-        "features": [
-            {"name": f.name, "kind": f.kind, "used": f.kind != "dropped"} for f in info.schema.features
-        ],
+        "interval": {
+            "coverage": service.config.model.coverage,
+            "below": info.reach.below * info.reach.level,
+            "above": info.reach.above * info.reach.level,
+        },
+        "features": [described(feature) for feature in info.schema.features],
         "schema_hash": info.schema.hash,
         "river_version": info.river,
         "millrace_version": importlib.metadata.version("millrace"),
         "plan_loaded_at": service.watch.loaded_at,
     }
+
+
+def newest_snapshot(store: SnapshotStore) -> dict[str, Any]:
+    """Version, time and size of the newest snapshot; empty when there is none to be read."""
+    try:
+        manifest = store.manifest(max(store.versions(), default=0))
+    except SnapshotError:
+        return {}
+    return {
+        "version": manifest.version, "created_at": manifest.created_at, "size_bytes": manifest.size_bytes,
+    }  # fmt: skip
+
+
+def described(feature: Feature) -> dict[str, Any]:
+    """A feature as ``GET /model`` tells it; what it has not, it leaves out."""
+    about = {"values": feature.values, "period": feature.period, "low": feature.low, "high": feature.high}
+    known = {name: value for name, value in about.items() if value not in (None, ())}
+    return {"name": feature.name, "kind": feature.kind, "used": feature.kind != "dropped"} | known

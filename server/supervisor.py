@@ -24,11 +24,12 @@ __all__ = ["Addresses", "Role", "supervise"]
 
 log = logging.getLogger(__name__)
 
-Role = Literal["scorer", "learner", "monitor"]
-ROLES: tuple[Role, ...] = ("learner", "scorer", "monitor")
+Role = Literal["scorer", "learner", "monitor", "watcher"]
+ROLES: tuple[Role, ...] = ("learner", "scorer", "monitor", "watcher")
 LOOK_SECONDS = 0.05
+LATER_SECONDS: dict[Role, float] = {"monitor": 2.0, "watcher": 2.0}  # what answers and learns starts first
 FIRST_DELAY, LONGEST_DELAY, STEADY_SECONDS = 0.1, 5.0, 10.0
-GRACE_SECONDS: dict[Role, float] = {"scorer": 20.0, "monitor": 5.0, "learner": 60.0}
+GRACE_SECONDS: dict[Role, float] = {"scorer": 20.0, "monitor": 5.0, "watcher": 5.0, "learner": 60.0}
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -116,7 +117,7 @@ def supervise(
     ConfigError
         A port is taken.
     """
-    roles = ROLES if only is None else (only,)
+    roles = ROLES if only is None else ("learner", "watcher") if only == "learner" else (only,)
     if roles != ("monitor",):
         home.create()
     with contextlib.ExitStack() as stack:
@@ -138,7 +139,10 @@ def supervise(
         if "scorer" in roles:
             stack.enter_context(advertised(home, addresses))
         for one in children:
-            one.start(environ)
+            if len(roles) > 1 and one.role in LATER_SECONDS:
+                one.due_at = time.monotonic() + LATER_SECONDS[one.role]
+            else:
+                one.start(environ)
         announce(addresses)
         while not stopped():
             time.sleep(LOOK_SECONDS)
@@ -148,7 +152,7 @@ def supervise(
 
 def finish(children: list[Child]) -> None:
     """Stop scorers and monitor first, so that the learner's last snapshot has every label they took."""
-    for roles in (("scorer", "monitor"), ("learner",)):
+    for roles in (("scorer", "monitor", "watcher"), ("learner",)):
         stopping = [one for one in children if one.role in roles]
         for one in stopping:
             one.terminate()

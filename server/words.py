@@ -11,8 +11,9 @@ SILENT_SECONDS = 10.0  # a learner that has said nothing for so long counts as d
 
 
 def learner_state(status: dict[str, Any]) -> dict[str, Any]:
-    """Whether the learner is at work, from its last words."""
+    """Whether the learner is at work, and what keeps it from it, from its last words."""
     last = status.get("learner", {})
     updated_at = last.get("updated_at")
     recent = updated_at is not None and time.time() - updated_at < SILENT_SECONDS
-    return {"alive": bool(last.get("alive") and recent), "updated_at": updated_at}
+    alive = bool(last.get("alive") and recent)
+    return {"alive": alive, "updated_at": updated_at, "error": last.get("error")}

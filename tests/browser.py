@@ -6,6 +6,7 @@ them the tests that want a browser are skipped, which the skip's reason says.
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,8 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
-SECONDS = 30
+ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+SECONDS = 120
 
 
 class Browser:
@@ -84,9 +86,16 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
-    def screenshot(self, path: Path) -> None:
-        """Keep what is visible as a PNG."""
-        self.driver.save_screenshot(str(path))
+    def keep(self, name: str) -> None:
+        """Keep the whole page as ``artifacts/<name>.png``, for people to look at."""
+        ARTIFACTS.mkdir(exist_ok=True)
+        picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        (ARTIFACTS / f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
+
+    def downloads(self, folder: Path) -> None:
+        """Put what is downloaded into this folder."""
+        told = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", told)
 
     def severe(self) -> list[str]:
         """Console errors since the page was opened, or since the last call."""
@@ -111,6 +120,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(chromedriver))
+    driver.set_script_timeout(SECONDS)
     try:
         yield Browser(driver)
     finally:

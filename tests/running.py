@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
@@ -31,10 +31,13 @@ def until(condition: Callable[[], Any], what: str, seconds: float = START_SECOND
 
 
 class Server:
-    """``millrace serve`` on free ports, and a client of it."""
+    """``millrace serve`` on free ports, and a client of it; ``learning=False`` where it cannot learn."""
 
-    def __init__(self, home: Path, *options: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, *options: str, environ: dict[str, str] | None = None, learning: bool = True
+    ) -> None:
         self.home = home
+        self._learning = learning
         self._advert = home / "data" / "server.json"
         self._log = (home / "log.txt").open("ab")
         self.process = subprocess.Popen(
@@ -42,12 +45,23 @@ class Server:
              "--monitor-port", "0", *options],
             stdout=self._log, stderr=subprocess.STDOUT, env=os.environ | (environ or {}),
         )  # fmt: skip
+        try:
+            self._begin()
+        except BaseException:
+            self.process.terminate()  # nobody else knows of it
+            raise
+
+    def _begin(self) -> None:
         until(lambda: self._advert.exists() or self.process.poll() is not None, "data/server.json")
         assert self.process.poll() is None, self.log()
         advert = json.loads(self._advert.read_text())
         self.url, self.monitor_url = advert["url"], advert["monitor_url"]
         self.client = httpx.Client(base_url=self.url, timeout=90.0)
-        until(self.ready, "the server to be ready")
+        try:
+            until(self.ready, "the server to be ready")
+        except AssertionError:
+            self.stop()  # whoever asked for it has nothing to stop
+            raise
 
     def ready(self) -> bool:
         """Whether predictions and learning both work."""
@@ -55,7 +69,7 @@ class Server:
             answer = self.client.get("/health/ready")
         except httpx.TransportError:
             return False
-        return answer.status_code == 200 and answer.json()["learner"]["alive"]
+        return answer.status_code == 200 and answer.json()["learner"]["alive"] >= self._learning
 
     def predict(self, rows: Any, **options: Any) -> Any:
         """Predictions; fails on anything but 200."""
@@ -119,9 +133,11 @@ def command(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def serving(home: Path, *options: str, environ: dict[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    home: Path, *options: str, environ: dict[str, str] | None = None, learning: bool = True
+) -> Iterator[Server]:
     """A server for a while."""
-    server = Server(home, *options, environ=environ)
+    server = Server(home, *options, environ=environ, learning=learning)
     try:
         yield server
     finally:

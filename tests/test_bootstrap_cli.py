@@ -68,7 +68,7 @@ def test_bootstrap_infers_splits_writes_settings_and_trains(home: Home, trained:
 
 def test_train_keeps_edited_settings(home: Home, trained: list[Config]) -> None:
     run("infer", "--home", home.root, "--target", "Production", "--stream", "farm")
-    home.config.write_text(home.config.read_text().replace("n_models = 3", "n_models = 9"))
+    home.config.write_text(home.config.read_text().replace("n_models = 20", "n_models = 9"))
     run("split", "--home", home.root, "--fraction", "0.5")
     assert run("train", "--home", home.root).exit_code == 0
     assert trained[0].model.n_models == 9

@@ -7,7 +7,17 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from online.config import Config, LearnerConfig, LedgerConfig, ModelConfig, ServerConfig, dump, load
+from online.config import (
+    Config,
+    ExpertsConfig,
+    LearnerConfig,
+    LedgerConfig,
+    ModelConfig,
+    RefreshConfig,
+    ServerConfig,
+    dump,
+    load,
+)
 from online.encoding import Encoder, clean
 from online.schema import ContextFeature, Feature, Target
 
@@ -98,6 +108,8 @@ def setting(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         )  # fmt: skip
     if isinstance(kind, msgspec.inspect.BoolType):
         return st.booleans()
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return st.sampled_from(kind.values)
     assert isinstance(kind, msgspec.inspect.StrType), f"teach this test about {kind}"
     return st.text(max_size=12)
 
@@ -136,8 +148,9 @@ def configs(draw: st.DrawFn) -> Config:
     columns = tuple(draw(features(name)) for name in others)
     return Config(
         draw(st.text(max_size=12)), Target(target, low, high), columns, draw(contexts(columns)),
-        draw(section(ModelConfig)), draw(section(LearnerConfig)), draw(section(LedgerConfig)),
-        draw(section(ServerConfig)),
+        model=draw(section(ModelConfig)), learner=draw(section(LearnerConfig)),
+        refresh=draw(section(RefreshConfig)), ledger=draw(section(LedgerConfig)),
+        server=draw(section(ServerConfig)), experts=draw(section(ExpertsConfig)),
     )  # fmt: skip
 
 
@@ -145,7 +158,11 @@ def configs(draw: st.DrawFn) -> Config:
 def contexts(draw: st.DrawFn, columns: tuple[Feature, ...]) -> tuple[ContextFeature, ...]:
     groups = [name for column in columns for name, size in column.groups.items() if size <= 1000]
     by = st.lists(st.sampled_from(groups), max_size=2, unique=True) if groups else st.just([])
-    spec = st.builds(ContextFeature, st.text(max_size=9), by.map(tuple), st.floats(1e-6, 1.0))
+    spec = st.builds(
+        ContextFeature, st.text(max_size=9), by.map(tuple), st.floats(1e-6, 1.0),
+        st.sampled_from(["mean", "recent", "lag", "age"]), st.integers(1, 1000 if not groups else 1),
+        st.text(max_size=9),
+    )  # fmt: skip
     return tuple(draw(st.lists(spec, max_size=3, unique_by=lambda found: found.name)))
 
 
@@ -161,3 +178,24 @@ def test_a_switch_reads_the_same_as_json_and_as_csv_spell_it() -> None:
     encoder = Encoder((Feature("on", "numeric", low=0, high=1),))
     for spelled, value in ((True, 1.0), ("True", 1.0), ("false", 0.0)):
         assert encoder.encode({"on": spelled}) == ([value], [], [])
+
+
+def test_a_category_code_is_known_however_a_file_spells_it() -> None:
+    encoder = Encoder((Feature("site", "category", values=("3", "007")),))
+    wanted = encoder.encode({"site": 3})
+    assert wanted.values == [1.0, 0.0]
+    assert all(encoder.encode({"site": spelled}) == wanted for spelled in ("3", "3.0", 3.0, " 3"))
+    assert encoder.encode({"site": "007"}).values == [0.0, 1.0]
+    assert encoder.encode({"site": "7"}).drifted == ["site"]
+
+
+@given(
+    wind=st.floats(-5, 35) | st.integers(-5, 35),
+    hour=st.integers(-30, 50),
+    site=st.sampled_from(["A", "3", "2.5", "b"]),
+)
+def test_values_as_they_mostly_come_encode_as_their_texts_do(wind: float, hour: int, site: str) -> None:
+    encoder = Encoder(FEATURES)
+    plain = {"wind": wind, "hour": hour, "site": site}
+    spelled = {name: str(value) for name, value in plain.items()}
+    assert repr(encoder.encode(plain)) == repr(encoder.encode(spelled))

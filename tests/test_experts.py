@@ -8,15 +8,25 @@ import sys
 from pathlib import Path
 
 import pytest
-from river import base, checks, compose, preprocessing, tree
+from river import base, checks, compose, tree
 
-from online.aggregation import MeanPool
 from online.experts.adwin_bagging import ADWINBaggingRegressor
+from online.experts.boosted import BoostedTrees
+from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
+from online.experts.rls import RecursiveLeastSquares
 from online.experts.trees import adaptive_tree
+from online.pool import ExpertPool, View
 
 ROOT = Path(__file__).resolve().parents[1]
-ESTIMATORS = [NormalizedLMS, ADWINBaggingRegressor, MeanPool]
+ESTIMATORS = [
+    NormalizedLMS,
+    ADWINBaggingRegressor,
+    RecursiveLeastSquares,
+    ColumnValue,
+    BoostedTrees,
+    ExpertPool,
+]
 
 
 def contract_cases():
@@ -135,6 +145,55 @@ def test_nlms_refuses_settings_out_of_range(params):
         NormalizedLMS(**params)
 
 
+# Recursive least squares
+
+
+def test_least_squares_learns_a_line_and_follows_it_when_it_changes():
+    rng = random.Random(1)
+    model = RecursiveLeastSquares(forgetting=0.98, ridge=1e-6)
+    for sign in (1, -1):
+        for _ in range(1500):
+            x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1)}
+            model.learn_one(x, sign * (2 * x["a"] - 3 * x["b"]) + 4)
+        assert model.weights == pytest.approx({"a": 2 * sign, "b": -3 * sign}, abs=1e-4)
+        assert model.intercept == pytest.approx(4, abs=1e-4)
+
+
+def test_least_squares_does_not_wind_up_while_nothing_varies():
+    rng = random.Random(2)
+    model = RecursiveLeastSquares(forgetting=0.99)
+    for _ in range(300):
+        x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1)}
+        model.learn_one(x, 2 * x["a"] + x["b"] + rng.gauss(0, 0.1))
+    for _ in range(20_000):  # a stuck sensor: one direction only is excited
+        model.learn_one({"a": 0.5, "b": -0.5}, 0.5)
+    worst = 0.0
+    for _ in range(300):
+        x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1)}
+        worst = max(worst, abs(model.predict_one(x)))
+        model.learn_one(x, 2 * x["a"] + x["b"] + rng.gauss(0, 0.1))
+    assert worst < 10
+    assert model.predict_one({"a": 1.0, "b": 1.0}) == pytest.approx(3, abs=0.3)
+
+
+@pytest.mark.parametrize("forgetting", [0.5, 0.99, 1.0])
+@pytest.mark.parametrize("size", [1e100, 1e300, sys.float_info.max])
+def test_least_squares_stay_finite_at_any_size(size, forgetting):
+    rng = random.Random(3)
+    model = RecursiveLeastSquares(forgetting=forgetting, ridge=1e-6)
+    for _ in range(300):
+        x = {name: rng.choice([0.0, 1.0, -size, size, math.nan, rng.gauss(0, 1)]) for name in "abcd"}
+        model.learn_one(x, rng.choice([-size, 1.0, size, math.inf]))
+        assert all(map(math.isfinite, [*model.weights.values(), model.intercept]))
+        assert math.isfinite(model.predict_one({name: rng.choice([-size, size]) for name in "abcde"}))
+
+
+@pytest.mark.parametrize("params", [{"forgetting": 0.0}, {"ridge": 0.0}, {"limit": math.inf}])
+def test_least_squares_refuse_settings_out_of_range(params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        RecursiveLeastSquares(**params)
+
+
 # Bagging
 
 
@@ -221,7 +280,7 @@ def test_bagging_refuses_settings_out_of_range(params):
 def whole_model():
     bagging = ADWINBaggingRegressor(adaptive_tree(1), n_models=3, seed=2)
     experts = {"bagging": bagging, "tree": adaptive_tree(3), "line": NormalizedLMS()}
-    return preprocessing.StandardScaler() | MeanPool(experts)
+    return compose.Pipeline(ExpertPool(experts))
 
 
 def continue_stream(model, start, stop):
@@ -262,26 +321,26 @@ def test_model_restored_in_another_process_continues_bit_for_bit(hash_seed):
         check=True,
     )
     assert child.stdout.decode().split() == continue_stream(model, 1560, 2600)
-    assert model["MeanPool"].experts["bagging"].n_drifts > 0
+    assert model["ExpertPool"].experts["bagging"].n_drifts > 0
 
 
 # Pool
 
 
 def test_pool_predicts_zero_before_any_label():
-    pool = MeanPool({"bad": Exploding()})
+    pool = ExpertPool({"bad": Exploding()})
     assert pool.predict_one({"a": 1.0}) == 0.0
     assert pool.expert_outputs({"a": 1.0}) == {"bad": 0.0}
 
 
 def test_pool_clips_experts_and_replaces_outputs_that_are_not_finite():
     outputs = {"high": 1e308, "low": -1e9, "nan": math.nan, "inf": math.inf, "inside": 2.5}
-    pool = MeanPool({name: Exploding(output) for name, output in outputs.items()})
+    pool = ExpertPool({name: Exploding(output) for name, output in outputs.items()})
     for y in (1.0, 2.0, 6.0):
         pool.learn_one({"a": 1.0}, y)
     expected = {"high": 6.0, "low": 1.0, "nan": 3.0, "inf": 3.0, "inside": 2.5}
     assert pool.expert_outputs({"a": 1.0}) == pytest.approx(expected)
-    assert pool.predict_one({"a": 1.0}) == pytest.approx(15.5 / 5)
+    assert 1.0 <= pool.predict_one({"a": 1.0}) <= 6.0
     assert (pool.low, pool.high) == (1.0, 6.0)
     assert sum(pool.weights().values()) == pytest.approx(1.0)
 
@@ -289,14 +348,14 @@ def test_pool_clips_experts_and_replaces_outputs_that_are_not_finite():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_pool_refuses_a_target_that_is_not_finite_and_learns_nothing(bad):
     expert = Exploding(1.0)
-    pool = MeanPool({"one": expert})
+    pool = ExpertPool({"one": expert})
     with pytest.raises(ValueError, match="target must be finite"):
         pool.learn_one({"a": 1.0}, bad)
     assert (expert.n_learned, pool.n_seen) == (0, 0)
 
 
 def test_pool_mean_stays_finite_for_huge_targets():
-    pool = MeanPool({"bad": Exploding()})
+    pool = ExpertPool({"bad": Exploding()})
     for y in (1.7e308, -1.7e308, 1.7e308):
         pool.learn_one({"a": 1.0}, y)
     assert math.isfinite(pool.predict_one({"a": 1.0}))
@@ -304,13 +363,57 @@ def test_pool_mean_stays_finite_for_huge_targets():
 
 def test_pool_without_experts_is_refused():
     with pytest.raises(ValueError, match="at least one expert"):
-        MeanPool({})
+        ExpertPool({})
 
 
 def test_cloned_pool_is_untaught_even_inside_a_pipeline():
-    model = compose.Pipeline(preprocessing.StandardScaler(), MeanPool({"line": NormalizedLMS()}))
+    model = compose.Pipeline(ExpertPool({"line": NormalizedLMS()}))
     model.learn_one({"a": 1.0}, 5.0)
-    fresh = model.clone()["MeanPool"]
+    fresh = model.clone()["ExpertPool"]
     assert fresh.experts["line"].weights == {}
     assert fresh.n_seen == 0
-    assert model["MeanPool"].experts["line"].weights
+    assert model["ExpertPool"].experts["line"].weights
+
+
+def test_pool_learns_from_outputs_as_served_and_once():
+    pools = [ExpertPool({"right": Exploding(5.0), "wrong": Exploding(9.0)}) for _ in range(2)]
+    for pool in pools:
+        for y in (5.0, 9.0):
+            pool.learn_one({"a": 1.0}, y)
+    for _ in range(30):
+        pools[0].expect([9.0, 5.0])  # served the other way round
+        for pool in pools:
+            pool.learn_one({"a": 1.0}, 5.0)
+    assert pools[0].predict_one({"a": 1.0}) == pytest.approx(9.0, abs=0.5)
+    assert pools[1].predict_one({"a": 1.0}) == pytest.approx(5.0, abs=0.5)
+    assert pools[1].weights()["right"] > 0.9
+    assert pools[1].regrets()["wrong"] < 0
+
+
+def test_pool_takes_outputs_served_before_an_expert_existed():
+    pool = ExpertPool({"old": Exploding(5.0), "new": Exploding(5.0)})
+    pool.learn_one({"a": 1.0}, 4.0)
+    for served in ([4.5], [4.5, math.nan], []):
+        pool.expect(served)
+        pool.learn_one({"a": 1.0}, 6.0)
+    assert math.isfinite(pool.predict_one({"a": 1.0}))
+
+
+def test_pool_shows_each_expert_its_view():
+    seen = {}
+
+    class Watcher(Exploding):
+        def __init__(self, name="w"):
+            super().__init__(1.0)
+            self.name = name
+
+        def learn_one(self, x, y):
+            seen[self.name] = dict(x)
+
+    views = {"raw": View(scaled=False), "some": View(columns=frozenset({"a"}))}
+    pool = ExpertPool({name: Watcher(name) for name in ("all", "raw", "some")}, views)
+    for value in (2.0, 4.0):
+        pool.learn_one({"a": value, "b": 10.0}, 1.0)
+    assert seen == {"all": {"a": 1.0, "b": 0.0}, "raw": {"a": 4.0, "b": 10.0}, "some": {"a": 1.0}}
+    with pytest.raises(ValueError, match="'odd'"):
+        ExpertPool({"raw": Exploding()}, {"odd": View()})

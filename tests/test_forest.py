@@ -286,7 +286,7 @@ def test_a_table_is_learned_as_its_rows_one_by_one():
 
 def test_importing_compiles_nothing():
     code = (
-        "import online.forest.regressor, online.forest.members as m, online.forest.budget as b;"
+        "import online.forest.regressor, online.forest.members as m, online.forest.tree as b;"
         "print(sum(len(f.signatures) for k in (m, b) for f in vars(k).values() if hasattr(f, 'signatures')))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
@@ -302,6 +302,7 @@ def test_importing_compiles_nothing():
         {"rate": 0.0},
         {"max_depth": 61},
         {"slow_step": 2.0},
+        {"delay": -1},
     ],
 )
 def test_settings_out_of_range_are_refused(params):
@@ -340,3 +341,86 @@ def test_table_and_drawing_show_every_node():
     assert len(drawn) == (table["member"] == 1).sum()
     assert any("site in {" in line for line in drawn)
     assert AdaptiveForestRegressor().draw() == "(nothing learned)"
+
+
+# Late labels
+
+
+def test_delay_may_be_set_before_learning_or_given_and_is_the_same():
+    given, later = (AdaptiveForestRegressor(n_models=3, delay=delay, seed=1) for delay in (24, 0))
+    later.delay = 24
+    assert continued(given, 0, 1500) == continued(later, 0, 1500)
+    assert later.clone().delay == 24
+
+
+def test_delay_set_while_learning_is_kept_and_continues_bit_for_bit():
+    model = AdaptiveForestRegressor(n_models=3, grace=60.0, max_bytes=1_500_000, seed=1)
+    continued(model, 0, 700)
+    before = continued(copy.deepcopy(model), 700, 720)[0]
+    model.delay = 24
+    restored = pickle.loads(pickle.dumps(model))
+    assert restored.delay == 24
+    outputs = continued(restored, 700, 2000)
+    assert outputs[0] == before  # setting it changes no prediction by itself
+    assert outputs == continued(model, 700, 2000)
+    for rows_late in (0, 168, 24):
+        model.delay = rows_late
+    assert math.isfinite(float.fromhex(continued(model, 2000, 2001)[0]))
+
+
+def test_the_budget_holds_when_a_delay_is_set_late():
+    budget = 600_000
+    model = AdaptiveForestRegressor(n_models=3, grace=50.0, max_bytes=budget, seed=1)
+    fixed = model.n_bytes
+    continued(model, 0, 6000)
+    model.delay = 24
+    continued(model, 6000, 9000)
+    counts = model._arrays.counts
+    assert counts[state.NODE_HIGH] - counts[state.NODE_FREE] <= counts[state.MAX_NODES]
+    assert model.n_bytes < fixed + 2 * budget
+
+
+# Plain arrays
+
+
+def scored_plainly(bounds, trees, x):
+    row = np.array([x.get(name, math.nan) for name in bounds.features], float)
+    row[~(np.abs(row) <= 1e30)] = math.nan
+    filled = np.where(np.isnan(row), bounds.fill, np.clip(row, bounds.low, bounds.high))
+    total = 0.0
+    for tree in trees:
+        node = 0
+        while tree.feature[node] >= 0:
+            value = row[tree.feature[node]]
+            left = tree.default_left[node] if math.isnan(value) else value <= tree.threshold[node]
+            node = (tree.left if left else tree.right)[node]
+        line = tree.lines[tree.leaf[node]]
+        output = line[-1] + float(line[:-1] @ filled)
+        total += tree.weight * min(max(output, tree.low[tree.leaf[node]]), tree.high[tree.leaf[node]])
+    return total
+
+
+def numbers(n, seed, **kinds):
+    for x, y in rows(n, seed, **kinds):
+        known = {name: v for name, v in x.items() if isinstance(v, (int, float)) and abs(v) < 1e300}
+        yield known, y
+
+
+@pytest.mark.parametrize("delay", [0, 24])
+def test_plain_arrays_score_as_the_forest_does(delay):
+    model = AdaptiveForestRegressor(n_models=4, grace=60.0, delay=delay, seed=1)
+    assert list(model.members()) == []
+    probes = [x for x, _ in numbers(50, 20, poison=0.3)]
+    for place, (x, y) in enumerate(numbers(4000, 19, flip_at=2000, poison=0.2)):
+        model.learn_one(x, y)
+        if place % 400 == 3:
+            bounds, trees = model.row_bounds(), list(model.members())
+            assert sum(tree.weight for tree in trees) == pytest.approx(1)
+            for probe in probes:
+                plain = scored_plainly(bounds, trees, probe)
+                assert plain == pytest.approx(model.predict_one(probe), rel=1e-11)
+
+
+def test_a_forest_with_categories_has_no_plain_arrays():
+    with pytest.raises(ValueError, match="site"):
+        list(taught(100).members())

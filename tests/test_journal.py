@@ -530,12 +530,14 @@ def test_intake_answers_that_nothing_was_kept_when_the_journal_fails(tmp_path: P
     ledger = open_ledger(tmp_path / "ledger.db")
     intake = Intake(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
     labels = intake.validate([{"id": "a", "wind": 1, "y": 1.0}])
+    first = intake.validate([{"id": "b", "wind": 1, "y": 1.0}])
+    assert intake.accept(first).result(30) == [Receipt("accepted", 1)]
     with sqlite3.connect(tmp_path / "journal.db") as db:
         db.execute("ALTER TABLE journal RENAME TO elsewhere")
     with pytest.raises(JournalError, match="no label of this request was kept"):
         intake.accept(labels).result(30)
     with sqlite3.connect(tmp_path / "journal.db") as db:
         db.execute("ALTER TABLE elsewhere RENAME TO journal")
-    assert intake.accept(labels).result(30) == [Receipt("accepted", 1)]
+    assert intake.accept(labels).result(30) == [Receipt("accepted", 2)]
     intake.close()
     ledger.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,17 @@ def labelled(ids: list[str], labels: list[float]) -> list[dict[str, Any]]:
 
 def test_served_predictions_change_once_labels_are_learned(server: Server) -> None:
     rows, labels = stream_rows(server.home, 200)
-    before = server.predict(rows)
-    reply = server.learn(labelled(before["ids"], [2.0 * label for label in labels]), wait=True)
-    assert (reply["accepted"], reply["seq"]) == (200, 200)
-    after = server.predict(rows)
-    assert after["learned_seq"] == 200
-    assert after["predictions"] != before["predictions"]
-    assert sum(after["predictions"]) > sum(before["predictions"])
+    before, served = server.predict(rows[180:]), []
+    for start in range(0, 200, 20):
+        answer = server.predict(rows[start : start + 20])
+        assert answer["learned_seq"] == start
+        served += answer["predictions"]
+        twice = [2.0 * label for label in labels[start : start + 20]]
+        reply = server.learn(labelled(answer["ids"], twice), wait=True)
+        assert (reply["accepted"], reply["seq"]) == (20, start + 20)
+    assert served[180:] != before["predictions"]
+    late = list(zip(served, labels, strict=True))[60:]
+    assert sum(abs(p - 2.0 * y) for p, y in late) < sum(abs(p - y) for p, y in late)
 
 
 def test_a_label_joins_what_was_served(server: Server) -> None:
@@ -36,7 +43,7 @@ def test_a_label_joins_what_was_served(server: Server) -> None:
     assert record["features"]["Start_Hour"] == "N/A"
     assert record["prediction"] == served["prediction"]
     assert record["plan_seq"] == served["learned_seq"]
-    assert len(record["experts"]) == 3
+    assert len(record["experts"]) == len(server.get("/model")["experts"])
 
 
 def test_the_reported_error_is_that_of_predictions_as_served(server: Server) -> None:
@@ -210,3 +217,40 @@ def test_labels_by_id_are_found_whichever_worker_served_them(home: Path) -> None
                 "/learn", json={"id": served["id"], TARGET: label}, headers={"Connection": "close"}
             )
             assert answer.json()["accepted"] == 1
+
+
+def test_more_labels_than_may_wait_are_refused_whole_and_taken_once_there_is_room(home: Path) -> None:
+    with serving(home, environ={"MILLRACE_LEARNER_MAX_WAITING": "20"}) as server:
+        rows, labels = stream_rows(home, 60)
+        full = [{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)]
+        (learner,) = server.pids("learner")
+        os.kill(learner, signal.SIGSTOP)  # at work no more, and not dead either
+        try:
+            assert server.learn(full[:30])["accepted"] == 30
+            answer = server.client.post("/learn", json=full[30:])
+            assert (answer.status_code, answer.json()["title"]) == (429, "Too many labels waiting")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "learner.max_waiting" in answer.json()["detail"]
+            assert server.get("/model")["journal_seq"] == 30
+            assert server.predict(rows)["learned_seq"] == 0
+        finally:
+            os.kill(learner, signal.SIGCONT)
+        until(lambda: server.get("/model")["learned_seq"] == 30, "the labels to be learned")
+        assert server.learn(full[30:])["accepted"] == 30
+
+
+def test_requests_that_come_at_once_do_not_wait_for_the_learner(home: Path) -> None:
+    with serving(home, environ={"MILLRACE_LEARNER_PACE_SECONDS": "600"}) as server:
+        rows, labels = stream_rows(home, 60)
+        full = [{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)]
+        (learner,) = server.pids("learner")
+        os.kill(learner, signal.SIGSTOP)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                learned = [pool.submit(server.learn, part) for part in (full[:20], full[20:40], full[40:])]
+                first = concurrent.futures.wait(learned, 90, concurrent.futures.FIRST_COMPLETED)
+                assert len(first.done) >= 1  # all but the last one left alone are answered
+                os.kill(learner, signal.SIGCONT)
+                assert sum(one.result()["accepted"] for one in learned) == 60
+        finally:
+            os.kill(learner, signal.SIGCONT)

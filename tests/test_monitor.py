@@ -1,229 +1,38 @@
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import msgspec
-import numpy as np
 import pytest
 from dash import Patch
 
-from server.monitor import figures, words
-from server.monitor.client import (
+from server.monitor import figures, maps, words
+from server.monitor.actions import Asked, act, refusal
+from server.monitor.answers import (
     Alarm,
     Alarms,
+    Drift,
+    Errors,
     Model,
     Outcomes,
-    Prequential,
-    Reader,
-    Reading,
     Snapshot,
-    open_client,
+    Weights,
 )
+from server.monitor.client import Reader, Reading, open_client
+from server.monitor.palette import DARK, LIGHT
 from server.monitor.process import serve_monitor
+from server.monitor.traffic import Look, Traffic, quantile, since
 from server.monitor.words import NONE
+from tests.fake_api import NOW, ROWS, FakeApi, binned, busy_api, closed_port, played, serving
 
-if TYPE_CHECKING:
-    from tests.browser import Browser
-
-pytest_plugins = ["tests.browser"]
-
-NOW = 1_770_000_000.0
-ROWS = 3000
-DRIFT = 1600
-COLUMNS = [f.name for f in msgspec.structs.fields(Outcomes)]
-
-
-def rolling(errors: np.ndarray, window: int = 1000) -> np.ndarray:
-    total = np.concatenate(([0.0], np.cumsum(errors)))
-    ends = np.arange(1, len(errors) + 1)
-    starts = np.maximum(0, ends - window)
-    return (total[ends] - total[starts]) / (ends - starts)
-
-
-def played(rows: int = ROWS) -> dict[str, np.ndarray]:
-    """Hourly production with an equipment drift, a served model that adapts and one that does not."""
-    rng = np.random.default_rng(7)
-    seq = np.arange(1, rows + 1)
-    season = 5200 + 1400 * np.sin(seq * 2 * np.pi / 24) + 500 * np.sin(seq * 2 * np.pi / 168)
-    drifted = seq > DRIFT
-    truth = season * np.where(drifted, 0.72, 1.0) + rng.normal(0, 220, rows)
-    learned = np.where(drifted, 1 - 0.28 * (1 - np.exp(-(seq - DRIFT) / 260)), 1.0)
-    prediction = season * learned + rng.normal(0, 150, rows)
-    half = 380 + 700 * drifted * np.exp(-(seq - DRIFT) / 400)
-    frozen = np.abs(truth - season * 1.015 - rng.normal(0, 190, rows))
-    return {
-        "seq": seq,
-        "received_at": NOW - 3600.0 * (rows - seq),
-        "truth": truth,
-        "prediction": prediction,
-        "lower": prediction - half,
-        "upper": prediction + half,
-        "mae": rolling(np.abs(truth - prediction)),
-        "baseline_mae": rolling(frozen),
-        "delay_seconds": 86400 * rng.gamma(6, 1 / 6, rows) * np.where(seq > 2300, 3, 1),
-    }
-
-
-def binned(columns: dict[str, np.ndarray], points: int, last: int | None) -> dict[str, list[Any]]:
-    recent = {name: column[-(last or len(column)) :] for name, column in columns.items()}
-    size = len(recent["seq"])
-    if not size:
-        return {name: [] for name in recent}
-    parts = np.array_split(np.arange(size), min(points, size))
-    averaged = {name: [float(column[p].mean()) for p in parts] for name, column in recent.items()}
-    return averaged | {"seq": [int(recent["seq"][p[-1]]) for p in parts]}
-
-
-@dataclass
-class FakeApi:
-    """What the fake server answers; tests change it while it runs."""
-
-    outcomes: dict[str, np.ndarray] = field(default_factory=played)
-    alive: bool | None = True
-    waiting: int = 12
-    ready: int = 200
-    broken: frozenset[str] = frozenset()
-    alarms: list[dict[str, Any]] = field(default_factory=list)
-    snapshots: list[dict[str, Any]] = field(default_factory=list)
-    asked: int = 0
-
-    def answer(self, path: str, query: dict[str, int]) -> tuple[int, Any]:
-        if path in self.broken:
-            return 500, {"title": "broken"}
-        if path == "/health/ready":
-            return self.ready, {}
-        content = {
-            "/model": self.model,
-            "/outcomes": lambda: binned(self.outcomes, query.get("points", 500), query.get("last")),
-            "/alarms": lambda: {"alarms": self.alarms},
-            "/snapshots": lambda: {"active": len(self.snapshots) or None, "snapshots": self.snapshots},
-        }
-        return 200, content[path]()
-
-    def model(self) -> dict[str, Any]:
-        self.asked += 1
-        seq = self.outcomes["seq"]
-        some = len(seq) > 0
-        value = {name: float(self.outcomes[name][-1]) if some else None for name in ("mae", "baseline_mae")}
-        lag = float(np.median(self.outcomes["delay_seconds"][-1000:])) if some else None
-        return {
-            "stream": "energy",
-            "target": "Production",
-            "model_version": len(self.snapshots) or 1,
-            "learned_seq": len(seq),
-            "journal_seq": len(seq) + self.waiting,
-            "labels_waiting": self.waiting,
-            "learner": {"alive": self.alive, "updated_at": NOW if self.alive is not None else None},
-            "prequential": {"window": 1000, "n": min(1000, len(seq)), **value, "rmse": None, "r2": None}
-            | {"coverage": 0.89 if some else None, "delay_seconds": lag},
-            "labels": {"learned": len(seq)},
-            "experts": [],
-            "features": [],
-            "schema_hash": "0",
-            "river_version": "0.26.1",
-            "millrace_version": "0.1.0",
-        }
-
-
-def alarm(seq: int, message: str, **changes: Any) -> dict[str, Any]:
-    base = {"seq": seq, "at": NOW - 3600.0 * (ROWS - seq), "detector": "ADWIN", "subject": "absolute error"}
-    return base | {"before": 214.2, "after": 618.7, "message": message} | changes
-
-
-def snapshot(version: int, seq: int, reason: str, mae: float | None, **changes: Any) -> dict[str, Any]:
-    return {
-        "version": version,
-        "parent": version - 1 or None,
-        "seq": seq,
-        "created_at": NOW - 3600.0 * (ROWS - seq),
-        "reason": reason,
-        "metrics": {"mae": mae, "rmse": None},
-        "sha256": "ab" * 32,
-        "size_bytes": 2_000_000,
-    } | changes
-
-
-def busy_api() -> FakeApi:
-    alarms = [
-        alarm(2310, "labels come three times as late as before", subject="label lag"),
-        alarm(1841, "predictions are off on one side", detector="Page-Hinkley", subject="bias"),
-        alarm(1662, "the error rose and did not come back <b>"),
-    ]
-    snapshots = [
-        snapshot(5, 2500, "schedule", 301.5),
-        snapshot(4, 2000, "rollback", 402.2, parent=2),
-        snapshot(3, 1700, "drift", 388.9),
-        snapshot(2, 1000, "schedule", 214.0),
-        snapshot(1, 0, "bootstrap", None),
-    ]
-    return FakeApi(alarms=alarms, snapshots=snapshots)
-
-
-def empty_api() -> FakeApi:
-    return FakeApi(outcomes=played(0), waiting=0, snapshots=[snapshot(1, 0, "bootstrap", None)])
-
-
-@contextmanager
-def serving(api: FakeApi, port: int = 0) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            pairs = (pair.split("=") for pair in query.split("&") if pair)
-            status, content = api.answer(path, {name: int(value) for name, value in pairs})
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@contextmanager
-def monitoring(api_url: str) -> Iterator[str]:
-    """The monitor on a socket bound by somebody else, as the supervisor does it."""
-    stop = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        arguments = (api_url, "127.0.0.1", listening.fileno(), port, stop)
-        thread = threading.Thread(target=serve_monitor, args=arguments)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            stop.set()
-            thread.join(timeout=20)
-            assert not thread.is_alive()
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+CHARTS = ("truth", "rolling", "weights", "coverage", "errors", "delays")
 
 
 def outcomes(rows: int = ROWS, points: int = 200) -> Outcomes:
@@ -250,7 +59,7 @@ def trace(figure: Any, name: str, mode: str) -> Any:
 
 def test_rolling_error_carries_both_errors_as_given():
     data = outcomes()
-    figure = figures.rolling_error(data, (), (), figures.LIGHT)
+    figure = figures.rolling_error(data, (), (), LIGHT)
     assert list(trace(figure, "as served", "lines").y) == list(data.mae)
     assert list(trace(figure, "frozen model_v1", "lines").y) == list(data.baseline_mae)
     assert list(trace(figure, "as served", "lines").x) == list(data.seq)
@@ -258,7 +67,7 @@ def test_rolling_error_carries_both_errors_as_given():
 
 def test_rolling_error_marks_alarms_rollbacks_and_snapshots_where_they_happened():
     api = busy_api()
-    figure = figures.rolling_error(outcomes(), alarms_of(api), snapshots_of(api), figures.DARK)
+    figure = figures.rolling_error(outcomes(), alarms_of(api), snapshots_of(api), DARK)
     assert list(trace(figure, "drift alarm", "markers").x) == [2310, 1841, 1662]
     assert list(trace(figure, "rollback", "markers").x) == [2000]
     assert list(trace(figure, "snapshot", "markers").x) == [2500, 1700, 1000]
@@ -267,7 +76,7 @@ def test_rolling_error_marks_alarms_rollbacks_and_snapshots_where_they_happened(
 
 def test_marks_say_what_happened_and_show_a_message_as_plain_text():
     api = busy_api()
-    figure = figures.rolling_error(outcomes(), alarms_of(api), snapshots_of(api), figures.LIGHT)
+    figure = figures.rolling_error(outcomes(), alarms_of(api), snapshots_of(api), LIGHT)
     text = trace(figure, "drift alarm", "markers").text[2]
     assert "ADWIN on absolute error, seq 1,662" in text
     assert "214 → 619" in text
@@ -276,9 +85,9 @@ def test_marks_say_what_happened_and_show_a_message_as_plain_text():
     assert "from model_v2" in trace(figure, "rollback", "markers").text[0]
 
 
-def test_recent_truth_carries_truth_prediction_and_interval():
+def test_truth_carries_truth_prediction_and_interval():
     data = outcomes(250, 250)
-    figure = figures.recent_truth(data, "Production", figures.LIGHT)
+    figure = figures.truth(data, "Production", LIGHT)
     assert list(trace(figure, "truth", "lines").y) == list(data.truth)
     assert list(trace(figure, "prediction", "lines").y) == list(data.prediction)
     assert list(trace(figure, "interval", "lines").y) == list(data.upper)
@@ -287,19 +96,61 @@ def test_recent_truth_carries_truth_prediction_and_interval():
     assert figure.layout.yaxis.title.text == "Production"
 
 
-@pytest.mark.parametrize(("seconds", "shown", "unit"), [(0.02, 20, "ms"), (30, 30, "s"), (86400, 24, "h")])
-def test_label_lag_picks_a_unit_people_read(seconds: float, shown: float, unit: str):
-    figure = figures.label_lag(Outcomes(seq=(1, 2), delay_seconds=(seconds, None)), figures.LIGHT)
-    assert figure.data[0].y[0] == pytest.approx(shown)
-    assert figure.data[0].y[1] is None
-    assert figure.layout.yaxis.title.text == f"lag in {unit}"
+def test_label_lags_are_counted_from_the_shortest_to_the_longest_there_was():
+    found = Errors(delay_edges=(1.0, 60.0, 3600.0, 86400.0, 864000.0), delay_counts=(0, 20, 0, 80))
+    figure = maps.delays(found, LIGHT)
+    assert list(figure.data[0].x) == ["60 s", "60 min", "24 h"]
+    assert list(figure.data[0].y) == [20, 0, 80]
+    assert figure.data[0].customdata[2] == "24 h to 10 days"
+
+
+def test_the_error_map_says_where_the_model_is_wrong_and_which_way():
+    found = Errors(
+        key="Source", keys=("Solar", "Wind"), slot="Hour", slots=("0", "1"), mae=((1.0, None), (3.0, 4.0)),
+        bias=((0.5, None), (-2.0, 0.0)), n=((10, 0), (20, 30)),
+    )  # fmt: skip
+    figure = maps.error_map(found, DARK)
+    assert figure.data[0].z[1][1] == 4.0
+    assert figure.data[0].customdata[0][0] == "MAE 1, too high by 0.5, 10 labels"
+    assert figure.data[0].customdata[1][0] == "MAE 3, too low by 2, 20 labels"
+
+
+def test_expert_weights_are_stacked_to_one_the_light_ones_as_one():
+    names = tuple(f"e{i}" for i in range(10))
+    weights = Weights(seq=(1, 2), experts=names, weights=tuple((0.5 * i, i) for i in range(10)))
+    figure = figures.expert_weights(weights, LIGHT)
+    assert [t.name for t in figure.data] == ["e9", "e8", "e7", "e6", "e5", "e4", "4 others"]
+    for at in range(2):
+        assert sum(t.y[at] for t in figure.data) == pytest.approx(1.0)
+
+
+def test_coverage_is_shown_beside_its_goal():
+    data = outcomes()
+    figure = figures.coverage(data, 0.9, LIGHT)
+    assert list(trace(figure, "goal", "lines").y) == [0.9, 0.9]
+    assert list(trace(figure, "covered", "lines").y) == list(data.coverage)
+
+
+def test_drift_is_a_strip_for_each_feature_where_the_journal_was():
+    past = Outcomes(seq=(10, 20, 30), received_at=(100.0, 200.0, 300.0))
+    drift = Drift(
+        at=(50.0, 210.0, 299.0, 400.0), scores={"Wind": (0.1, 0.2, 0.9, 1.5), "Hour": (0, 0, None, 0)}
+    )
+    figure = figures.drift_strip(drift, past, LIGHT)
+    assert list(figure.data[0].y) == ["Wind", "Hour"]
+    assert list(figure.data[0].x) == [20, 30]
+    assert list(figure.data[0].z[0]) == [0.9, 1.5]
 
 
 def test_charts_without_data_say_why():
     for figure in (
-        figures.rolling_error(Outcomes(), (), (), figures.LIGHT),
-        figures.recent_truth(Outcomes(), "Production", figures.LIGHT),
-        figures.label_lag(Outcomes(seq=(1,), delay_seconds=(None,)), figures.LIGHT),
+        figures.rolling_error(Outcomes(), (), (), LIGHT),
+        figures.truth(Outcomes(), "Production", LIGHT),
+        figures.coverage(Outcomes(seq=(1,), coverage=(None,)), 0.9, LIGHT),
+        figures.expert_weights(Weights(), LIGHT),
+        figures.drift_strip(Drift(), Outcomes(), LIGHT),
+        maps.error_map(Errors(mae=((None,),)), LIGHT),
+        maps.delays(Errors(delay_counts=(0,)), LIGHT),
     ):
         assert not figure.data
         assert "yet" in figure.layout.annotations[0].text
@@ -307,18 +158,18 @@ def test_charts_without_data_say_why():
 
 def test_charts_bear_columns_that_are_missing_or_null():
     data = Outcomes(seq=(1, 2, 3), mae=(None, 2.0, 3.0))
-    assert list(figures.rolling_error(data, (Alarm(),), (Snapshot(),), figures.LIGHT).data[1].y) == [
+    assert list(figures.rolling_error(data, (Alarm(),), (Snapshot(),), LIGHT).data[2].y) == [
         None,
         2.0,
         3.0,
     ]
-    figures.recent_truth(data, "", figures.LIGHT)
-    figures.label_lag(data, figures.LIGHT)
+    figures.truth(data, "", LIGHT)
+    figures.coverage(data, None, LIGHT)
 
 
 def test_a_zoom_survives_updates():
-    first = figures.rolling_error(outcomes(2000), (), (), figures.LIGHT)
-    second = figures.rolling_error(outcomes(3000), (), (), figures.DARK)
+    first = figures.rolling_error(outcomes(2000), (), (), LIGHT)
+    second = figures.rolling_error(outcomes(3000), (), (), DARK)
     assert first.layout.uirevision
     assert first.layout.uirevision == second.layout.uirevision
 
@@ -345,8 +196,7 @@ def test_a_duration_is_said_in_the_unit_that_suits_it(seconds: float | None, sai
     ],
 )
 def test_the_advantage_over_the_frozen_model_is_said_in_per_cent(mae: Any, baseline: Any, said: str):
-    model = Model(prequential=Prequential(n=10, mae=mae, baseline_mae=baseline))
-    assert words.advantage(model).value == said
+    assert words.advantage("Against frozen model_v1", mae, baseline).value == said
 
 
 @pytest.mark.parametrize(
@@ -373,12 +223,12 @@ def reader(transport: httpx.MockTransport, **options: Any) -> Reader:
     "content", [{}, {"learner": None, "prequential": None, "labels": None, "model_version": None}]
 )
 def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]):
-    from server.monitor.app import parts, update
+    from server.monitor.app import OUTPUTS, parts, update
 
     reading = reader(httpx.MockTransport(lambda request: httpx.Response(200, json=content))).read()
     assert reading.model == Model()
     changed, _ = update(parts(reading, "dark", NOW), {})
-    assert set(changed) == {"notices", "status", "stream", "rolling", "recent", "lag", "versions", "alarms"}
+    assert set(changed) == set(OUTPUTS)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +257,7 @@ def test_a_server_that_cannot_be_read_is_a_state_and_not_an_exception(response: 
 def test_what_was_read_last_is_kept_while_the_server_is_down():
     api = busy_api()
     with serving(api) as url, httpx.Client(base_url=url) as client:
-        found = Reader(client, max_age=0)
+        found = Reader(client, max_age=0, patience=0)
         assert not found.read().down
         api.broken = frozenset({"/model"})
         reading = found.read()
@@ -432,30 +282,31 @@ def test_many_pages_ask_the_server_once():
     with serving(api) as url, httpx.Client(base_url=url) as client:
         found = Reader(client, max_age=1.0, clock=lambda: now[0])
         first = found.read()
-        assert found.read() is first
+        assert found.read().model is first.model
         now[0] = 1.5
-        assert found.read() is not first
+        assert found.read().model is not first.model
     assert api.asked == 2
 
 
 def test_only_what_changed_is_drawn_again():
-    from server.monitor.app import parts, update
+    from server.monitor.app import OUTPUTS, parts, update
 
     api = busy_api()
+    api.broken = frozenset({"/metrics"})  # rows a second always change
     with serving(api) as url, httpx.Client(base_url=url) as client:
-        found = Reader(client, max_age=0)
+        found = Reader(client, max_age=0, patience=0)
         first, shown = update(parts(found.read(), "light", NOW), {})
         again, shown = update(parts(found.read(), "light", NOW), shown)
         api.alarms = api.alarms[1:]
         later, after = update(parts(found.read(), "light", NOW), shown)
         dark, _ = update(parts(found.read(), "dark", NOW), shown)
-    assert set(first) == {"notices", "status", "stream", "rolling", "recent", "lag", "versions", "alarms"}
+    assert set(first) == set(OUTPUTS)
     assert again == {}
     assert isinstance(later["rolling"], Patch)
     assert not isinstance(dark["rolling"], Patch)
     assert set(after) == set(shown)
     assert set(later) == {"status", "rolling", "alarms"}
-    assert {"rolling", "recent", "lag"} <= set(dark)
+    assert set(CHARTS) <= set(dark)
 
 
 def test_the_newest_alarm_and_waiting_labels_are_in_the_status_line():
@@ -465,8 +316,80 @@ def test_the_newest_alarm_and_waiting_labels_are_in_the_status_line():
     )
     said = {fact.label: (fact.value, fact.note) for fact in words.facts(reading, NOW)}
     assert said["Last alarm"] == ("5 min ago", "ADWIN on error, seq 40")
-    assert said["Labels waiting"][0] == "7"
+    assert said["Label lag, median"][1] == "7 labels wait"
     assert said["Serving"][0] == "model_v3"
+
+
+def test_costly_answers_are_asked_for_less_often_and_anew_after_a_change():
+    api, now = busy_api(), [0.0]
+    with serving(api) as url, httpx.Client(base_url=url) as client:
+        found = Reader(client, max_age=1.0, clock=lambda: now[0])
+        before = found.read()
+        api.alarms = []
+        now[0] = 1.5
+        soon = found.read()
+        found.forget()
+        after = found.read()
+    assert soon.alarms == before.alarms
+    assert after.alarms == Alarms(())
+
+
+def test_rows_a_second_and_the_tail_of_their_time_come_from_two_looks_at_the_metrics():
+    api, now = busy_api(), [0.0]
+    with serving(api) as url, httpx.Client(base_url=url) as client:
+        found = Reader(client, max_age=0, patience=0, clock=lambda: now[0])
+        assert found.read().traffic == Traffic()
+        now[0] = 2.0
+        traffic = found.read().traffic
+    assert traffic.rows_per_second == pytest.approx(60.0)
+    assert traffic.p99_seconds == pytest.approx(0.0025 + 0.0025 * 0.5)
+
+
+def test_counts_that_begin_anew_tell_nothing():
+    assert since(Look(1.0, 500.0), Look(2.0, 10.0)) == Traffic()
+    assert quantile({}, 0.99) is None
+    assert quantile({0.1: 0.0, float("inf"): 10.0}, 0.99) == 0.1
+
+
+# Orders
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "address", "key", "taken"),
+    [
+        ("127.0.0.1:8050", "http://127.0.0.1:8050", "127.0.0.1", "", True),
+        ("localhost:8050", None, "::1", "", True),
+        ("monitor.example:8050", None, "127.0.0.1", "", False),  # another name for this machine
+        ("10.0.0.5:8050", None, "10.0.0.9", "", False),
+        ("10.0.0.5:8050", None, "10.0.0.9", "secret", True),  # the server says whether it is the right one
+        ("127.0.0.1:8050", "http://evil.example", "127.0.0.1", "secret", False),
+        ("127.0.0.1:8050", None, None, "", False),
+    ],
+)
+def test_orders_are_passed_on_from_this_machine_or_with_a_key(
+    host: str, origin: str | None, address: str | None, key: str, taken: bool
+):
+    headers = {"Host": host} | ({"Origin": origin} if origin else {})
+    assert (refusal(headers, address, key) == "") is taken
+
+
+def test_an_order_is_carried_out_with_the_key_it_was_given():
+    api = busy_api()
+    api.admin_key = "secret"
+    with serving(api) as url, httpx.Client(base_url=url) as client:
+        done, said = act(client, Asked("rollback", 3), "wrong")
+        assert (done, said) == (False, "Refused: an admin call needs the key.")
+        done, said = act(client, Asked("rollback", 3), "secret")
+        assert (done, said) == (True, "Done: model_v6 is model_v3 again.")
+        assert act(client, Asked("release", 1), "secret")[0]
+        assert not act(client, Asked("format", 1), "secret")[0]
+    assert [path for path, _, _ in api.posted][-1] == "/quarantine/1/release"
+
+
+def test_an_order_to_a_server_that_is_gone_says_so():
+    with open_client(f"http://127.0.0.1:{closed_port()}") as client:
+        done, said = act(client, Asked("rollback", 1), "")
+    assert (done, said) == (False, "The server could not be asked: nothing listens there.")
 
 
 def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch):
@@ -494,14 +417,12 @@ def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm():
                 assert response.status == 200
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as response:
                 assert b"Millrace monitor" in response.read()
-            began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=20)
         finally:
             process.kill()
     assert process.returncode == 0, output
     assert output == b""
-    assert time.monotonic() - began < 5
 
 
 def test_the_process_binds_its_own_socket_when_given_none():
@@ -518,139 +439,3 @@ def test_the_process_binds_its_own_socket_when_given_none():
         stop.set()
         thread.join(timeout=20)
     assert not thread.is_alive()
-
-
-# The page in a browser
-
-
-def points(browser: Browser, chart: str) -> int:
-    """How many points the first line of a drawn chart has; 0 while it is not drawn."""
-    script = """const graph = document.querySelector("#" + arguments[0] + " .js-plotly-plot");
-      return graph && graph._fullData && graph.data.length ? graph._fullData[0].x.length : 0"""
-    return int(browser.run(script, chart))
-
-
-def drawn(browser: Browser) -> None:
-    browser.wait(lambda: all(points(browser, c) for c in ("rolling", "recent", "lag")), "the charts drawn")
-
-
-def test_the_page_shows_status_charts_and_tables_without_console_errors(browser: Browser):
-    with serving(busy_api()) as api_url, monitoring(api_url) as url:
-        browser.open(url)
-        drawn(browser)
-        status = browser.wait_for_text("% better", "#status")
-        assert "model_v5" in status
-        assert "3,000" in status
-        assert "Page-Hinkley" in browser.text("#alarms")
-        assert "active" in browser.text("#versions tr.active")
-        assert "model_v5" in browser.text("#versions tr.active")
-        assert points(browser, "rolling") == 600
-        assert points(browser, "recent") == 250
-        assert browser.text("#notices") == ""
-        assert browser.text("header p") == "energy → Production"
-        assert browser.severe() == []
-        assert browser.foreign(url) == []
-
-
-def test_new_outcomes_appear_by_themselves_and_a_zoom_stays(browser: Browser):
-    api = busy_api()
-    api.outcomes = played(2000)
-    with serving(api) as api_url, monitoring(api_url) as url:
-        browser.open(url)
-        drawn(browser)
-        browser.run("""document.querySelector("#rolling .js-plotly-plot").dataset.mark = "same" """)
-        browser.drag("#rolling .nsewdrag", 200)
-        reach = """const axis = document.querySelector("#rolling .js-plotly-plot")._fullLayout.xaxis;
-            return !axis.autorange && JSON.stringify(axis.range)"""
-        zoomed = browser.wait(lambda: browser.run(reach), "the zoom")
-        api.outcomes = played(3000)
-        browser.wait_for_text("3,000", "#status")
-        newest = """const graph = document.querySelector("#rolling .js-plotly-plot");
-            return graph._fullData[0].x.at(-1) === 3000 && graph.dataset.mark === "same" """
-        browser.wait(lambda: browser.run(newest), "new points in the same chart")
-        assert browser.run(reach) == zoomed
-        assert browser.severe() == []
-
-
-def test_marks_tell_more_when_pointed_at(browser: Browser):
-    with serving(busy_api()) as api_url, monitoring(api_url) as url:
-        browser.open(url)
-        drawn(browser)
-        browser.run(
-            """const graph = document.querySelector("#rolling .js-plotly-plot");
-            const curve = graph.data.findIndex(t => t.name === "drift alarm" && t.mode === "markers");
-            window.Plotly.Fx.hover(graph, [{curveNumber: curve, pointNumber: 2}])"""
-        )
-        said = """return [...document.querySelectorAll("#rolling .hoverlayer text")]
-            .map(t => t.textContent).join(" ")"""
-        assert "ADWIN" in browser.wait(lambda: browser.run(said), "the mark's words")
-
-
-def test_without_labels_the_page_says_so(browser: Browser):
-    with serving(empty_api()) as api_url, monitoring(api_url) as url:
-        browser.open(url)
-        assert "POST /learn" in browser.wait_for_text("No labels yet", "#notices")
-        browser.wait_for_text("No labels yet", "#rolling")
-        assert "No alarm yet" in browser.text("#alarms")
-        assert "model_v1" in browser.text("#versions")
-        assert browser.severe() == []
-
-
-def test_a_learner_that_is_down_is_said_and_what_still_works(browser: Browser):
-    api = busy_api()
-    api.alive = False
-    with serving(api) as api_url, monitoring(api_url) as url:
-        browser.open(url)
-        notice = browser.wait_for_text("Learner down", "#notices")
-        assert "Predictions go on from model_v5" in notice
-        assert "until the learner is back" in browser.text("#status")
-        api.alive = True
-        browser.wait(lambda: browser.text("#notices") == "", "the notice gone")
-        assert browser.severe() == []
-
-
-def test_a_server_that_goes_and_comes_back_is_followed(browser: Browser):
-    port = closed_port()
-    with monitoring(f"http://127.0.0.1:{port}") as url:
-        browser.open(url)
-        browser.wait_for_text("Server down", "#notices")
-        browser.wait_for_text("Waiting for the server", "#rolling")
-        with serving(busy_api(), port):
-            drawn(browser)
-            browser.wait(lambda: browser.text("#notices") == "", "the notice gone")
-        assert "what it said last" in browser.wait_for_text("Server down", "#notices")
-        assert points(browser, "rolling") == 600
-        assert browser.severe() == []
-
-
-def test_the_page_follows_the_preferred_colours(browser: Browser):
-    colour = """return document.querySelector("#rolling .js-plotly-plot")._fullData[1].line.color"""
-    ground = "return getComputedStyle(document.body).backgroundColor"
-    with serving(busy_api()) as api_url, monitoring(api_url) as url:
-        browser.prefer("dark")
-        browser.open(url)
-        drawn(browser)
-        assert browser.run(colour) == figures.DARK.served
-        dark = browser.run(ground)
-        browser.prefer("light")
-        browser.wait(lambda: browser.run(colour) == figures.LIGHT.served, "the light colours")
-        assert browser.run(ground) != dark
-
-
-def test_the_page_fits_a_phone(browser: Browser):
-    with serving(busy_api()) as api_url, monitoring(api_url) as url:
-        browser.resize(390, 844)
-        browser.open(url)
-        drawn(browser)
-        browser.wait_for_text("% better", "#status")
-        assert browser.run("return document.documentElement.scrollWidth") <= 390
-        browser.resize(1280, 900)
-
-
-def test_a_page_that_lost_the_monitor_says_so(browser: Browser):
-    with serving(busy_api()) as api_url:
-        with monitoring(api_url) as url:
-            browser.open(url)
-            drawn(browser)
-        browser.wait_for_text("does not answer", "#lost")
-        browser.driver.get_log("browser")  # the browser itself logs requests that nobody answers

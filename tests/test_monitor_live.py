@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +24,7 @@ def points(browser: Browser, chart: str) -> int:
 
 
 def test_the_monitor_shows_what_the_server_learned_and_the_version_after_a_rollback(
-    server: Server, browser: Browser, tmp_path: Path
+    server: Server, browser: Browser
 ) -> None:
     rows, labels = stream_rows(server.home, 120)
     ids = server.predict(rows)["ids"]
@@ -37,7 +36,7 @@ def test_the_monitor_shows_what_the_server_learned_and_the_version_after_a_rollb
     assert server.client.post("/snapshots/rollback", json={"version": 1}).status_code == 201
     browser.wait_for_text("model_v2", "#status")
     browser.wait_for_text("rollback", "#versions")
-    browser.screenshot(tmp_path / "monitor.png")
+    browser.keep("live")
     assert browser.severe() == []
 
 

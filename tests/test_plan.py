@@ -19,12 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from river import checks, compose, dummy
 
-from online.aggregation import MeanPool
+from online import plan_file
 from online.compile import compile_plan
-from online.config import ModelConfig
+from online.config import ExpertsConfig, ModelConfig
+from online.difficulty import slot_places
 from online.errors import PlanError
+from online.forest.regressor import AdaptiveForestRegressor
+from online.intervals import ConformalInterval
 from online.pipeline import POOL, build_pipeline
 from online.plan import PlanInfo, ScoringPlan
+from online.pool import ExpertPool
 from online.row_encoder import RowEncoder
 from online.schema import ContextFeature, Feature, Schema, Target
 from tests.test_encoding import FEATURES, rows
@@ -37,6 +41,14 @@ CONTEXT = (
     ContextFeature("by site and hour", ("site", "hour"), 0.3),
     ContextFeature("by weekday", ("day",), 0.2),
     ContextFeature("by hour of time", ("at:hour",), 1.0),
+)
+HISTORIES = (
+    ContextFeature("last", (), kind="lag"),
+    ContextFeature("third last by site", ("site",), kind="lag", labels=3),
+    ContextFeature("last four", ("hour",), kind="recent", labels=4),
+    ContextFeature("near", ("site", "hour"), 0.2, "near", 5),
+    ContextFeature("near in the day", ("at:hour",), 1.0, "near", 3),
+    ContextFeature("age", ("day",), kind="age"),
 )
 TARGET = Target("y", -100, 100)
 
@@ -52,10 +64,12 @@ SCHEMAS = {
     "cyclic": schema("hour", "phase", "day"),
     "time": schema("at"),
     "context": schema("site", "hour", "day", "at", context=CONTEXT),
+    "histories": schema("site", "hour", "day", "at", context=HISTORIES),
     "everything": Schema("s", TARGET, FEATURES, CONTEXT),
     "nothing": Schema("s", TARGET, ()),
     "all dropped": Schema("s", TARGET, (Feature("wind", "dropped"),), (ContextFeature("level"),)),
 }
+ALL_EXPERTS = ExpertsConfig(trees=True, trees_models=2)
 STAGES = (0, 1, 10, 300, 3000)
 NASTY = (
     None, math.nan, math.inf, -math.inf, 1e308, -1e308, 1e15, 1e-320, "", "nan", "unseen", "1e999", "-4",
@@ -106,13 +120,15 @@ Stage = tuple[compose.Pipeline, ScoringPlan]
 
 
 def compiled(pipeline: compose.Pipeline, name: str) -> ScoringPlan:
-    return compile_plan(pipeline, SCHEMAS[name], version=1, seq=0, half_width=1.0)
+    return compile_plan(
+        pipeline, SCHEMAS[name], version=1, seq=0, interval=ConformalInterval(0.9, slot_places(SCHEMAS[name]))
+    )
 
 
 @functools.cache
 def stages(name: str) -> dict[int, Stage]:
     """A stream's pipeline after so many rows, with its plan."""
-    pipeline = build_pipeline(SCHEMAS[name], ModelConfig(n_models=2))
+    pipeline = build_pipeline(SCHEMAS[name], ModelConfig(n_models=2), ALL_EXPERTS)
     found, stream = {}, lessons(7)
     for count in range(max(STAGES) + 1):
         if count in STAGES:
@@ -144,13 +160,19 @@ def transformed(pipeline: compose.Pipeline, row: dict[str, Any]) -> dict[str, fl
     return dict(x)
 
 
+def outputs_of(plan: ScoringPlan, row: dict[str, Any]) -> np.ndarray:
+    """The experts' outputs for a raw row."""
+    values = plan.encoder.encode(row).values
+    outputs: np.ndarray = plan.score(np.array([values + plan.context(values)]))[1][0]
+    return outputs
+
+
 def assert_plan_is_pipeline(stage: Stage, row: dict[str, Any]) -> None:
     pipeline, plan = stage
     expected, scored = pipeline.predict_one(row), plan.score_row(row)
     assert math.isfinite(scored)
     assert scored == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    values = plan.encoder.encode(row).values
-    outputs = plan.score(np.array([values + plan.context(values)]))[1][0]
+    outputs = outputs_of(plan, row)
     wanted = pipeline[POOL].expert_outputs(transformed(pipeline, row))
     assert plan.info.experts == tuple(wanted)
     assert np.isfinite(outputs).all()
@@ -192,15 +214,16 @@ def test_plan_gives_what_the_pipeline_gives_for_any_row_at_any_stage(name: str) 
 def test_plan_gives_what_the_pipeline_gives_while_alternate_trees_grow(name: str) -> None:
     rng = random.Random(12)
     before = stages(name)[3000][1]
-    assert len(before.arrays["node_feature"]) > len(before.arrays["tree_root"])  # trees have grown
+    assert len(before.arrays["node"]) > len(before.arrays["tree_root"])  # trees have grown
     alternates = 0
     pipeline, plan = drifted(name)
-    none = np.full_like(plan.arrays["node_alternate"], -1)
-    main_only = ScoringPlan(plan.info, plan.arrays | {"node_alternate": none})
+    main_only = ScoringPlan(
+        plan.info, plan.arrays | {"expert_beside": np.zeros_like(plan.arrays["expert_beside"])}
+    )
     for _ in range(300):
         row = dirty_row(rng)
         assert_plan_is_pipeline((pipeline, plan), row)
-        alternates += main_only.score_row(row) != plan.score_row(row)
+        alternates += outputs_of(main_only, row).tolist() != outputs_of(plan, row).tolist()
     assert alternates > 0  # the alternates took part
 
 
@@ -221,7 +244,7 @@ def test_plan_gives_what_the_pipeline_gives_after_a_drift_and_all_the_way_back()
 @pytest.mark.parametrize("size", [1e15, 1e30])
 def test_plan_gives_what_the_pipeline_gives_after_huge_labels_and_values(size: float) -> None:
     rng = random.Random(15)
-    pipeline = build_pipeline(SCHEMAS["wide"], ModelConfig(n_models=2))
+    pipeline = build_pipeline(SCHEMAS["wide"], ModelConfig(n_models=2), ALL_EXPERTS)
     values = [0.0, 1e-160, 1.0, -size, 1e15, -1e15, size]
     for count in range(800):
         row = {"wind": rng.choice(values), "flow": rng.choice([*values, rng.gauss(0, 1)])}
@@ -246,26 +269,73 @@ def test_rows_score_together_as_they_score_alone() -> None:
     batch = [dirty_row(rng) for _ in range(50)]
     encoded = [plan.encoder.encode(row).values for row in batch]
     matrix = np.array([values + plan.context(values) for values in encoded])
-    together, _ = plan.score(matrix)
-    assert together.tolist() == pytest.approx([plan.score_row(row) for row in batch], rel=1e-12)
+    together, outputs = plan.score(matrix)
+    for size in (1, 3, 7):  # trees one after the other, or rows
+        parts = [plan.score(matrix[at : at + size]) for at in range(0, len(matrix), size)]
+        assert np.concatenate([part[0] for part in parts]).tolist() == together.tolist()
+        assert np.concatenate([part[1] for part in parts]).tolist() == outputs.tolist()
+    assert together.tolist() == [plan.score_row(row) for row in batch]
+    lower, upper = plan.intervals(matrix, together, outputs)
+    for row, *ends in zip(matrix.tolist(), lower, upper, strict=True):
+        assert plan.interval(row, plan.score_one(row)) == pytest.approx(ends, rel=1e-9, abs=1e-9)
     nobody, outputs = plan.score(matrix[:0])
     assert (nobody.shape, outputs.shape) == ((0,), (0, len(plan.info.experts)))
 
 
 def test_an_expert_that_is_not_finite_is_held_by_plan_and_pool_alike() -> None:
     plan = stages("numeric")[300][1]
-    bias = plan.arrays["leaf_bias"].copy()
-    bias[plan.arrays["node_leaf"][plan.arrays["tree_root"][-1]]] = math.inf  # the linear expert's only leaf
-    exploding = ScoringPlan(plan.info, plan.arrays | {"leaf_bias": bias})
+    leaf = plan.arrays["leaf"].copy()
+    leaf[-1, 0] = math.inf  # the last linear expert's only leaf
+    exploding = ScoringPlan(plan.info, plan.arrays | {"leaf": leaf})
     values = plan.encoder.encode({"wind": 3.0, "flow": 900.0}).values
     predictions, outputs = exploding.score(np.array([values]))
     assert outputs[0][-1] == plan.info.fallback
     assert np.isfinite(predictions).all()
 
 
+@functools.cache
+def forests() -> list[Stage]:
+    """A pipeline with nothing but two forests, as it learns a stream that drifts."""
+    pool = ExpertPool(
+        {
+            "slow": AdaptiveForestRegressor(n_models=4, grace=40.0, seed=1),
+            "fast": AdaptiveForestRegressor(n_models=3, grace=20.0, horizon=300, decay=0.9, seed=2),
+        }
+    )
+    pipeline = build_pipeline(SCHEMAS["everything"], ModelConfig())
+    pipeline.steps[POOL] = pool
+    found, before, after = [], lessons(31), lessons(32, flipped=True)
+    for count in range(3001):
+        if count in (0, 1, 50, 1500, 3000):
+            kept = pickle.loads(pickle.dumps(pipeline))
+            found.append((kept, compiled(kept, "everything")))
+        pipeline.learn_one(*next(before if count < 2000 else after))
+    return found
+
+
+def test_plan_gives_what_forests_give_for_any_row_at_any_stage() -> None:
+    @given(row=plausible_rows | rows)
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    def check(row: dict[str, Any]) -> None:
+        for stage in forests():
+            assert_plan_is_pipeline(stage, row)
+
+    check()
+    assert len(forests()[-1][1].arrays["leaf"]) > 50  # trees have grown
+
+
+def test_a_forest_takes_a_value_beyond_its_reach_for_missing_in_the_plan_too() -> None:
+    pipeline = pickle.loads(pickle.dumps(forests()[-1][0]))
+    for column in ("wind", "flow"):
+        pipeline[POOL].scaler.vars[column] = 1e-70  # a column that hardly ever moved, and now does
+    plan, rng = compiled(pipeline, "everything"), random.Random(33)
+    for _ in range(50):
+        assert_plan_is_pipeline((pipeline, plan), plain_row(rng))
+
+
 def test_an_expert_that_cannot_be_compiled_is_named() -> None:
     pipeline = build_pipeline(SCHEMAS["numeric"], ModelConfig())
-    pipeline.steps[POOL] = MeanPool({"odd": dummy.NoChangeClassifier()})
+    pipeline.steps[POOL] = ExpertPool({"odd": dummy.NoChangeClassifier()})
     with pytest.raises(PlanError, match="NoChangeClassifier"):
         compiled(pipeline, "numeric")
 
@@ -322,6 +392,33 @@ def test_torn_plan_is_refused(data: st.DataObject, tmp_path: Path) -> None:
         ScoringPlan.load(path)
 
 
+def test_a_plan_is_a_safetensors_file() -> None:
+    plan = stages("everything")[300][1]
+    arrays = safetensors.numpy.load(plan.dumps())
+    assert set(arrays) == set(plan.arrays)
+    for name, array in plan.arrays.items():
+        assert arrays[name].tobytes() == array.tobytes()
+
+
+def test_a_plan_of_the_format_before_is_refused_by_name(tmp_path: Path) -> None:
+    plan, path = stages("numeric")[10][1], tmp_path / "plan.safetensors"
+    head = {"info": msgspec.to_builtins(plan.info), "sha256": "0" * 64}
+    path.write_bytes(safetensors.numpy.save({"impute": np.zeros(2)}, {"plan": json.dumps(head)}))
+    with pytest.raises(PlanError, match=r"plan\.safetensors is a plan of format 1.*start the learner"):
+        ScoringPlan.load(path)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_plan_is_refused(data: st.DataObject, tmp_path: Path) -> None:
+    content = bytearray(stages("everything")[10][1].dumps())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path / "plan.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(PlanError, match=r"plan\.safetensors"):
+        ScoringPlan.load(path)
+
+
 @given(content=st.binary(max_size=300))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_foreign_bytes_are_refused(content: bytes, tmp_path: Path) -> None:
@@ -335,19 +432,19 @@ def with_info(change: Callable[[dict[str, Any]], object]) -> bytes:
     plan = stages("everything")[10][1]
     info = json.loads(msgspec.json.encode(plan.info))
     change(info)
-    return safetensors.numpy.save(plan.arrays, {"plan": json.dumps(info)})
+    return plan_file.dumps(json.dumps(info).encode(), plan.arrays)
 
 
 def without(array: str) -> bytes:
     plan = stages("everything")[10][1]
     arrays = {name: value for name, value in plan.arrays.items() if name != array}
-    return safetensors.numpy.save(arrays, {"plan": msgspec.json.encode(plan.info).decode()})
+    return plan_file.dumps(msgspec.json.encode(plan.info), arrays)
 
 
 def with_tree_of_no_expert() -> bytes:
     plan = stages("everything")[10][1]
-    arrays = plan.arrays | {"tree_expert": plan.arrays["tree_expert"] + 100}
-    return safetensors.numpy.save(arrays, {"plan": msgspec.json.encode(plan.info).decode()})
+    arrays = plan.arrays | {"expert_tree": plan.arrays["expert_tree"] + 100}
+    return plan_file.dumps(msgspec.json.encode(plan.info), arrays)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +458,7 @@ def with_tree_of_no_expert() -> bytes:
         pytest.param(
             lambda: with_info(lambda info: info["schema"]["target"].update(name="")), id="no schema"
         ),
-        pytest.param(lambda: without("leaf_bias"), id="an array is missing"),
+        pytest.param(lambda: without("leaf"), id="an array is missing"),
         pytest.param(with_tree_of_no_expert, id="a tree of no expert"),
     ],
 )

@@ -232,3 +232,59 @@ def requests(server: Server, labels: str) -> float:
 def test_an_id_with_slashes_can_be_looked_up(shared_server: Server) -> None:
     name = shared_server.predict({**ROW, "id": "plant/7 a?b"})["id"]
     assert shared_server.get("/predictions/plant%2F7%20a%3Fb")["served"]["id"] == name
+
+
+def test_a_question_that_is_not_recorded_leaves_nothing_for_a_label_to_join(server: Server) -> None:
+    asked = server.predict({"Start_Hour": 12, "id": "what-if"}, params={"record": "false"})
+    kept = server.predict({"Start_Hour": 12, "id": "kept"})
+    assert asked["prediction"] == kept["prediction"]
+    assert server.client.get("/predictions/what-if").status_code == 404
+    assert server.get("/predictions/kept")["served"]["id"] == "kept"
+
+
+def test_whatever_can_be_got_can_be_asked_for_its_head(shared_server: Server) -> None:
+    for path in ("/health/live", "/model", "/metrics", "/docs"):
+        answer = shared_server.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert int(answer.headers["content-length"]) > 0
+    assert shared_server.client.head("/predict").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("accept", "given"),
+    [
+        ("application/msgpack;q=0", "application/json"),
+        ("application/json, application/msgpack;q=0.5", "application/json"),
+        ("application/msgpack, application/json;q=0.5", "application/msgpack"),
+        ("text/html, */*;q=0.1", "application/json"),
+    ],
+)
+def test_the_reply_is_in_the_format_liked_best(shared_server: Server, accept: str, given: str) -> None:
+    answer = shared_server.client.post("/predict", json=ROW, headers={"Accept": accept})
+    assert answer.headers["content-type"] == given
+
+
+def test_the_fast_lane_answers_as_the_long_way_does(shared_server: Server) -> None:
+    fast = shared_server.client.post("/predict", json={**ROW, "Source": "Tidal", "Start_Hour": "?"})
+    slow = shared_server.client.post(
+        "/predict?record=true", json={**ROW, "Source": "Tidal", "Start_Hour": "?"}
+    )
+    assert fast.headers["content-type"] == slow.headers["content-type"]
+    assert {**fast.json(), "id": ""} == {**slow.json(), "id": ""}
+    for body in (b"{", b"[1]", msgspec.json.encode({**ROW, "id": ""}), b"3"):
+        headers = {"Content-Type": "application/json"}
+        fast, slow = (
+            shared_server.client.post(path, content=body, headers=headers)
+            for path in ("/predict", "/predict?record=true")
+        )
+        assert (fast.status_code, fast.json()) == (slow.status_code, slow.json())
+        assert fast.status_code in (400, 422)
+
+
+def test_requests_of_either_lane_are_counted(shared_server: Server) -> None:
+    before = requests(shared_server, 'code="200",route="/predict"')
+    rows = counter(shared_server, "millrace_predictions_total")
+    for path in ("/predict", "/predict?record=true"):
+        shared_server.client.post(path, json=ROW)
+    assert requests(shared_server, 'code="200",route="/predict"') == before + 2
+    assert counter(shared_server, "millrace_predictions_total") == rows + 2

@@ -77,10 +77,17 @@ def node_values(arrays: Arrays) -> Array:
     return value
 
 
+def leaf_models(arrays: Arrays, leaves: Array) -> Array:
+    """What leaves predict by: 0 their mean, 1 and 2 their linear models; as `leaf.leaf_output` chooses."""
+    mean, slow, fast = (
+        arrays.node_f[leaves, column] for column in (state.E_MEAN, state.E_SLOW, state.E_FAST)
+    )
+    return np.where(mean < np.minimum(slow, fast), 0, np.where(slow <= fast, 1, 2))
+
+
 def leaf_model(arrays: Arrays, leaf: int) -> int:
-    """What a leaf predicts by: 0 its mean, 1 and 2 its linear models; as `leaf.leaf_output` chooses."""
-    mean, slow, fast = arrays.node_f[leaf, [state.E_MEAN, state.E_SLOW, state.E_FAST]]
-    return 0 if mean < min(slow, fast) else 1 if slow <= fast else 2
+    """What one leaf predicts by, see `leaf_models`."""
+    return int(leaf_models(arrays, np.array([leaf]))[0])
 
 
 def node_columns(arrays: Arrays, names: Names) -> dict[str, list[Any]]:

@@ -11,15 +11,12 @@ from __future__ import annotations
 import math
 
 from online.forest.adwin import reset_window, rose
+from online.forest.cleaning import LARGEST, clean_row, held, observe_row
 from online.forest.leaf import leaf_output
-from online.forest.observers import observe_feature
 from online.forest.random import poisson
 from online.forest.state import (
     BACK,
-    BACK_ERR,
-    BACK_ERR_N,
     BACK_ROWS,
-    BINS,
     CALIBRATED,
     CALIBRATION,
     DRIFT_DELTA,
@@ -27,10 +24,6 @@ from online.forest.state import (
     ERR,
     ERR_DECAY,
     ERR_N,
-    F_KIND,
-    F_MEAN,
-    F_N,
-    F_VAR,
     HORIZON,
     MAX_NODES,
     MAX_SLOTS,
@@ -41,7 +34,6 @@ from online.forest.state import (
     POWER,
     RATE,
     ROWS,
-    SCALE,
     SHARE,
     SKIPPED,
     SLOT_FREE,
@@ -49,10 +41,6 @@ from online.forest.state import (
     TREE,
     WARN_DELTA,
     WARNINGS,
-    Y_HIGH,
-    Y_LOW,
-    Y_MEAN,
-    Y_N,
     Y_VAR,
     Array,
     Arrays,
@@ -63,82 +51,14 @@ from online.forest.whitening import find_direction, observe_moments
 
 __all__ = ["learn_rows", "predict_rows"]
 
-LARGEST = 1e30  # beyond this a number is no measurement, and squares of squares would overflow
-CLIP = 8.0  # deviations: linear models see no value further out
-TARGET_CLIP = (
-    30.0  # deviations beyond which a target is pulled in; the deviation then grows, so it may come again
-)
-TARGET_MEMORY = 0.001
-MARGIN = 0.1  # of the targets' range: predictions go no further beyond it
 SETTLED = 100  # rows a background tree must have seen before it can replace its member
 
 
 @kernel
-def clean_row(s: Arrays, row: Array, x: Array, filled: Array) -> None:
-    """A row with NaN where nothing usable stands, and one without gaps or far outliers for linear models."""
-    spread = math.sqrt(s.par[Y_VAR])
-    for j in range(row.shape[0]):
-        f = s.feature[j]
-        value = row[j] if abs(row[j]) <= LARGEST else math.nan
-        x[j] = value
-        if f[F_KIND]:
-            filled[j] = category_value(s, j, value, spread)
-        elif math.isnan(value):
-            filled[j] = f[F_MEAN]
-        else:
-            reach = CLIP * math.sqrt(f[F_VAR])
-            filled[j] = min(max(value, f[F_MEAN] - reach), f[F_MEAN] + reach) if f[F_N] > CLIP else value
-
-
-@kernel
-def category_value(s: Arrays, j: int, value: float, spread: float) -> float:
-    """A category as a number: the deviation of its targets' mean, pulled to zero while it is rare."""
-    if math.isnan(value) or spread == 0.0 or not 0.0 <= value < BINS:
-        return 0.0
-    weight, mean = s.category[j, int(value), 0], s.category[j, int(value), 1]
-    return (mean - s.par[Y_MEAN]) / spread * weight / (weight + 10.0)
-
-
-@kernel
-def observe_row(s: Arrays, x: Array, y: float) -> float:
-    """Take a row into the statistics of features and target; the target, pulled in if it is far out."""
-    p = s.par
-    if p[Y_N] == 0.0:
-        p[Y_MEAN] = p[Y_LOW] = p[Y_HIGH] = y
-    limit = TARGET_CLIP * math.sqrt(p[Y_VAR])
-    gap = y - p[Y_MEAN]
-    if p[Y_N] > TARGET_CLIP and limit > 0.0:
-        gap = min(max(gap, -limit), limit)
-        y = p[Y_MEAN] + gap
-    share = max(TARGET_MEMORY, 1.0 / (p[Y_N] + 1.0))
-    p[Y_N] += 1.0
-    p[Y_MEAN] += share * gap
-    p[Y_VAR] = (1.0 - share) * (p[Y_VAR] + share * gap * gap)
-    p[Y_LOW], p[Y_HIGH] = min(y, p[Y_LOW]), max(y, p[Y_HIGH])
-    for j in range(x.shape[0]):
-        if math.isnan(x[j]):
-            continue
-        if s.feature[j, F_KIND]:
-            cell = s.category[j, int(x[j])]
-            cell[0] += 1.0
-            cell[1] += (y - cell[1]) * max(TARGET_MEMORY, 1.0 / cell[0])
-            s.feature[j, F_N] += 1.0
-        else:
-            observe_feature(s.feature[j], x[j])
-    return y
-
-
-@kernel
-def held(s: Arrays, output: float) -> float:
-    """An output within the range of targets, and a margin."""
-    margin = MARGIN * (s.par[Y_HIGH] - s.par[Y_LOW])
-    return min(max(output, s.par[Y_LOW] - margin), s.par[Y_HIGH] + margin)
-
-
-@kernel
-def mean_error(total: float, n: float) -> float:
-    """A faded mean absolute error; infinite before any."""
-    return total / n if n > 0.0 else math.inf
+def mean_error(s: Arrays, tree: int) -> float:
+    """A tree's faded mean absolute error; infinite before any."""
+    f = s.tree_f[tree]
+    return f[ERR] / f[ERR_N] if f[ERR_N] > 0.0 else math.inf
 
 
 @kernel
@@ -179,49 +99,46 @@ def learn_rows(s: Arrays, rows: Array, targets: Array, weights: Array) -> int:
 @kernel
 def learn_member(s: Arrays, m: int, x: Array, filled: Array, y: float, weight: float) -> None:
     """Measure, teach and watch one member and its background tree."""
-    i, f = s.member_i[m], s.member_f[m]
-    features = x.shape[0]
+    i = s.member_i[m]
     if s.root[i[TREE]] == NONE:
-        plant(s, i[TREE], m, s.par[SHARE], features)
+        plant(s, i[TREE], m, s.par[SHARE], x.shape[0])
     k = float(poisson(s.rng, m, s.par[RATE] * weight))
-    leaf = descend(s, s.root[i[TREE]], x)
+    error = 0.0
+    for role in (BACK, TREE):
+        if i[role] != NONE:
+            error = measure_and_learn(s, i[role], x, filled, y, k)
+    if i[BACK] != NONE:
+        i[BACK_ROWS] += 1
+        if i[BACK_ROWS] > s.par[HORIZON]:  # nothing came of it
+            fell(s, i[BACK])
+            i[BACK], i[PENDING] = NONE, 0
+    watch(s, m, error, x.shape[0])
+
+
+@kernel
+def measure_and_learn(s: Arrays, tree: int, x: Array, filled: Array, y: float, k: float) -> float:
+    """Take a tree's error into its faded one, then teach it the row; the error."""
+    f = s.tree_f[tree]
+    leaf = descend(s, s.root[tree], x)
     error = abs(y - held(s, leaf_output(s, leaf, filled)))
     f[ERR] = s.par[ERR_DECAY] * f[ERR] + error
     f[ERR_N] = s.par[ERR_DECAY] * f[ERR_N] + 1.0
     if k > 0.0:
-        learn_tree(s, i[TREE], leaf, x, filled, y, k)
-    if i[BACK] != NONE:
-        learn_background(s, m, x, filled, y, k)
-    watch(s, m, error, features)
-
-
-@kernel
-def learn_background(s: Arrays, m: int, x: Array, filled: Array, y: float, k: float) -> None:
-    """Teach the tree that grows beside a member; drop it if nothing came of it."""
-    i, f = s.member_i[m], s.member_f[m]
-    leaf = descend(s, s.root[i[BACK]], x)
-    error = abs(y - held(s, leaf_output(s, leaf, filled)))
-    f[BACK_ERR] = s.par[ERR_DECAY] * f[BACK_ERR] + error
-    f[BACK_ERR_N] = s.par[ERR_DECAY] * f[BACK_ERR_N] + 1.0
-    if k > 0.0:
-        learn_tree(s, i[BACK], leaf, x, filled, y, k)
-    i[BACK_ROWS] += 1
-    if i[BACK_ROWS] > s.par[HORIZON]:
-        fell(s, i[BACK])
-        i[BACK], i[PENDING] = NONE, 0
+        learn_tree(s, tree, leaf, x, filled, y, k)
+    return error
 
 
 @kernel
 def watch(s: Arrays, m: int, error: float, features: int) -> None:
     """Show a member's error to its detectors and act on what they say."""
-    i, f = s.member_i[m], s.member_f[m]
+    i = s.member_i[m]
     if i[CALIBRATED] < CALIBRATION:
         s.calibration[m, i[CALIBRATED]] = error
         i[CALIBRATED] += 1
         if i[CALIBRATED] == CALIBRATION:
-            f[SCALE] = median(s.calibration[m])
+            s.scale[m] = median(s.calibration[m])
     else:
-        level = error / (error + f[SCALE]) if error > 0.0 else 0.0
+        level = error / (error + s.scale[m]) if error > 0.0 else 0.0
         if rose(s, 2 * m, level, s.par[WARN_DELTA]) and i[BACK] == NONE:
             i[WARNINGS] += 1
             start_background(s, m, features)
@@ -230,7 +147,7 @@ def watch(s: Arrays, m: int, error: float, features: int) -> None:
             i[PENDING] = 1
             if i[BACK] == NONE:
                 start_background(s, m, features)
-    if i[PENDING] and i[BACK_ROWS] >= SETTLED and is_better(f):
+    if i[PENDING] and i[BACK_ROWS] >= SETTLED and mean_error(s, i[BACK]) < mean_error(s, i[TREE]):
         replace(s, m)
 
 
@@ -248,28 +165,21 @@ def median(values: Array) -> float:
 
 
 @kernel
-def is_better(f: Array) -> bool:
-    """Whether the background tree's faded error is below its member's."""
-    return mean_error(f[BACK_ERR], f[BACK_ERR_N]) < mean_error(f[ERR], f[ERR_N])
-
-
-@kernel
 def start_background(s: Arrays, m: int, features: int) -> None:
     """Plant a tree beside a member, on a subspace of its own."""
-    i, f = s.member_i[m], s.member_f[m]
+    i = s.member_i[m]
     i[BACK] = 4 * m + 1 - i[TREE]
     i[BACK_ROWS] = 0
-    f[BACK_ERR] = f[BACK_ERR_N] = 0.0
+    s.tree_f[i[BACK]] = 0.0
     plant(s, i[BACK], m, s.par[SHARE], features)
 
 
 @kernel
 def replace(s: Arrays, m: int) -> None:
     """Put the background tree in the member's place; its detectors start anew."""
-    i, f = s.member_i[m], s.member_f[m]
+    i = s.member_i[m]
     fell(s, i[TREE])
     i[TREE], i[BACK], i[PENDING], i[CALIBRATED], i[BACK_ROWS] = i[BACK], NONE, 0, 0, 0
-    f[ERR], f[ERR_N] = f[BACK_ERR], f[BACK_ERR_N]
     reset_window(s, 2 * m)
     reset_window(s, 2 * m + 1)
 
@@ -277,7 +187,7 @@ def replace(s: Arrays, m: int) -> None:
 @kernel
 def member_weight(s: Arrays, m: int) -> float:
     """A member's say: the inverse of its faded error, to a power."""
-    error = mean_error(s.member_f[m, ERR], s.member_f[m, ERR_N])
+    error = mean_error(s, s.member_i[m, TREE])
     return max(error, 1e-9 * math.sqrt(s.par[Y_VAR]), 1e-60) ** -s.par[POWER]
 
 

@@ -9,12 +9,15 @@ import numpy as np
 from river import base
 
 from online.forest import inspection, state
-from online.forest.handle import handle_of, kernels
+from online.forest.budget import keep_budget
+from online.forest.handle import kernels
 from online.forest.packing import packed, unpacked
+from online.forest.plain import PlainRow, PlainTree, plain_row, plain_trees
+from online.forest.pointer import handle_of
 from online.forest.random import scattered
 from online.forest.rows import RowReader
 from online.forest.state import Array, Arrays
-from online.forest.widening import needed, widened
+from online.forest.widening import needed, widened, with_shadows
 
 __all__ = ["AdaptiveForestRegressor"]
 
@@ -57,7 +60,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     max_bytes
         Budget of all trees. It holds for nodes and observers; what is needed beside them does not grow.
     delay
-        About how many rows labels come late. Linear models are then judged as they were so many rows before.
+        About how many rows labels come late, at least 0. Linear models are then judged as they were so many
+        rows before. It may be set at any time, and the first value above 0 makes room for those older models.
     seed
         Makes everything reproducible.
 
@@ -144,8 +148,6 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         for name, count in (("n_models", n_models), ("max_depth", max_depth), ("horizon", horizon)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count!r}")
-        if delay < 0:
-            raise ValueError(f"delay must be at least 0, not {delay!r}")
         if max_depth > 60:
             raise ValueError(f"max_depth must be at most 60, not {max_depth!r}")
         self.n_models = n_models
@@ -162,10 +164,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self.drift_delta = drift_delta
         self.horizon = horizon
         self.max_bytes = max_bytes
-        self.delay = delay
         self.seed = seed
         self._reader = RowReader()
         self._adopt(self._unplanted())
+        self.delay = delay
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
@@ -173,7 +175,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "delay": 24, "seed": 2}
 
     def _unplanted(self) -> Arrays:
-        arrays = state.fresh_arrays(self.n_models, 1, 1, 2 * state.LINES if self.delay else 0)
+        arrays = state.fresh_arrays(self.n_models, 1, 1, 0)
         arrays.rng[:] = scattered(self.seed, self.n_models + 1)
         arrays.member_i[:, state.TREE] = 2 * np.arange(self.n_models)
         arrays.member_i[:, state.BACK] = state.NONE
@@ -182,7 +184,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
             state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
             state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
-            state.POWER: 3.0, state.DELAY: self.delay,
+            state.POWER: 3.0,
             state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
         }  # fmt: skip
         for place, value in settings.items():
@@ -198,9 +200,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self._row = self._inbox[:features]
         self._outbox = np.zeros(1)
         self._handle = handle_of(arrays)
+        self._forest = self._handle.ctypes.data
         place = self._inbox.ctypes.data
-        self._learn_at = (place, place + 8 * features, place + 8 * features + 8, 1)
-        self._predict_at = (place, self._outbox.ctypes.data, 1)
+        self._learn_at = (self._forest, place, place + 8 * features, place + 8 * features + 8, 1)
+        self._predict_at = (self._forest, place, self._outbox.ctypes.data, 1)
 
     def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
         """Learn one row.
@@ -219,7 +222,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             self._reader.fill(self._row, x)
         self._inbox[-2] = y
         self._inbox[-1] = w
-        while not kernels().learn(self._handle, *self._learn_at):
+        while not kernels().learn(*self._learn_at):
             self._make_room()
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
@@ -231,7 +234,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             Feature values by name; unknown ones are ignored.
         """
         self._reader.fill(self._row, x)
-        kernels().predict(self._handle, *self._predict_at)
+        kernels().predict(*self._predict_at)
         return float(self._outbox[0])
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
@@ -260,12 +263,12 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         done = 0
         while done < len(rows):
             x, y, w = (part[done:].ctypes.data for part in (rows, targets, weights))
-            done += int(kernels().learn(self._handle, x, y, w, len(rows) - done))
+            done += int(kernels().learn(self._forest, x, y, w, len(rows) - done))
             if done < len(rows):
                 self._make_room()
 
     def _predict_rows(self, rows: Array, out: Array) -> None:
-        kernels().predict(self._handle, rows.ctypes.data, out.ctypes.data, len(rows))
+        kernels().predict(self._forest, rows.ctypes.data, out.ctypes.data, len(rows))
 
     def predict_many(self, X: Any) -> Any:
         """Return the predictions for the rows of a pandas frame as a series.
@@ -304,7 +307,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """Thin out what the budget does not allow, then let the pools grow towards it."""
         arrays, need = self._arrays, needed(self.n_models)
         c = arrays.counts
-        kernels().thin(self._handle, need)
+        keep_budget(arrays, need)
         nodes, slots = len(arrays.free_node), len(arrays.free_slot)
         if c[state.NODE_FREE] + nodes - c[state.NODE_HIGH] < need:
             size = max(nodes + nodes // 4, int(c[state.NODE_HIGH]) + need)
@@ -316,6 +319,19 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             waiting = self._inbox
             self._adopt(arrays)
             self._inbox[:] = waiting
+
+    @property
+    def delay(self) -> int:
+        """About how many rows labels come late."""
+        return int(self._arrays.par[state.DELAY])
+
+    @delay.setter
+    def delay(self, rows: int) -> None:
+        if rows < 0:
+            raise ValueError(f"delay must be at least 0, not {rows!r}")
+        if rows and not self.delay:  # what was kept to judge by, if anything, is out of date
+            self._adopt(with_shadows(self._arrays, self.max_bytes))
+        self._arrays.par[state.DELAY] = rows
 
     @property
     def n_warnings(self) -> int:
@@ -376,12 +392,39 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             return {"": prediction}
         return inspection.contributions(self._arrays, self._names, prediction)
 
+    def members(self) -> Iterator[PlainTree]:
+        """Yield the members as they are now, as plain arrays; none before any target.
+
+        A row is scored from them, and from `row_bounds`, to what `predict_one` gives, but for the rounding of
+        sums: values that are not finite, or beyond 1e30, count as missing. Each member descends by the row as
+        it came, to a leaf; its line reads the row put within the bounds, missing values filled; the result is
+        put within the leaf's own bounds. The members' answers are summed by their shares.
+
+        Raises
+        ------
+        ValueError
+            If a feature is a category.
+        """
+        self.row_bounds()
+        kernels().predict(*self._predict_at)  # brings the members' weights up to date
+        yield from plain_trees(self._arrays, len(self._reader.places))
+
+    def row_bounds(self) -> PlainRow:
+        """Return the features in the members' order, and between which values lines read them now.
+
+        Raises
+        ------
+        ValueError
+            If a feature is a category.
+        """
+        return plain_row(self._arrays, self._names.features)
+
     @property
     def _names(self) -> inspection.Names:
         return inspection.Names(self._reader.places, self._reader.codes)
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_arrays", "_inbox", "_outbox", "_row", "_handle", "_learn_at", "_predict_at")
+        runtime = {"_arrays", "_inbox", "_outbox", "_row", "_handle", "_forest", "_learn_at", "_predict_at"}
         kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
         return kept | {"arrays": packed(self._arrays)}
 

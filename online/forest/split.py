@@ -132,7 +132,7 @@ def scan(b: Array, order: Array, n: int, seen: float, branch: float, trial: Arra
 def finish(s: Arrays, slot: int, k: int, nominal: bool, order: Array, n: int, trial: Array) -> None:
     """Fill in what a cut needs to be made: threshold or categories, default direction, the sides' targets."""
     b, last = s.bins[slot, k], int(trial[C_PLACE])
-    side = s.side
+    side = s.half
     side[:] = 0.0
     mask = seen = 0
     for i in range(n):

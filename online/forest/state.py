@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 # Kernels neither allocate nor count references to arrays, which takes ten trees from some 100 to 40 us a row;
 # what they need beside their arguments is in the arrays' scratch space.
-kernel = njit(error_model="numpy", _nrt=False)
+kernel = njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 
 BINS = 32  # of an observer, and the categories of a feature that are told apart
 MISSING = BINS  # the bin of missing values
@@ -42,11 +42,11 @@ SETTINGS = 23
 F_N, F_MEAN, F_VAR, F_LOW, F_HIGH, F_KIND = range(6)
 FEATURE_COLUMNS = 6
 
-# member_i: int64; member_f: float64
+# member_i: int64; tree_f: float64
 TREE, BACK, BACK_ROWS, PENDING, WARNINGS, DRIFTS, CALIBRATED = range(7)
 MEMBER_INTS = 7
-ERR, ERR_N, BACK_ERR, BACK_ERR_N, SCALE = range(5)
-MEMBER_FLOATS = 5
+ERR, ERR_N = range(2)
+TREE_FLOATS = 2
 
 # node_i: int64; node_f: float64. SLOT: a row of the slot pool, NONE, or SILENT at a leaf that lost it to the
 # budget
@@ -87,7 +87,8 @@ class Arrays(NamedTuple):
     feature: Array  # (D, FEATURE_COLUMNS)
     category: Array  # (D, BINS, 2): weight and target mean of each category
     member_i: Array  # (T, MEMBER_INTS)
-    member_f: Array  # (T, MEMBER_FLOATS)
+    tree_f: Array  # (2 T, TREE_FLOATS)
+    scale: Array  # (T,): of the errors the detectors see
     calibration: Array  # (T, CALIBRATION)
     root: Array  # (2 T,) int64
     subspace: Array  # (2 T, F) int64: features of a tree, NONE where it has fewer
@@ -111,13 +112,83 @@ class Arrays(NamedTuple):
     direction: Array  # (D + 1,): scratch, the moments' inverse times the row
     row: Array  # (2, D): scratch, a row as it came and without gaps
     order: Array  # (max(D, BINS),) int64: scratch
-    side: Array  # (2, 3): scratch
+    half: Array  # (2, 3): scratch
     cut: Array  # (2, CUT_COLUMNS): scratch
     say: Array  # (T,): scratch, the members' weights
 
+    def sizes(self) -> dict[str, int]:
+        """The lengths that differ from forest to forest, by the names `LAYOUT` gives them."""
+        members, features = len(self.member_i), len(self.feature)
+        pools = {"nodes": len(self.free_node), "slots": len(self.free_slot)}
+        return lengths(members, features, self.subspace.shape[1], self.shadow.shape[1]) | pools
+
+
+# Type and shape of each array; names stand for a forest's own lengths
+LAYOUT: dict[str, tuple[type, tuple[int | str, ...]]] = {
+    "counts": (np.int64, (COUNTS,)),
+    "par": (np.float64, (SETTINGS,)),
+    "rng": (np.uint64, ("generators",)),
+    "feature": (np.float64, ("features", FEATURE_COLUMNS)),
+    "category": (np.float64, ("features", BINS, 2)),
+    "member_i": (np.int64, ("members", MEMBER_INTS)),
+    "tree_f": (np.float64, ("trees", TREE_FLOATS)),
+    "scale": (np.float64, ("members",)),
+    "calibration": (np.float64, ("members", CALIBRATION)),
+    "root": (np.int64, ("trees",)),
+    "subspace": (np.int64, ("trees", "width")),
+    "node_i": (np.int64, ("nodes", NODE_INTS)),
+    "node_f": (np.float64, ("nodes", NODE_FLOATS)),
+    "line": (np.float64, ("nodes", LINES, "side")),
+    "shadow": (np.float64, ("nodes", "shadows", "side")),
+    "free_node": (np.int64, ("nodes",)),
+    "bins": (np.float32, ("slots", "width", BINS + 1, 3)),
+    "span": (np.float64, ("slots", "width", 3)),
+    "slot_f": (np.float64, ("slots", 2)),
+    "free_slot": (np.int64, ("slots",)),
+    "bucket": (np.float64, ("trees", LEVELS, BUCKETS + 1, 2)),
+    "bucket_n": (np.int64, ("trees", LEVELS)),
+    "window_f": (np.float64, ("trees", 3)),
+    "window_i": (np.int64, ("trees", 2)),
+    "moment": (np.float64, ("side", "side")),
+    "factor": (np.float64, ("side", "side")),
+    "direction": (np.float64, ("side",)),
+    "row": (np.float64, (2, "features")),
+    "order": (np.int64, ("scratch",)),
+    "half": (np.float64, (2, 3)),
+    "cut": (np.float64, (2, CUT_COLUMNS)),
+    "say": (np.float64, ("members",)),
+}
+SIZES = (
+    "members",
+    "generators",
+    "trees",
+    "features",
+    "side",
+    "width",
+    "shadows",
+    "scratch",
+    "nodes",
+    "slots",
+)
 
 NODE_POOL = ("node_i", "node_f", "line", "shadow", "free_node")
 SLOT_POOL = ("bins", "span", "slot_f", "free_slot")
+
+
+def lengths(members: int, features: int, width: int, shadows: int) -> dict[str, int]:
+    """The lengths of a forest without nodes."""
+    return {
+        "members": members,
+        "generators": members + 1,
+        "trees": 2 * members,
+        "features": features,
+        "side": features + 1,
+        "width": width,
+        "shadows": shadows,
+        "scratch": max(features, MAX_STACK),
+        "nodes": 0,
+        "slots": 0,
+    }
 
 
 def node_bytes(width: int, shadows: int) -> int:
@@ -132,30 +203,14 @@ def slot_bytes(width: int) -> int:
 
 def fresh_arrays(members: int, features: int, width: int, shadows: int) -> Arrays:
     """Arrays of a forest that has no nodes yet."""
-    trees = 2 * members
-    integer = {
-        "counts": (COUNTS,), "member_i": (members, MEMBER_INTS), "root": (trees,),
-        "subspace": (trees, width), "node_i": (0, NODE_INTS), "free_node": (0,), "free_slot": (0,),
-        "bucket_n": (trees, LEVELS), "window_i": (trees, 2),
-    }  # fmt: skip
-    real = {
-        "par": (SETTINGS,), "feature": (features, FEATURE_COLUMNS), "category": (features, BINS, 2),
-        "member_f": (members, MEMBER_FLOATS), "calibration": (members, CALIBRATION),
-        "node_f": (0, NODE_FLOATS), "line": (0, LINES, features + 1), "shadow": (0, shadows, features + 1),
-        "span": (0, width, 3), "slot_f": (0, 2),
-        "bucket": (trees, LEVELS, BUCKETS + 1, 2), "window_f": (trees, 3),
-    }  # fmt: skip
-    side = features + 1
-    real |= {"moment": (side, side), "factor": (side, side), "direction": (side,)}
-    real |= {"row": (2, features), "side": (2, 3), "cut": (2, CUT_COLUMNS), "say": (members,)}
-    integer["order"] = (max(features, BINS, MAX_STACK),)
-    arrays: dict[str, Array] = {name: np.zeros(shape, np.int64) for name, shape in integer.items()}
-    arrays |= {name: np.zeros(shape) for name, shape in real.items()}
-    arrays["rng"] = np.zeros(members + 1, np.uint64)
-    arrays["bins"] = np.zeros((0, width, BINS + 1, 3), np.float32)
-    arrays["root"][:] = NONE
-    arrays["subspace"][:] = NONE
-    return Arrays(**arrays)
+    size = lengths(members, features, width, shadows)
+    made: dict[str, Array] = {}
+    for name, (dtype, shape) in LAYOUT.items():
+        made[name] = np.zeros([n if isinstance(n, int) else size[n] for n in shape], dtype)
+    arrays = Arrays(**made)
+    arrays.root[:] = NONE
+    arrays.subspace[:] = NONE
+    return arrays
 
 
 def grown(arrays: Arrays, pool: tuple[str, ...], size: int) -> Arrays:

@@ -20,7 +20,7 @@ from online.forest.state import (
     slot_bytes,
 )
 
-__all__ = ["needed", "widened"]
+__all__ = ["needed", "widened", "with_shadows"]
 
 NODES_A_SLOT = 4  # two leaves, one of them silent, and the branches above them
 
@@ -33,7 +33,6 @@ def needed(members: int) -> int:
 def widened(a: Arrays, features: int, budget: int) -> Arrays:
     """The same forest with so many features and room for their observers; ``budget`` is in bytes."""
     width = max(a.subspace.shape[1], math.ceil(a.par[SHARE] * features), 1)
-    members = len(a.member_i)
     wider = a._replace(
         feature=padded(a.feature, features, a.feature.shape[1]),
         category=padded(a.category, features, BINS, 2),
@@ -48,12 +47,23 @@ def widened(a: Arrays, features: int, budget: int) -> Arrays:
         row=np.zeros((2, features)),
         order=np.zeros(max(features, MAX_STACK), np.int64),
     )
-    need = needed(members)
-    slots = max(
-        2 * need, budget // (slot_bytes(width) + NODES_A_SLOT * node_bytes(features, a.shadow.shape[1]))
-    )
-    wider.counts[MAX_SLOTS], wider.counts[MAX_NODES] = slots, NODES_A_SLOT * slots
+    allot(wider, budget)
     return wider
+
+
+def with_shadows(a: Arrays, budget: int) -> Arrays:
+    """The same forest, its lines of now taken for those it will be judged by; ``budget`` is in bytes."""
+    shadowed = a._replace(shadow=np.concatenate((a.line, a.line), axis=1))
+    allot(shadowed, budget)
+    return shadowed
+
+
+def allot(a: Arrays, budget: int) -> None:
+    """Write down how many slots and nodes a budget in bytes allows."""
+    least = 2 * needed(len(a.member_i))
+    node = node_bytes(len(a.feature), a.shadow.shape[1])
+    slots = max(least, budget // (slot_bytes(a.subspace.shape[1]) + NODES_A_SLOT * node))
+    a.counts[MAX_SLOTS], a.counts[MAX_NODES] = slots, NODES_A_SLOT * slots
 
 
 def padded(old: Array, *shape: int) -> Array:

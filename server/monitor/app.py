@@ -8,37 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flask
 import httpx
 import msgspec
-from dash import Dash, Input, Output, Patch, State, no_update
+from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, Patch, State, no_update
 
-from server.monitor import figures, layout, words
-from server.monitor.client import Alarms, Reader, Reading, Snapshots, open_client
+from server.monitor import figures, layout, maps, palette, tables, words
+from server.monitor.actions import Asked, act, refusal
+from server.monitor.answers import Alarms, Drift, Model, Snapshots
+from server.monitor.client import Reader, Reading, open_client
+from server.monitor.forecast_view import connect_forecast, forecast_view, key_pickers
+from server.monitor.palette import Palette
 
 __all__ = ["build_app"]
 
-# A page whose last answers are missing says that it has lost the monitor.
-MISSED_TICKS = 6
-
-# The theme is the browser's; the page is lost when the server's answers stay away.
-IN_BROWSER = """function (tick, answered, theme, lost) {
-  const dark = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  const words = (tick || 0) - (answered || 0) > %d
-    ? "The monitor does not answer: this page stands still until it is back." : "";
-  const same = window.dash_clientside.no_update;
-  return [dark === theme ? same : dark, words === (lost || "") ? same : words];
-}"""
-
 OUTPUTS = {
-    "stream": "children",
-    "notices": "children",
-    "status": "children",
-    "rolling": "figure",
-    "recent": "figure",
-    "lag": "figure",
-    "versions": "children",
-    "alarms": "children",
-}
+    "stream": "children", "notices": "children", "status": "children", "truth": "figure", "rolling": "figure",
+    "weights": "figure", "coverage": "figure", "drift": "figure", "errors": "figure", "delays": "figure",
+    "versions": "children", "alarms": "children", "quarantine": "children", "forecast-keys": "children",
+}  # fmt: skip
+
+
+LOOKED_AT = {"answered": "data", "theme": "data", "lost": "children", "missed": "data", "beat": "data"}
+A_PICK = {"type": "pick", "of": MATCH, "value": ALL}  # see markup.choice
 
 
 class Part(NamedTuple):
@@ -52,14 +44,17 @@ def build_app(
     api_url: str,
     *,
     refresh_seconds: float = 1.5,
+    patience: float = 1.0,
     http: httpx.Client | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Dash:
     """The monitor's page, reading the API at ``api_url`` every ``refresh_seconds`` while it is open.
 
-    ``http`` replaces the client (its base address is then the API's); ``clock`` tells unix seconds.
+    ``http`` replaces the client (its base address is then the API's); ``clock`` tells unix seconds;
+    ``patience`` is the Reader's.
     """
-    reader = Reader(http or open_client(api_url), max_age=refresh_seconds / 2)
+    http = http or open_client(api_url)
+    reader = Reader(http, max_age=refresh_seconds / 2, patience=patience)
     app = Dash(
         "server.monitor",
         title="Millrace monitor",
@@ -71,28 +66,105 @@ def build_app(
         enable_mcp=False,
         add_log_handler=False,
     )
-    app.layout = layout.page(refresh_seconds)
+    app.layout = lambda: layout.page(refresh_seconds, forecast_view(clock()))
+    connect_browser(app)
     connect(app, reader, clock)
+    connect_actions(app, http, reader)
+    connect_forecast(app, http, lambda: reader.read().model)
     return app
+
+
+def connect_browser(app: Any) -> None:
+    """What the page does without asking the monitor: see assets/monitor.js."""
+
+    def tie(name: str, *tied: Any, **options: Any) -> None:
+        app.clientside_callback(ClientsideFunction("monitor", name), *tied, **options)
+
+    tie(
+        "look",
+        [
+            Output("theme", "data"),
+            Output("lost", "children"),
+            Output("colours", "children"),
+            Output("beat", "data"),
+        ],
+        [Input("tick", "n_intervals"), Input("choice", "data")],
+        [State(name, member) for name, member in LOOKED_AT.items()],
+    )
+    tie(
+        "pick",
+        [Output({"type": "picked", "of": MATCH}, "data"), Output(A_PICK, "aria-pressed")],
+        Input(A_PICK, "n_clicks"),
+        State(A_PICK, "id"),
+        prevent_initial_call=True,
+    )
+    tie("choose", Output("choice", "data"), Input("colours", "n_clicks"), State("theme", "data"))
+    tie(
+        "pause",
+        [Output("tick", "disabled"), Output("pause", "children")],
+        Input("pause", "n_clicks"),
+        prevent_initial_call=True,
+    )
+    tie(
+        "view",
+        [Output("monitor-view", "hidden"), Output("forecast-view", "hidden"),
+         Output("to-monitor", "className"), Output("to-forecast", "className")],
+        Input("at", "pathname"),
+    )  # fmt: skip
+    zooms: list[Any] = [Input(name, "relayoutData") for name in layout.LINKED]
+    zooms.append(State("linked", "data"))
+    tie("link", zooms)
+    tie(
+        "ask",
+        [Output("asked", "data"), Output("ask-title", "children"), Output("ask-text", "children"),
+         Output("ask-told", "children", allow_duplicate=True)],
+        Input({"type": "act", "action": ALL, "target": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    tie("close", Input("ask-no", "n_clicks"), Input("acted", "data"), prevent_initial_call=True)
 
 
 def connect(app: Any, reader: Reader, clock: Callable[[], float]) -> None:
     """Tie the page's clock to its parts."""
-    app.clientside_callback(
-        IN_BROWSER % MISSED_TICKS,
-        [Output("theme", "data"), Output("lost", "children")],
-        Input("tick", "n_intervals"),
-        [State("answered", "data"), State("theme", "data"), State("lost", "children")],
-    )
 
-    def refresh(tick: int | None, theme: str | None, shown: dict[str, str] | None) -> dict[str, Any]:
-        changed, digests = update(parts(reader.read(), theme or "light", clock()), shown or {})
-        return {**changed, "shown": digests if changed else no_update, "answered": tick or 0}
+    def refresh(
+        beat: int | None, theme: str | None, last: int, _: Any, shown: dict[str, str] | None
+    ) -> dict[str, Any]:
+        found = parts(reader.read(last), theme or "light", clock())
+        changed, digests = update(found, shown or {})
+        return {**changed, "shown": digests if changed else no_update, "answered": beat or 0}
 
     outputs = {name: Output(name, member) for name, member in OUTPUTS.items()}
     outputs |= {name: Output(name, "data") for name in ("shown", "answered")}
-    inputs = [Input("tick", "n_intervals"), Input("theme", "data"), State("shown", "data")]
+    inputs: list[Any] = [
+        Input("beat", "data"),
+        Input("theme", "data"),
+        Input({"type": "picked", "of": "range"}, "data"),
+    ]
+    inputs += [Input("acted", "data"), State("shown", "data")]
     app.callback(output=outputs, inputs=inputs)(fill(refresh))
+
+
+def connect_actions(app: Any, http: httpx.Client, reader: Reader) -> None:
+    """Tie the dialog's yes to the server."""
+
+    @app.callback(
+        Output("acted", "data"),
+        Output("ask-told", "children"),
+        Input("ask-yes", "n_clicks"),
+        State("asked", "data"),
+        State("ask-key", "value"),
+        prevent_initial_call=True,
+    )
+    def carry_out(clicks: int | None, asked: dict[str, Any] | None, key: str | None) -> Any:
+        if not clicks or not asked:
+            return no_update, no_update
+        refused = refusal(dict(flask.request.headers), flask.request.remote_addr, key or "")
+        if refused:
+            return no_update, refused
+        done, said = act(http, msgspec.convert(asked, Asked), key or "")
+        reader.forget()
+        return (clicks if done else no_update), said
 
 
 def fill(refresh: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -138,31 +210,67 @@ def parts(reading: Reading, theme: str, now: float) -> dict[str, Part]:
     found: dict[str, Part] = {}
     notices = words.notices(reading, now)
     found["notices"] = Part(notices, lambda: layout.notice_list(notices))
-    if reading.model is not None:
-        facts, named = words.facts(reading, now), f"{reading.model.stream} → {reading.model.target}"
+    if (model := reading.model) is not None:
+        facts, named = words.facts(reading, now), f"{model.stream} → {model.target}"
         found["status"] = Part(facts, lambda: layout.status_line(facts))
         found["stream"] = Part(named, lambda: named.strip(" →"))
-    if (versions := reading.snapshots) is not None:
-        found["versions"] = Part(versions, lambda: layout.versions_table(versions))
-    if (alarms := reading.alarms) is not None:
-        found["alarms"] = Part(alarms, lambda: layout.alarms_table(alarms))
+        found["forecast-keys"] = Part(model.features, lambda: key_pickers(model.features))
+    for name, answer, build in (
+        ("versions", reading.snapshots, tables.versions_table),
+        ("alarms", reading.alarms, tables.alarms_table),
+        ("quarantine", reading.quarantine, tables.quarantine_table),
+    ):
+        if answer is not None:
+            found[name] = table_part(answer, build)
     return found | chart_parts(reading, theme)
+
+
+def table_part(answer: Any, build: Callable[[Any], Any]) -> Part:
+    """A table and what it is made of."""
+    return Part(answer, lambda: build(answer))
 
 
 def chart_parts(reading: Reading, theme: str) -> dict[str, Part]:
     """The charts there is data for."""
-    palette = figures.PALETTES.get(theme, figures.LIGHT)
-    alarms, snapshots = (reading.alarms or Alarms()).alarms, (reading.snapshots or Snapshots()).snapshots
-    target = reading.model.target if reading.model else ""
+    colours = palette.PALETTES.get(theme, palette.LIGHT)
+    model = reading.model or Model()
     found: dict[str, Part] = {}
     if (history := reading.history) is not None:
-        found["rolling"] = Part(
-            (theme, history, alarms, snapshots),
-            lambda: figures.rolling_error(history, alarms, snapshots, palette),
+        found |= history_parts(reading, theme, colours)
+        found["coverage"] = Part(
+            (theme, model.interval.coverage, history.seq, history.coverage),
+            lambda: figures.coverage(history, model.interval.coverage, colours),
         )
-        found["lag"] = Part(
-            (theme, history.seq, history.delay_seconds), lambda: figures.label_lag(history, palette)
+        drift = reading.drift or Drift()
+        found["drift"] = Part(
+            (theme, drift, history.seq if drift.at else ()),
+            lambda: figures.drift_strip(drift, history, colours),
         )
-    if (recent := reading.recent) is not None:
-        found["recent"] = Part((theme, target, recent), lambda: figures.recent_truth(recent, target, palette))
+    for name, answer, draw in (
+        ("weights", reading.weights, figures.expert_weights),
+        ("errors", reading.errors, maps.error_map),
+        ("delays", reading.errors, maps.delays),
+    ):
+        if answer is not None:
+            found[name] = drawn_part(theme, answer, draw, colours)
     return found
+
+
+def drawn_part(theme: str, answer: Any, draw: Callable[[Any, Palette], Any], colours: Palette) -> Part:
+    """A chart of one answer."""
+    return Part((theme, answer), lambda: draw(answer, colours))
+
+
+def history_parts(reading: Reading, theme: str, colours: Palette) -> dict[str, Part]:
+    """The charts of outcomes."""
+    history, target = reading.history, reading.model.target if reading.model else ""
+    alarms, snapshots = (reading.alarms or Alarms()).alarms, (reading.snapshots or Snapshots()).snapshots
+    if history is None:
+        return {}
+    return {
+        "rolling": Part(
+            (theme, history, alarms, snapshots),
+            lambda: figures.rolling_error(history, alarms, snapshots, colours),
+        ),
+        "truth": Part((theme, target, history), lambda: figures.truth(history, target, colours)),
+    }

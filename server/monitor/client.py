@@ -1,4 +1,4 @@
-"""What the monitor reads from the Millrace API, as frozen Structs.
+"""What the monitor reads from the Millrace API, and how often.
 
 A server that is down, slow or answers nonsense becomes a :class:`Reading` that says so; nothing here
 raises into a callback. A missing field and a null one are the same: the field's default.
@@ -9,129 +9,32 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import msgspec
 
-__all__ = [
-    "Alarm",
-    "Alarms",
-    "Labels",
-    "Learner",
-    "Model",
-    "Outcomes",
-    "Prequential",
-    "Reader",
-    "Reading",
-    "Snapshot",
-    "Snapshots",
-    "open_client",
-]
+from server.monitor.answers import (
+    Alarms,
+    Drift,
+    Errors,
+    Model,
+    Outcomes,
+    Quarantine,
+    Snapshots,
+    Weights,
+)
+from server.monitor.traffic import Look, Traffic, look, since
 
-HISTORY = "/outcomes?points=600"
-RECENT = "/outcomes?points=250&last=250"
+__all__ = ["RANGES", "Reader", "Reading", "open_client"]
 
-Column = tuple[float | None, ...]
-Moment = float | str | None
+RANGES = {500: "500", 2_000: "2,000", 10_000: "10,000", 200_000: "all"}  # labels shown, and how it is said
+POINTS = 600
+CHARTS_SECONDS = 3.0  # how often what is costly to tell is asked for
+TABLES_SECONDS = 6.0
+FLEETING_SECONDS = 5.0
+
 T = TypeVar("T")
-
-
-class Learner(msgspec.Struct, frozen=True):
-    """Whether the learner runs, and when it last said so (unix seconds)."""
-
-    alive: bool | None = None
-    updated_at: float | None = None
-
-
-class Prequential(msgspec.Struct, frozen=True):
-    """Error of the predictions as served, over the last ``window`` labels."""
-
-    window: int = 1000
-    n: int = 0
-    mae: float | None = None
-    rmse: float | None = None
-    r2: float | None = None
-    baseline_mae: float | None = None
-    coverage: float | None = None
-    delay_seconds: float | None = None
-
-
-class Labels(msgspec.Struct, frozen=True):
-    """Counts of labels."""
-
-    learned: int | None = None
-
-
-class Model(msgspec.Struct, frozen=True):
-    """``GET /model``: what is served now, and how well."""
-
-    stream: str = ""
-    target: str = ""
-    model_version: int | str | None = None
-    learned_seq: int | None = None
-    journal_seq: int | None = None
-    labels_waiting: int | None = None
-    learner: Learner = Learner()
-    prequential: Prequential = Prequential()
-    labels: Labels = Labels()
-    millrace_version: str = ""
-
-
-class Outcomes(msgspec.Struct, frozen=True):
-    """``GET /outcomes``: scored predictions as columns, oldest first."""
-
-    seq: Column = ()
-    received_at: Column = ()
-    truth: Column = ()
-    prediction: Column = ()
-    lower: Column = ()
-    upper: Column = ()
-    mae: Column = ()
-    baseline_mae: Column = ()
-    delay_seconds: Column = ()
-
-
-class Alarm(msgspec.Struct, frozen=True):
-    """One drift alarm."""
-
-    seq: int | None = None
-    at: Moment = None
-    detector: str = ""
-    subject: str = ""
-    before: float | None = None
-    after: float | None = None
-    message: str = ""
-
-
-class Alarms(msgspec.Struct, frozen=True):
-    """``GET /alarms``, newest first."""
-
-    alarms: tuple[Alarm, ...] = ()
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """One version of the model."""
-
-    version: int | str | None = None
-    parent: int | str | None = None
-    seq: int | None = None
-    created_at: Moment = None
-    reason: str = ""
-    metrics: dict[str, Any] = {}
-
-    @property
-    def mae(self) -> float | None:
-        """The rolling error at that moment, when it was known."""
-        value = self.metrics.get("mae")
-        return float(value) if isinstance(value, int | float) else None
-
-
-class Snapshots(msgspec.Struct, frozen=True):
-    """``GET /snapshots``, newest first, and which one is served."""
-
-    active: int | str | None = None
-    snapshots: tuple[Snapshot, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -147,13 +50,17 @@ class Reading(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     model: Model | None = None
     history: Outcomes | None = None
-    recent: Outcomes | None = None
+    weights: Weights | None = None
+    drift: Drift | None = None
+    errors: Errors | None = None
     alarms: Alarms | None = None
     snapshots: Snapshots | None = None
+    quarantine: Quarantine | None = None
+    traffic: Traffic = Traffic()
 
 
 class Reader:
-    """Reads the API, at most once in ``max_age`` seconds however many pages are open.
+    """Reads the API, each answer no more often than it changes, however many pages are open.
 
     May be called from any thread.
 
@@ -162,61 +69,107 @@ class Reader:
     http
         A client whose base address is the API's.
     max_age
-        Seconds for which a reading is handed out again.
+        Seconds for which the state is handed out again; charts and tables are kept longer, by ``patience``.
+    patience
+        How much of the pause between costly questions is kept: 1 in use, 0 to ask each time.
     clock
         Seconds that never go back.
     """
 
     def __init__(
-        self, http: httpx.Client, *, max_age: float = 0.75, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, http: httpx.Client, *, max_age: float = 0.75, patience: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.http = http
         self.max_age = max_age
+        self.patience = patience
         self.clock = clock
         self.lock = threading.Lock()
-        self.last = Reading(api_url=str(http.base_url).rstrip("/"))
-        self.expires = float("-inf")
+        self.api_url = str(http.base_url).rstrip("/")
+        self.kept: dict[str, tuple[float, Any]] = {}
+        self.problems: dict[str, str] = {}
+        self.looked: Look | None = None
 
-    def read(self) -> Reading:
-        """The state now, or the last one when it is recent enough."""
+    def read(self, last: int = 2_000) -> Reading:
+        """The state now, with charts of the ``last`` labels; what is fresh is not asked for again."""
         with self.lock:
-            if self.clock() >= self.expires:
-                self.last = self.fetch()
-                self.expires = self.clock() + self.max_age
-            return self.last
+            return self.fetch(last)
 
-    def fetch(self) -> Reading:
-        """Ask for everything once. Without an answer to ``/model`` the server counts as down."""
+    def forget(self) -> None:
+        """Ask for everything anew at the next reading: something was changed."""
+        with self.lock:
+            self.kept = {path: (float("-inf"), value) for path, (_, value) in self.kept.items()}
+
+    def fetch(self, last: int) -> Reading:
+        """Ask for what is due. Without an answer to ``/model`` the server counts as down."""
+        down, model, fine = "", self.found("/model"), f"points={POINTS}&last={last}"
         try:
-            model = self.get("/model", Model)
+            model = self.due("/model", self.max_age, lambda: self.get("/model", Model))
         except (httpx.HTTPError, msgspec.MsgspecError) as exc:
-            return msgspec.structs.replace(self.last, down=reason(exc), problems=())
-        problems: list[str] = []
-        last = self.last
+            down, self.problems = reason(exc), {}
+        ask = self.attempt if not down else self.last_said
         return Reading(
-            api_url=last.api_url,
-            ready=self.ready(),
+            api_url=self.api_url,
+            down=down,
+            ready=bool(down) or self.due("/health/ready", TABLES_SECONDS * self.patience, self.ready),
             model=model,
-            history=self.attempt(HISTORY, Outcomes, last.history, problems),
-            recent=self.attempt(RECENT, Outcomes, last.recent, problems),
-            alarms=self.attempt("/alarms", Alarms, last.alarms, problems),
-            snapshots=self.attempt("/snapshots", Snapshots, last.snapshots, problems),
-            problems=tuple(problems),
+            history=ask(f"/outcomes?{fine}", Outcomes, CHARTS_SECONDS),
+            weights=ask(f"/weights?{fine}", Weights, CHARTS_SECONDS),
+            drift=ask("/drift?points=200", Drift, TABLES_SECONDS),
+            errors=ask(f"/errors?last={min(last, 20_000)}", Errors, 2 * TABLES_SECONDS),
+            alarms=ask("/alarms", Alarms, CHARTS_SECONDS),
+            snapshots=ask("/snapshots", Snapshots, CHARTS_SECONDS),
+            quarantine=ask("/quarantine", Quarantine, TABLES_SECONDS),
+            traffic=Traffic() if down else self.traffic(),
+            problems=tuple(self.problems.values()),
         )
 
-    def attempt(self, path: str, kind: type[T], last: T | None, problems: list[str]) -> T | None:
+    def due(self, path: str, seconds: float, ask: Callable[[], T]) -> T:
+        """An answer, the last one while it is younger than ``seconds``."""
+        expires, value = self.kept.get(path, (float("-inf"), None))
+        if self.clock() >= expires:
+            value = ask()
+            self.kept[path] = (self.clock() + seconds, value)
+        return cast(T, value)
+
+    def found(self, path: str) -> Any:
+        """The last answer, however old."""
+        return self.kept.get(path, (0.0, None))[1]
+
+    def last_said(self, path: str, kind: type[T], seconds: float) -> T | None:
+        """The last answer; the server is not asked."""
+        return cast("T | None", self.found(path))
+
+    def attempt(self, path: str, kind: type[T], seconds: float) -> T | None:
         """One answer, or the last one with the reason noted in ``problems``."""
+        plain = path.partition("?")[0]
         try:
-            return self.get(path, kind)
+            answer: T | None = self.due(path, seconds * self.patience, lambda: self.get(path, kind))
         except (httpx.HTTPError, msgspec.MsgspecError) as exc:
-            problems.append(f"GET {path.partition('?')[0]}: {reason(exc)}")
-            return last
+            if not unknown(exc):  # an older server knows less, and says nothing of it
+                self.problems[plain] = f"GET {plain}: {reason(exc)}"
+            return cast("T | None", self.found(path))
+        self.problems.pop(plain, None)
+        return answer
 
     def get(self, path: str, kind: type[T]) -> T:
         """One answer as a Struct. Raises httpx.HTTPError or msgspec.MsgspecError."""
         response = self.http.get(path)
         response.raise_for_status()
         return msgspec.convert(without_nulls(msgspec.json.decode(response.content)), kind)
+
+    def traffic(self) -> Traffic:
+        """Requests since the look before; nothing while the metrics cannot be read."""
+        try:
+            return self.due("/metrics", FLEETING_SECONDS * self.patience, self.measure)
+        except (httpx.HTTPError, ValueError):
+            return Traffic()
+
+    def measure(self) -> Traffic:
+        """Look at the metrics and compare."""
+        response = self.http.get("/metrics").raise_for_status()
+        before, self.looked = self.looked, look(response.text, self.clock())
+        return since(before, self.looked)
 
     def ready(self) -> bool:
         """Whether the server says that it is ready to predict."""
@@ -229,6 +182,11 @@ class Reader:
 def open_client(api_url: str) -> httpx.Client:
     """A client for the API at this address, asked directly whatever proxy the environment names."""
     return httpx.Client(base_url=api_url, timeout=httpx.Timeout(5.0, connect=2.0), trust_env=False)
+
+
+def unknown(exc: Exception) -> bool:
+    """Whether the server has no such route."""
+    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.NOT_FOUND
 
 
 def without_nulls(value: Any) -> Any:

@@ -1,92 +1,41 @@
-"""The monitor's charts: pure functions from what the API said to plotly figures.
-
-Colours are those of Okabe and Ito, "Color Universal Design" (2008, https://jfly.uni-koeln.de/color/),
-told apart with every kind of colour vision; lines also differ in dash, marks in shape.
-"""
+"""The charts over the journal: truth and prediction, errors, weights, coverage and drift, on one x axis."""
 
 from __future__ import annotations
 
-import html
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import bisect
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import plotly.graph_objects as go
 
 from server.monitor import words
-from server.monitor.client import Alarm, Column, Outcomes, Snapshot
+from server.monitor.answers import Alarm, Drift, Outcomes, Snapshot, Weights
+from server.monitor.canvas import canvas, line, message
+from server.monitor.marks import event_marks
+from server.monitor.palette import OTHERS, SHARES, Palette
 
-__all__ = ["DARK", "LIGHT", "PALETTES", "Palette", "label_lag", "message", "recent_truth", "rolling_error"]
+__all__ = ["band", "coverage", "drift_strip", "expert_weights", "rolling_error", "truth"]
 
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-# More marks than this make a fence.
-MOST_MARKS = 200
-
-
-class Palette(msgspec.Struct, frozen=True):
-    """Colours of one theme, named by what they show."""
-
-    ink: str
-    muted: str
-    grid: str
-    paper: str
-    served: str
-    band: str
-    frozen: str
-    alarm: str
-    rollback: str
-    snapshot: str
-    lag: str
-
-
-LIGHT = Palette(
-    ink="#1b1f24",
-    muted="#59616b",
-    grid="#e6e9ed",
-    paper="#ffffff",
-    served="#0072B2",
-    band="rgba(0, 114, 178, 0.16)",
-    frozen="#6b7280",
-    alarm="#D55E00",
-    rollback="#A8518A",  # reddish purple #CC79A7, darker for contrast on white
-    snapshot="#009E73",
-    lag="#009E73",
-)
-DARK = Palette(
-    ink="#e8eaed",
-    muted="#a3abb5",
-    grid="#2b3138",
-    paper="#1a1e23",
-    served="#56B4E9",
-    band="rgba(86, 180, 233, 0.20)",
-    frozen="#9aa3ad",
-    alarm="#E69F00",
-    rollback="#CC79A7",
-    snapshot="#2FBF95",  # bluish green #009E73, lighter for contrast on black
-    lag="#2FBF95",
-)
-PALETTES: Mapping[str, Palette] = {"light": LIGHT, "dark": DARK}
+NO_WEIGHTS = "No weights yet: they are noted with the first labels."
+NO_DRIFT = "No drift scores yet: they are computed once enough rows were served."
 
 
 def rolling_error(
     outcomes: Outcomes, alarms: Sequence[Alarm], snapshots: Sequence[Snapshot], palette: Palette
 ) -> go.Figure:
-    """Rolling error as served against the frozen model_v1, with alarms, rollbacks and snapshots as marks."""
+    """Rolling error as served, of model_v1 and of a naive guess, with alarms, rollbacks and snapshots."""
     if not outcomes.seq:
         return message(words.NO_LABELS, palette)
     figure = canvas(palette, "rolling", y_title="rolling MAE")
-    figure.add_trace(error_line(outcomes, outcomes.baseline_mae, "frozen model_v1", palette.frozen, "dash"))
-    figure.add_trace(error_line(outcomes, outcomes.mae, "as served", palette.served, "solid"))
-    first = outcomes.seq[0] or 0
-    rollbacks = [s for s in snapshots if s.reason == "rollback"]
-    saved = [s for s in snapshots if s.reason != "rollback"]
-    for name, marks, colour, symbol, dash, top in (
-        ("snapshot", snapshot_marks(saved), palette.snapshot, "circle", "dot", 0.06),
-        ("rollback", snapshot_marks(rollbacks), palette.rollback, "diamond", "dashdot", 1.0),
-        ("drift alarm", alarm_marks(alarms), palette.alarm, "triangle-down", "solid", 1.0),
+    for values, name, colour, dash in (
+        (outcomes.naive_mae, "naive", palette.naive, "dot"),
+        (outcomes.baseline_mae, "frozen model_v1", palette.frozen, "dash"),
+        (outcomes.mae, "as served", palette.served, "solid"),
     ):
-        figure.add_traces(marked_lines(name, since(marks, first), colour, symbol, dash, top))
+        trace = line(outcomes.seq, values, name, colour, dash)
+        trace.update(hovertemplate="seq %{x:,.0f}: %{y:,.4~g}")
+        figure.add_trace(trace)
+    figure.add_traces(event_marks(alarms, snapshots, outcomes.seq[0] or 0, palette))
     figure.update_layout(
         hovermode="closest",
         yaxis={"rangemode": "tozero"},
@@ -95,197 +44,101 @@ def rolling_error(
     return figure
 
 
-def recent_truth(outcomes: Outcomes, target: str, palette: Palette) -> go.Figure:
-    """The latest true values with the predictions as served and their intervals."""
+def truth(outcomes: Outcomes, target: str, palette: Palette) -> go.Figure:
+    """The true values with the predictions as served and their intervals."""
     if not outcomes.seq:
         return message(words.NO_LABELS, palette)
-    figure = canvas(palette, "recent", y_title=target or "target")
-    edge = {"x": outcomes.seq, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-    figure.add_trace(go.Scatter(y=outcomes.lower, showlegend=False, name="lower", uid="lower", **edge))
-    figure.add_trace(
-        go.Scatter(
-            y=outcomes.upper, fill="tonexty", fillcolor=palette.band, name="interval", uid="interval", **edge
-        )
-    )
-    figure.add_trace(line(outcomes.seq, outcomes.prediction, "prediction", palette.served, "solid"))
-    figure.add_trace(line(outcomes.seq, outcomes.truth, "truth", palette.ink, "dot"))
-    figure.data[2].update(customdata=intervals(outcomes), hovertemplate="%{customdata}")
-    figure.data[3].update(hovertemplate="%{y:,.4~g}")
+    figure = canvas(palette, "truth", y_title=target or "target")
+    figure.add_traces(band(outcomes.seq, outcomes.lower, outcomes.upper, palette))
+    predicted = line(outcomes.seq, outcomes.prediction, "prediction", palette.served, "solid")
+    predicted.update(hovertemplate="%{y:,.4~g}")
+    true = line(outcomes.seq, outcomes.truth, "truth", palette.ink, "dot")
+    true.update(hovertemplate="%{y:,.4~g}")
+    figure.add_traces([predicted, true])
     figure.update_layout(hovermode="x unified")
     return figure
 
 
-def label_lag(outcomes: Outcomes, palette: Palette) -> go.Figure:
-    """How old a prediction was when its label came."""
-    known = [value for value in outcomes.delay_seconds if value is not None]
-    if not known:
-        return message("No label lag yet: no label of a served prediction has come.", palette)
-    size, unit = lag_unit(max(known))
-    values = [None if value is None else value / size for value in outcomes.delay_seconds]
-    figure = canvas(palette, "lag", y_title=f"lag in {unit}")
-    trace = line(outcomes.seq, values, "label lag", palette.lag, "solid")
-    trace.update(
-        showlegend=False,
-        line_width=1.25,
-        customdata=[words.duration(value) for value in outcomes.delay_seconds],
-        hovertemplate="seq %{x:,.0f}: %{customdata}<extra></extra>",
-    )
-    figure.add_trace(trace)
-    figure.update_layout(yaxis={"rangemode": "tozero"})
-    return figure
+def band(x: Sequence[Any], lower: Sequence[Any], upper: Sequence[Any], palette: Palette) -> list[Any]:
+    """An interval as a filled band."""
+    edge = {"x": list(x), "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    return [
+        go.Scatter(y=list(lower), showlegend=False, name="lower", uid="lower", **edge),
+        go.Scatter(
+            y=list(upper), fill="tonexty", fillcolor=palette.band, name="interval", uid="interval", **edge
+        ),
+    ]
 
 
-def message(text: str, palette: Palette | None = None) -> go.Figure:
-    """An empty chart that says why it is empty."""
-    colour = palette.muted if palette else "#808890"
-    broken = "<br>".join(html.escape(part) for part in textwrap.wrap(text, 38))
-    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
-    figure = go.Figure()
+def expert_weights(weights: Weights, palette: Palette) -> go.Figure:
+    """Each expert's share of the prediction as a stacked area, the lightest ones as one."""
+    if not weights.seq:
+        return message(NO_WEIGHTS, palette)
+    figure = canvas(palette, "weights", y_title="share")
+    for name, shares, colour in stacked(weights):
+        trace = line(weights.seq, shares, name, colour, "solid")
+        trace.update(stackgroup="weights", line_width=0.5, fillcolor=colour, hovertemplate="%{y:.1%}")
+        figure.add_trace(trace)
     figure.update_layout(
-        template=None,  # plotly adds 7 kB of colours otherwise
-        annotations=[{"text": broken, "font": {"size": 14, "color": colour, "family": FONT}, **place}],
-        xaxis={"visible": False},
-        yaxis={"visible": False},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        hovermode="x unified",
+        yaxis={"range": [0, 1], "tickformat": ".0%", "fixedrange": True},
+        legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"},  # in a row it lies over the areas
+        margin={"t": 8},
     )
     return figure
 
 
-def canvas(palette: Palette, revision: str, *, y_title: str) -> go.Figure:
-    """An empty chart over the journal, whose zoom survives updates."""
-    axis = {
-        "gridcolor": palette.grid,
-        "zeroline": False,
-        "tickfont": {"color": palette.muted, "size": 12},
-        "automargin": True,
-    }
-    title = {"font": {"color": palette.muted, "size": 12}, "standoff": 8}
-    font = {"family": FONT, "color": palette.ink, "size": 13}
-    figure = go.Figure()
-    figure.update_layout(
-        template=None,  # plotly adds 7 kB of colours otherwise
-        uirevision=revision,
-        font=font,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
-        hoverlabel={
-            "bgcolor": palette.paper,
-            "bordercolor": palette.muted,
-            "font": font,
-        },
-        xaxis={**axis, "title": {"text": "labels received (journal seq)", **title}, "tickformat": ",d"},
-        yaxis={**axis, "title": {"text": y_title, **title}, "tickformat": ",~g"},
-        dragmode="zoom",
-    )
+def stacked(weights: Weights) -> list[tuple[str, list[float], str]]:
+    """Names, shares and colours from the heaviest expert to the lightest; shares sum to one everywhere."""
+    positive = [[max(0.0, weight or 0.0) for weight in column] for column in weights.weights]
+    totals = [sum(column) or 1.0 for column in zip(*positive, strict=True)]
+    shares = [[w / total for w, total in zip(column, totals, strict=True)] for column in positive]
+    by_weight = sorted(range(len(shares)), key=lambda i: -sum(shares[i]))
+    shown = by_weight if len(by_weight) <= len(SHARES) else by_weight[: len(SHARES) - 1]
+    found = [(weights.experts[i], shares[i], SHARES[place]) for place, i in enumerate(shown)]
+    if rest := by_weight[len(shown) :]:
+        summed = [sum(shares[i][at] for i in rest) for at in range(len(weights.seq))]
+        found.append((f"{len(rest)} others", summed, OTHERS))
+    return found
+
+
+def coverage(outcomes: Outcomes, goal: float | None, palette: Palette) -> go.Figure:
+    """Share of labels inside the interval served, and the share it aims at."""
+    if not any(value is not None for value in outcomes.coverage):
+        return message(words.NO_LABELS, palette)
+    figure = canvas(palette, "coverage", y_title="covered")
+    if goal is not None:
+        ends = [outcomes.seq[0], outcomes.seq[-1]]
+        figure.add_trace(line(ends, [goal, goal], "goal", palette.frozen, "dash"))
+    figure.add_trace(line(outcomes.seq, outcomes.coverage, "covered", palette.served, "solid"))
+    figure.update_traces(hovertemplate="%{y:.1%}")
+    figure.update_layout(hovermode="x unified", yaxis={"tickformat": ".0%", "rangemode": "normal"})
     return figure
 
 
-def line(x: Sequence[float | None], y: Sequence[float | None], name: str, colour: str, dash: str) -> Any:
-    """One line."""
-    style = {"color": colour, "width": 2, "dash": dash}
-    return go.Scatter(x=list(x), y=list(y), name=name, uid=name, mode="lines", line=style)
-
-
-def error_line(outcomes: Outcomes, values: Column, name: str, colour: str, dash: str) -> Any:
-    """One error line, which on hovering tells both errors."""
-    trace = line(outcomes.seq, values, name, colour, dash)
-    trace.update(customdata=comparisons(outcomes), hovertemplate="%{customdata}<extra></extra>")
-    return trace
-
-
-def comparisons(outcomes: Outcomes) -> list[str]:
-    """What hovering over an error line says, point by point."""
-    padded = zip(outcomes.seq, outcomes.mae, outcomes.baseline_mae, strict=False)
-    return [
-        f"seq {words.number(seq)}<br>as served {words.number(mae)}<br>frozen model_v1 {words.number(base)}"
-        for seq, mae, base in padded
-    ]
-
-
-def intervals(outcomes: Outcomes) -> list[str]:
-    """What hovering over a prediction says: its value and interval."""
-    columns = zip(outcomes.prediction, outcomes.lower, outcomes.upper, strict=False)
-    return [f"{words.number(p)} ({words.number(low)} to {words.number(high)})" for p, low, high in columns]
-
-
-def lag_unit(seconds: float) -> tuple[float, str]:
-    """The unit of a lag axis: its size in seconds and its name."""
-    for least, size, unit in words.UNITS:
-        if seconds >= least:
-            return size, unit
-    return 0.001, "ms"
-
-
-def alarm_marks(alarms: Iterable[Alarm]) -> list[tuple[int, str]]:
-    """Where alarms were raised, and what to say there."""
-    return [
-        (
-            a.seq,
-            f"<b>drift alarm</b>, {html.escape(words.about(a))}<br>{words.stamp(a.at)} UTC"
-            f"<br>{words.number(a.before)} → {words.number(a.after)}{wrapped(a.message)}",
+def drift_strip(drift: Drift, outcomes: Outcomes, palette: Palette) -> go.Figure:
+    """How far each feature lies from what is usual, a strip each, where the journal was at that moment."""
+    seen = moments(drift, outcomes)
+    if not seen or not drift.scores:
+        return message(NO_DRIFT, palette)
+    figure = canvas(palette, "drift", y_title="")
+    figure.add_trace(
+        go.Heatmap(
+            x=list(seen), y=list(drift.scores),
+            z=[[column[place] for place in seen.values()] for column in drift.scores.values()],
+            colorscale="Cividis", zmin=0, zmax=2, uid="drift", hoverongaps=False,
+            colorbar={"thickness": 10, "title": {"text": "drift", "side": "right"}},
+            hovertemplate="%{y}, seq %{x:,.0f}: %{z:.3g}<extra></extra>",
         )
-        for a in alarms
-        if a.seq is not None
-    ]
+    )  # fmt: skip
+    rows = {"tickformat": None, "type": "category", "autorange": "reversed"}
+    figure.update_layout(yaxis=rows, margin={"t": 8})
+    return figure
 
 
-def snapshot_marks(snapshots: Iterable[Snapshot]) -> list[tuple[int, str]]:
-    """Where versions were kept, and what to say there."""
-    return [
-        (
-            s.seq,
-            f"<b>{html.escape(words.version(s.version))}</b>, {html.escape(s.reason) or 'snapshot'}"
-            f"<br>{words.stamp(s.created_at)} UTC<br>from {html.escape(words.version(s.parent))}, "
-            f"MAE {words.number(s.mae)}",
-        )
-        for s in snapshots
-        if s.seq is not None
-    ]
-
-
-def wrapped(text: str) -> str:
-    """A longer text on lines of its own, safe to show."""
-    return "".join("<br>" + html.escape(part) for part in textwrap.wrap(text, 48)[:4])
-
-
-def since(marks: list[tuple[int, str]], first: float) -> list[tuple[int, str]]:
-    """The newest marks within the chart's data."""
-    return [mark for mark in marks if mark[0] >= first][:MOST_MARKS]
-
-
-def marked_lines(
-    name: str, marks: list[tuple[int, str]], colour: str, symbol: str, dash: str, top: float
-) -> list[Any]:
-    """Upright lines, each with a mark at its top that says more when pointed at."""
-    if not marks:
-        return []
-    upright = [point for seq, _ in marks for point in (seq, seq, None)]
-    common = {"name": name, "legendgroup": name, "yaxis": "y2"}
-    style = {"color": colour, "width": 1.5, "dash": dash}
-    heights = [0, top, None] * len(marks)
-    lines = go.Scatter(
-        x=upright,
-        y=heights,
-        mode="lines",
-        line=style,
-        hoverinfo="skip",
-        showlegend=False,
-        uid=f"{name} lines",
-        **common,
-    )
-    heads = go.Scatter(
-        x=[seq for seq, _ in marks],
-        y=[top] * len(marks),
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": 11},
-        cliponaxis=False,
-        text=[text for _, text in marks],
-        hovertemplate="%{text}<extra></extra>",
-        uid=name,
-        **common,
-    )
-    return [lines, heads]
+def moments(drift: Drift, outcomes: Outcomes) -> dict[float, int]:
+    """The journal's seq at each of the drift's moments within the outcomes, and the moment's place."""
+    known = [(at, seq) for at, seq in zip(outcomes.received_at, outcomes.seq, strict=False) if at and seq]
+    times = [at for at, _ in known]
+    places = [(bisect.bisect_right(times, at), place) for place, at in enumerate(drift.at)]
+    return {known[found - 1][1]: place for found, place in places if found}

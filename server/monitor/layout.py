@@ -1,4 +1,4 @@
-"""The monitor's page: its frame, and the parts that updates put into it."""
+"""The monitor's page: its frame, and the status line that updates put into it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 from dash import dcc, html
 
-from server.monitor import figures, words
-from server.monitor.client import Alarm, Alarms, Moment, Snapshot, Snapshots
+from server.monitor import words
+from server.monitor.client import RANGES
+from server.monitor.markup import aria, chart, choice, section
 
-__all__ = ["INDEX", "alarms_table", "notice_list", "page", "status_line", "versions_table"]
+__all__ = ["INDEX", "LINKED", "monitor_view", "notice_list", "page", "status_line"]
 
-ROWS = 12
-WAITING = "Waiting for the server's first answer."
+DEFAULT_RANGE = 2_000
+MISSED_TICKS = 10  # a page whose last answers are missing says that it has lost the monitor
 LOADING = words.Notice("info", "Loading.", "Asking the server how it does.")
+LINKED = ("truth", "rolling", "weights", "coverage", "drift")  # charts with one x axis in common
 
 INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -34,65 +36,109 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def page(refresh_seconds: float) -> Any:
+def page(refresh_seconds: float, forecast_view: Any) -> Any:
     """The whole page before its first update."""
     return html.Div(
         [
-            html.Header([html.H1("Millrace monitor"), html.P("", id="stream")]),
+            dcc.Location(id="at", refresh=False),
+            header(),
             html.Div([], id="lost", role="alert"),
             html.Div(notice_list([LOADING]), id="notices", role="status"),
-            html.Dl([], id="status", className="status", **aria("label", "Status")),
-            html.Main([charts(), tables()]),
+            html.Main([monitor_view(), forecast_view]),
+            ask_dialog(),
             dcc.Interval(id="tick", interval=round(1000 * refresh_seconds)),
+            dcc.Store(id="choice", storage_type="local"),
             dcc.Store(id="theme"),
             dcc.Store(id="shown", data={}),
             dcc.Store(id="answered", data=0),
+            dcc.Store(id="beat", data=0),
+            dcc.Store(id="asked"),
+            dcc.Store(id="linked", data=LINKED),
+            dcc.Store(id="missed", data=MISSED_TICKS),
+            dcc.Store(id="acted"),
         ],
         className="page",
     )
 
 
+def header() -> Any:
+    """Name, stream, views, and what people can set."""
+    views = html.Nav(
+        [
+            dcc.Link("Monitor", href="/", id="to-monitor"),
+            dcc.Link("Forecast", href="/forecast", id="to-forecast"),
+        ],
+        **aria("label", "Views"),
+    )
+    buttons = [
+        html.Button("Pause", id="pause", type="button"),
+        html.Button("Dark", id="colours", type="button"),
+    ]
+    return html.Header(
+        [html.H1("Millrace monitor"), html.P("", id="stream"), views, html.Div(buttons, className="buttons")]
+    )
+
+
+def monitor_view() -> Any:
+    """Status, charts and tables."""
+    status = html.Dl([], id="status", className="status")
+    return html.Div(
+        [status, choice("range", "Labels shown", RANGES, DEFAULT_RANGE), charts(), tables()],
+        id="monitor-view",
+        className="view",
+    )
+
+
 def charts() -> Any:
-    """The three charts."""
+    """The charts, those over the journal first."""
     return html.Div(
         [
             chart(
-                "rolling",
-                "Error as served against the frozen model_v1",
-                "Mean absolute error over the last 1,000 labels; lower is better. Point at a mark for more.",
+                "truth", "Truth and prediction",
+                "Labels with prediction and interval as served; means of neighbours where many are shown.",
                 "wide",
             ),
-            chart("recent", "Truth and prediction", "The newest labels, with the prediction as served."),
-            chart("lag", "Label lag", "How old a prediction was when its label came.", "small"),
+            chart(
+                "rolling", "Error as served, against model_v1 and naive",
+                "Mean absolute error over the last 1,000 labels; lower is better. Naive repeats the newest"
+                " label of the same key and slot. Point at a mark for more.", "wide",
+            ),
+            chart("weights", "Expert weights", "Each expert's share of the prediction."),
+            chart("coverage", "Interval coverage", "Share of the last 1,000 labels inside their interval."),
+            chart("drift", "Drift by feature", "How far the rows served have moved.", "wide low"),
+            chart("errors", "Where the model is wrong", "Mean absolute error by key and slot."),
+            chart("delays", "Label lag", "How old a prediction was when its label came."),
         ],
         className="charts",
-    )
-
-
-def chart(name: str, title: str, caption: str, kind: str = "") -> Any:
-    """One chart with its title and a sentence on what it shows."""
-    graph = dcc.Graph(
-        id=name,
-        figure=figures.message(WAITING),
-        config={"displayModeBar": False, "responsive": True},
-    )
-    plot = html.Div(graph, className="plot")
-    content = [html.H2(title, id=f"{name}-title"), html.Figure([html.Figcaption(caption), plot])]
-    return html.Section(content, className=f"card {kind}".strip(), **aria("labelledby", f"{name}-title"))
+    )  # fmt: skip
 
 
 def tables() -> Any:
-    """The two tables' places."""
-    return html.Div([section("versions", "Versions"), section("alarms", "Drift alarms")], className="tables")
-
-
-def section(name: str, title: str) -> Any:
-    """One table's place."""
-    return html.Section(
-        [html.H2(title, id=f"{name}-title"), html.Div(empty(WAITING), id=name)],
-        className="card",
-        **aria("labelledby", f"{name}-title"),
+    """The tables' places."""
+    return html.Div(
+        [
+            section("versions", "Versions"),
+            section("alarms", "Drift alarms"),
+            section("quarantine", "Quarantine"),
+        ],
+        className="tables",
     )
+
+
+def ask_dialog() -> Any:
+    """What asks before anything is done to the server."""
+    field = dcc.Input(id="ask-key", type="password", autoComplete="current-password", placeholder="")
+    key = html.Label(["Admin key, where one is set ", field])
+    buttons = html.Div(
+        [
+            html.Button("Cancel", id="ask-no", type="button"),
+            html.Button("Yes", id="ask-yes", type="button", className="act strong"),
+        ],
+        className="buttons",
+    )
+    content = [html.H2("", id="ask-title"), html.P("", id="ask-text"), key]
+    told = html.P("", id="ask-told", role="status")
+    return html.Dialog([*content, told, buttons], id="ask", **aria("labelledby", "ask-title"))
 
 
 def status_line(facts: Sequence[words.Fact]) -> list[Any]:
@@ -115,72 +161,3 @@ def notice_list(notices: Sequence[words.Notice]) -> list[Any]:
         html.P([html.Strong(notice.title), " ", notice.text], className=f"notice {notice.tone}")
         for notice in notices
     ]
-
-
-def versions_table(found: Snapshots) -> Any:
-    """The newest versions, the active one marked."""
-    if not found.snapshots:
-        return empty("No version yet: the first is kept by bootstrap.")
-    heads = ("Version", "Parent", "Reason", "Seq", "Time (UTC)", "MAE")
-    rows = [version_row(s, active=s.version == found.active) for s in found.snapshots[:ROWS]]
-    return table(heads, rows, len(found.snapshots), "versions")
-
-
-def version_row(snapshot: Snapshot, *, active: bool) -> Any:
-    """One version."""
-    mark: list[Any] = [" ", html.Span("active", className="badge")] if active else []
-    cells = [
-        html.Th([words.version(snapshot.version), *mark], scope="row"),
-        html.Td(words.version(snapshot.parent)),
-        html.Td(snapshot.reason or words.NONE),
-        html.Td(words.count(snapshot.seq), className="figure"),
-        html.Td(time(snapshot.created_at)),
-        html.Td(words.number(snapshot.mae), className="figure"),
-    ]
-    return html.Tr(cells, className="active" if active else "")
-
-
-def alarms_table(found: Alarms) -> Any:
-    """The newest alarms."""
-    if not found.alarms:
-        return empty("No alarm yet: no detector has found a drift.")
-    heads = ("Seq", "Time (UTC)", "Alarm", "Before → after", "Message")
-    return table(heads, [alarm_row(a) for a in found.alarms[:ROWS]], len(found.alarms), "alarms")
-
-
-def alarm_row(alarm: Alarm) -> Any:
-    """One alarm."""
-    return html.Tr(
-        [
-            html.Th(words.count(alarm.seq), scope="row", className="figure"),
-            html.Td(time(alarm.at)),
-            html.Td(words.found_by(alarm), className="text short"),
-            html.Td(f"{words.number(alarm.before)} → {words.number(alarm.after)}", className="figure"),
-            html.Td(alarm.message, className="text"),
-        ]
-    )
-
-
-def table(heads: Sequence[str], rows: Sequence[Any], total: int, name: str) -> Any:
-    """A table that scrolls sideways by itself where the page is narrow."""
-    body = html.Table([html.Thead(html.Tr([html.Th(h, scope="col") for h in heads])), html.Tbody(rows)])
-    labelled = aria("labelledby", f"{name}-title")
-    more = total - len(rows)
-    rest = [html.P(f"and {more:,} older {name}", className="more")] if more > 0 else []
-    return html.Div([html.Div(body, className="scroll", role="region", tabIndex="0", **labelled), *rest])
-
-
-def aria(name: str, value: str) -> dict[str, Any]:
-    """One attribute for assistive technology."""
-    return {f"aria-{name}": value}
-
-
-def time(at: Moment) -> Any:
-    """A time a program can read too."""
-    found = words.moment(at)
-    return html.Time(words.stamp(at)[:16], title=words.stamp(at), dateTime=found.isoformat() if found else "")
-
-
-def empty(text: str) -> Any:
-    """Why there is nothing here."""
-    return html.P(text, className="empty")

@@ -17,7 +17,9 @@ __all__ = ["serve_monitor"]
 IDLE_SECONDS = 60
 
 
-def serve_monitor(api_url: str, host: str, fd: int | None, port: int, stop: threading.Event) -> None:
+def serve_monitor(
+    api_url: str, host: str, fd: int | None, port: int, stop: threading.Event, *, patience: float = 1.0
+) -> None:
     """Serve the monitor of the API at ``api_url`` until ``stop`` is set or SIGTERM or SIGINT comes.
 
     Parameters
@@ -31,11 +33,13 @@ def serve_monitor(api_url: str, host: str, fd: int | None, port: int, stop: thre
     stop
         Set it to end serving. Signals are taken only when called in the main thread, and then
         set it too.
+    patience
+        How much of the pauses between costly questions to the API is kept: 0 asks at each look.
     """
     from server.monitor.app import build_app
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = listen(build_app(api_url).server, host, fd, port)
+    server = listen(build_app(api_url, patience=patience).server, host, fd, port)
     previous = take_signals(stop)
     watcher = threading.Thread(target=shut_down, args=(server, stop), name="monitor-stop", daemon=True)
     watcher.start()

@@ -7,19 +7,25 @@ from typing import Literal
 
 import msgspec
 
-from server.monitor.client import Alarm, Model, Moment, Reading, Snapshot
+from server.monitor.answers import Alarm, Model, Moment, Snapshot
+from server.monitor.client import Reading
 
 __all__ = [
     "NO_LABELS",
     "Fact",
     "Notice",
+    "about",
+    "advantage",
     "ago",
+    "cost",
+    "count",
     "duration",
     "facts",
     "found_by",
     "moment",
     "notices",
     "number",
+    "share",
     "stamp",
     "version",
 ]
@@ -103,30 +109,49 @@ def version(name: int | str | None) -> str:
 
 def facts(reading: Reading, now: float) -> tuple[Fact, ...]:
     """The status line."""
-    model = reading.model or Model()
+    model, traffic = reading.model or Model(), reading.traffic
     rolling = model.prequential
-    learned, journal = model.labels.learned, model.journal_seq
-    waiting = model.labels_waiting
     return (
         Fact("Serving", version(model.model_version), serving_note(reading)),
-        advantage(model),
-        Fact("Labels learned", count(learned), "" if journal is None else f"journal at seq {journal:,}"),
-        Fact("Label lag, median", duration(rolling.delay_seconds), "from prediction to its label"),
-        Fact("Labels waiting", count(waiting), waiting_note(model), "bad" if stuck(model) else ""),
+        Fact("Rows scored", rate(traffic.rows_per_second), "a second, of late"),
+        Fact(
+            "p99 of /predict",
+            duration(traffic.p99_seconds),
+            "" if traffic.p99_seconds else "no request of late",
+        ),
+        Fact("Rolling error", number(rolling.mae), over(model)),
+        advantage("Against frozen model_v1", rolling.mae, rolling.baseline_mae),
+        advantage("Against naive", rolling.mae, rolling.naive_mae),
+        Fact(
+            "Label lag, median",
+            duration(rolling.delay_seconds),
+            waiting_note(model),
+            "bad" if stuck(model) else "",
+        ),
         last_alarm(reading, now),
     )
 
 
-def advantage(model: Model) -> Fact:
-    """How much better the served predictions are than the frozen model_v1 would have been."""
-    label, rolling = "Against frozen model_v1", model.prequential
+def rate(value: float | None) -> str:
+    """Rows in a second."""
+    return NONE if value is None else number(round(value, 1))
+
+
+def over(model: Model) -> str:
+    """What a rolling error is taken over."""
+    rolling = model.prequential
     if rolling.mae is None:
+        return "no scored label yet"
+    return f"MAE, last {min(rolling.n, rolling.window):,} labels" if rolling.n else "MAE, rolling"
+
+
+def advantage(label: str, mae: float | None, other: float | None) -> Fact:
+    """How much better the served predictions are than others would have been, in per cent of their error."""
+    if mae is None:
         return Fact(label, NONE, "no scored label yet")
-    over = f"last {min(rolling.n, rolling.window):,} labels" if rolling.n else "rolling"
-    if not rolling.baseline_mae:
-        return Fact(label, NONE, f"MAE {number(rolling.mae)}, {over}")
-    gain = 100 * (1 - rolling.mae / rolling.baseline_mae)
-    note = f"MAE {number(rolling.mae)} against {number(rolling.baseline_mae)}, {over}"
+    if not other:
+        return Fact(label, NONE, "nothing to compare with yet")
+    gain, note = 100 * (1 - mae / other), f"MAE {number(mae)}, not {number(other)}"
     if abs(gain) < 0.05:
         return Fact(label, "the same", note)
     return Fact(label, f"{abs(gain):.1f} % {'better' if gain > 0 else 'worse'}", note, tone(gain))
@@ -140,6 +165,11 @@ def tone(gain: float) -> Literal["good", "bad"]:
 def count(value: int | None) -> str:
     """A count with separators."""
     return NONE if value is None else f"{value:,}"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return NONE if value is None else f"{100 * value:.1f} %"
 
 
 def serving_note(reading: Reading) -> str:
@@ -166,8 +196,8 @@ def stuck(model: Model) -> bool:
 def waiting_note(model: Model) -> str:
     """What waiting labels wait for."""
     if stuck(model):
-        return "until the learner is back"
-    return "accepted, not yet learned" if model.labels_waiting else "all accepted ones learned"
+        return f"{count(model.labels_waiting)} labels wait until the learner is back"
+    return f"{count(model.labels_waiting)} labels wait" if model.labels_waiting else "all labels are learned"
 
 
 def last_alarm(reading: Reading, now: float) -> Fact:
@@ -188,7 +218,14 @@ def about(alarm: Alarm) -> str:
 
 def found_by(alarm: Alarm) -> str:
     """Which detector found a drift, and in what."""
-    return " on ".join(part for part in (alarm.detector, alarm.subject) if part) or "alarm"
+    found = " on ".join(part for part in (alarm.detector, alarm.subject) if part) or "alarm"
+    shown_too = f", also {', '.join(alarm.also)}" if alarm.also else ""
+    return f"{found}{shown_too}{' (muted)' if alarm.muted else ''}"
+
+
+def cost(alarm: Alarm) -> str:
+    """What an alarm's change has added to the error so far, of how many labels."""
+    return NONE if alarm.cost is None else f"{number(alarm.cost)} in {count(alarm.cost_labels)} labels"
 
 
 def notices(reading: Reading, now: float) -> tuple[Notice, ...]:

@@ -14,7 +14,7 @@ from server.admin import admin_only
 from server.bodies import reply
 from server.service import Service
 
-__all__ = ["rollback", "snapshot"]
+__all__ = ["pin", "rollback", "snapshot", "unpin"]
 
 WAIT_SECONDS = 60.0
 
@@ -38,6 +38,28 @@ async def rollback(request: Request[Any, Any, Any], service: Service, data: Roll
     await asyncio.to_thread(service.store.check, data.version)
     seq = await asyncio.to_thread(order, service, "rollback", version=data.version)
     return await ordered(request, service, seq)
+
+
+@post(
+    "/snapshots/{version:int}/pin", guards=[admin_only], status_code=200, tags=["admin"], sync_to_thread=True
+)
+def pin(request: Request[Any, Any, Any], service: Service, version: int) -> Response[bytes]:
+    """Keep a version whatever the retention."""
+    service.store.pin(version)
+    return reply(request, {"version": version, "pinned": True})
+
+
+@post(
+    "/snapshots/{version:int}/unpin",
+    guards=[admin_only],
+    status_code=200,
+    tags=["admin"],
+    sync_to_thread=True,
+)
+def unpin(request: Request[Any, Any, Any], service: Service, version: int) -> Response[bytes]:
+    """Let a version go when its time comes."""
+    service.store.pin(version, keep=False)
+    return reply(request, {"version": version, "pinned": False})
 
 
 def order(service: Service, kind: Any, **payload: Any) -> int:

@@ -17,9 +17,10 @@ from server.bodies import decode_rows, read_body, reply
 from server.openapi import label_operation
 from server.service import Service, last_seq
 
-__all__ = ["Accepted", "learn_route", "quarantine", "release"]
+__all__ = ["Accepted", "discard", "learn_route", "quarantine", "release"]
 
 WAIT_SECONDS = 60.0
+SOURCE_LIMIT = 100  # characters
 
 
 class SetAside(msgspec.Struct, frozen=True):
@@ -58,11 +59,17 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
         rows = decode_rows(
             await read_body(request), content_type, limit=server.max_batch_rows, numbers=numbers
         )
-        accepted = summary(await service.learn(rows.rows))
+        accepted = summary(await service.learn(rows.rows, source(request)))
         learned = wait and await service.learned(accepted.seq, WAIT_SECONDS)
         return reply(request, accepted, 200 if learned else 202)
 
     return learn
+
+
+def source(request: Request[Any, Any, Any]) -> str | None:
+    """Who sends labels: what the header `X-Label-Source` says, else the caller's address."""
+    client = request.client.host if request.client is not None else None
+    return request.headers.get("x-label-source", "")[:SOURCE_LIMIT] or client
 
 
 def summary(receipts: Sequence[Receipt]) -> Accepted:
@@ -84,6 +91,16 @@ def quarantine(request: Request[Any, Any, Any], service: Service) -> Response[by
     """Labels that were set aside, newest first, each with its reason."""
     with service.journal() as journal:
         return reply(request, {"quarantined": journal.quarantine()})
+
+
+@post(
+    "/quarantine/{seq:int}/discard", guards=[admin_only], status_code=200, tags=["admin"], sync_to_thread=True
+)
+def discard(request: Request[Any, Any, Any], service: Service, seq: int) -> Response[bytes]:
+    """Close a quarantined label without learning it."""
+    with service.journal() as journal:
+        journal.discard(seq)
+    return reply(request, {"discarded": seq})
 
 
 @post(

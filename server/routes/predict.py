@@ -10,8 +10,8 @@ from litestar import Request, Response, get, post
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 
-from online.ledger import Served
 from online.schema import Schema
+from online.scored import Scored
 from server.bodies import decode_rows, read_body, reply
 from server.openapi import row_operation
 from server.service import Service
@@ -29,7 +29,7 @@ class Prediction(msgspec.Struct, frozen=True):
     drifted: bool
     model_version: int
     learned_seq: int
-    imputed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    imputed: Sequence[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PredictionColumns(msgspec.Struct, frozen=True):
@@ -38,43 +38,48 @@ class PredictionColumns(msgspec.Struct, frozen=True):
     predictions: list[float]
     lower: list[float]
     upper: list[float]
-    ids: list[str]
+    ids: Sequence[str]
     drifted: list[bool]
     model_version: int
     learned_seq: int
-    imputed: list[tuple[str, ...]] | msgspec.UnsetType = msgspec.UNSET
+    imputed: Sequence[Sequence[str]] | msgspec.UnsetType = msgspec.UNSET
 
 
 def predict_route(schema: Schema) -> HTTPRouteHandler:
     """The route, documented with the stream's own features."""
 
     @post("/predict", status_code=200, operation_class=row_operation(schema), tags=["predictions"])
-    async def predict(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
-        """Score one row, or an array of rows. Dirty values are imputed and reported, never refused."""
+    async def predict(
+        request: Request[Any, Any, Any], service: Service, record: bool = True
+    ) -> Response[bytes]:
+        """Score one row, or an array of rows. Dirty values are imputed and reported, never refused.
+
+        With `?record=false` nothing is kept: a question about the future, which no label will answer.
+        """
         content_type = request.headers.get("content-type", "")
         rows = decode_rows(await read_body(request), content_type, limit=service.config.server.max_batch_rows)
-        served = service.predict(rows.rows)
-        return reply(request, single(served[0]) if rows.single else columns(served, service))
+        scored = service.predict(rows.rows, record=record)
+        return reply(request, single(scored) if rows.single else columns(scored))
 
     return predict
 
 
-def single(one: Served) -> Prediction:
+def single(scored: Scored) -> Prediction:
     """The reply to one row."""
+    info, encoded = scored.plan.info, scored.encoded[0]
     return Prediction(
-        one.prediction, one.lower, one.upper, one.id, bool(one.drifted), one.model_version, one.plan_seq,
-        one.imputed or msgspec.UNSET,
+        scored.predictions[0], scored.lower[0], scored.upper[0], scored.names[0], bool(encoded.drifted),
+        info.version, info.seq, encoded.imputed or msgspec.UNSET,
     )  # fmt: skip
 
 
-def columns(served: Sequence[Served], service: Service) -> PredictionColumns:
+def columns(scored: Scored) -> PredictionColumns:
     """The reply to an array of rows."""
-    info = service.scorer.plan.info
-    version, seq = (served[0].model_version, served[0].plan_seq) if served else (info.version, info.seq)
+    info, encoded = scored.plan.info, scored.encoded
     return PredictionColumns(
-        [one.prediction for one in served], [one.lower for one in served], [one.upper for one in served],
-        [one.id for one in served], [bool(one.drifted) for one in served], version, seq,
-        [one.imputed for one in served] if any(one.imputed for one in served) else msgspec.UNSET,
+        scored.predictions, scored.lower, scored.upper, scored.names, [bool(one.drifted) for one in encoded],
+        info.version, info.seq,
+        [one.imputed for one in encoded] if any(one.imputed for one in encoded) else msgspec.UNSET,
     )  # fmt: skip
 
 

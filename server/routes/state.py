@@ -15,7 +15,18 @@ from server.service import Service
 from server.state import report
 from server.words import learner_state
 
-__all__ = ["alarms", "live", "metrics", "model", "outcomes", "ready", "snapshots"]
+__all__ = [
+    "alarms",
+    "drift",
+    "errors",
+    "live",
+    "metrics",
+    "model",
+    "outcomes",
+    "ready",
+    "snapshots",
+    "weights",
+]
 
 Points = Annotated[int, Parameter(ge=1, le=5000, description="Bins at most.")]
 Last = Annotated[int, Parameter(ge=1, le=200_000, description="How many outcomes back.")]
@@ -32,8 +43,9 @@ def model(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
 async def snapshots(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     """The versions there are, newest first, with their metrics; `active` is the one now served."""
     listed = []
+    pinned = await asyncio.to_thread(service.store.pinned)
     for manifest in await asyncio.to_thread(service.store.manifests):
-        shown = msgspec.to_builtins(manifest)
+        shown = msgspec.to_builtins(manifest) | {"pinned": manifest.version in pinned}
         del shown["schema"], shown["probe"]
         listed.append(shown)
     return reply(request, {"active": service.scorer.plan.info.version, "snapshots": listed})
@@ -46,6 +58,13 @@ def alarms(request: Request[Any, Any, Any], service: Service) -> Response[bytes]
         return reply(request, {"alarms": history.alarms()})
 
 
+@get("/drift", tags=["state"], sync_to_thread=True)
+def drift(request: Request[Any, Any, Any], service: Service, points: Points = 200) -> Response[bytes]:
+    """How far each feature and the predictions lie from what is usual, over time; 1 is where drift begins."""
+    with service.drift_scores() as store:
+        return reply(request, store.scores(points))
+
+
 @get("/outcomes", tags=["state"], sync_to_thread=True)
 def outcomes(
     request: Request[Any, Any, Any], service: Service, points: Points = 500, last: Last = 20_000
@@ -53,6 +72,25 @@ def outcomes(
     """Served predictions with their labels and rolling errors, as columns, averaged into bins."""
     with service.history() as history:
         return reply(request, history.outcomes(points, last))
+
+
+@get("/weights", tags=["state"], sync_to_thread=True)
+def weights(
+    request: Request[Any, Any, Any], service: Service, points: Points = 300, last: Last = 20_000
+) -> Response[bytes]:
+    """The experts' weights over the last labels: a row an expert, a column a journal seq."""
+    with service.history() as history:
+        return reply(request, history.weights(points, last))
+
+
+@get("/errors", tags=["state"], sync_to_thread=True)
+def errors(request: Request[Any, Any, Any], service: Service, last: Last = 20_000) -> Response[bytes]:
+    """Where the last predictions were wrong, by key and slot, and how late their labels came."""
+    slots = service.slots
+    with service.history() as history:
+        found = history.errors(last, len(slots.keys), len(slots.slots))
+    named = {"key": slots.key, "keys": slots.keys, "slot": slots.slot, "slots": slots.slots}
+    return reply(request, named | msgspec.structs.asdict(found))
 
 
 @get("/health/live", tags=["health"], sync_to_thread=False)
@@ -72,7 +110,12 @@ def ready(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     return reply(request, {"status": "ready", "model_version": info.version, "learner": learner})
 
 
-@get("/metrics", tags=["state"], media_type=CONTENT_TYPE_LATEST, sync_to_thread=True)
+@get(
+    "/metrics",
+    tags=["state"],
+    media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"),
+    sync_to_thread=True,
+)
 def metrics(service: Service) -> bytes:
     """Metrics for Prometheus."""
     return service.metrics.exposition(lambda: report(service))

@@ -1,0 +1,106 @@
+"""What the watcher reads and leaves: served rows, their outcomes, alarms, and drift by subject over time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from online.database import connect
+from online.served import Served
+
+__all__ = ["DriftScores", "Labelled", "ScoreStore", "ServedReader"]
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS input_drift (row INTEGER PRIMARY KEY, at REAL NOT NULL, scores TEXT NOT NULL);
+"""
+KEPT = 20_000  # moments of drift by subject
+RECORDS = msgspec.json.Decoder(Served)
+SCORES = msgspec.json.Decoder(dict[str, float])
+
+
+class Labelled(NamedTuple):
+    """An outcome: absolute error and half-width in target units, when it was served, its key and slot."""
+
+    seq: int
+    error: float
+    half_width: float
+    served_at: float
+    place: tuple[int, int]
+
+
+class DriftScores(msgspec.Struct, frozen=True):
+    """How far each subject lay from what is usual, over time: 1 is where drift begins."""
+
+    row: list[int]
+    at: list[float]
+    scores: dict[str, list[float | None]]
+
+
+class ServedReader:
+    """Reads a ledger in the order in which it was written. Belongs to one thread; errors are sqlite3's."""
+
+    def __init__(self, path: Path, stream: str) -> None:
+        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0, isolation_level=None)
+        self._stream = stream
+
+    def last(self) -> int:
+        """The newest row's number, 0 when there is none."""
+        return int(self._db.execute("SELECT coalesce(max(row), 0) FROM served").fetchone()[0])
+
+    def after(self, row: int, limit: int) -> list[tuple[int, Served]]:
+        """The rows after one, with their numbers, oldest first."""
+        query = "SELECT row, record FROM served WHERE row > ? AND stream = ? ORDER BY row LIMIT ?"
+        return [(n, RECORDS.decode(one)) for n, one in self._db.execute(query, (row, self._stream, limit))]
+
+    def newest(self, limit: int) -> list[tuple[int, Served]]:
+        """The newest rows, oldest first."""
+        return self.after(self.last() - limit, limit)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+
+class ScoreStore:
+    """The watcher's part of the history. Belongs to one thread; errors are sqlite3's."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
+
+    def outcomes(self, after: int, limit: int) -> list[Labelled]:
+        """Outcomes with ``seq > after``, in order."""
+        query = (
+            "SELECT seq, abs(truth - prediction), (upper - lower) / 2, received_at - delay_seconds, key, slot"
+            " FROM scored WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
+        found = self._db.execute(query, (after, limit))
+        return [Labelled(seq, error, half, at, (key, slot)) for seq, error, half, at, key, slot in found]
+
+    def add(self, moments: Sequence[tuple[int, float, dict[str, float]]]) -> None:
+        """Add scores by subject: the row's number, when it was served, and the scores."""
+        rows = [(row, at, msgspec.json.encode(scores).decode()) for row, at, scores in moments]
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT OR REPLACE INTO input_drift VALUES (?, ?, ?)", rows)
+            self._db.execute(
+                "DELETE FROM input_drift WHERE row <= (SELECT row FROM input_drift ORDER BY row DESC"
+                " LIMIT 1 OFFSET ?)",
+                (KEPT,),
+            )
+
+    def scores(self, points: int) -> DriftScores:
+        """The newest scores by subject, at most ``points`` moments."""
+        query = "SELECT row, at, scores FROM input_drift ORDER BY row DESC LIMIT ?"
+        found = self._db.execute(query, (points,)).fetchall()[::-1]
+        moments = [SCORES.decode(scores) for _, _, scores in found]
+        names = dict.fromkeys(name for moment in moments for name in moment)
+        columns = {name: [moment.get(name) for moment in moments] for name in names}
+        return DriftScores([row for row, _, _ in found], [at for _, at, _ in found], columns)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()

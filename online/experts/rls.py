@@ -1,0 +1,191 @@
+"""Linear regression by recursive least squares that neither winds up nor blows up."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from river import base
+
+from online.kernels.compiled import kept
+
+__all__ = ["RecursiveLeastSquares"]
+
+Array = npt.NDArray[np.float64]
+
+HUGE = sys.float_info.max
+LARGEST = 1e12  # of the inverse information: beyond it the arithmetic is no longer to be trusted
+
+
+class RecursiveLeastSquares(base.Regressor):
+    """Linear regression by recursive least squares with forgetting and a ridge that does not fade.
+
+    It minimises the squared errors of all rows, each weighted `forgetting` to the power of its age [1]_, plus
+    `ridge` times the squared weights. Features are expected to be standardised.
+
+    Parameters
+    ----------
+    forgetting
+        Weight a row keeps from one row to the next, in (0, 1]. `1 / (1 - forgetting)` rows are remembered.
+    ridge
+        Weight of the squared weights against the squared errors, in rows (standardised features), positive.
+    limit
+        Features are pulled into plus and minus this many deviations when a row is learned.
+
+    Attributes
+    ----------
+    n_learned : int
+        Rows learned.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+
+    Notes
+    -----
+    Plain forgetting lets the inverse information grow without bound along directions that rows no longer
+    excite ("wind-up") and the next excitation throws the weights far off. Here every row also adds the
+    missing ridge to one feature in turn, as one more observation of a weight of zero, so that in the mean
+    over all features `ridge` stays in the information matrix. It costs one more update of rank one [2]_.
+
+    Features not met before join with a weight of zero; those missing from a row count as zero. A row or
+    target that is not finite, or would make the state so, is skipped.
+
+    References
+    ----------
+    .. [1] Haykin, S., 2002. Adaptive Filter Theory, 4th ed., chapter 9.
+    .. [2] Gunnarsson, S., 1996. Combining tracking and regularization in recursive least squares
+       identification. CDC, 2551-2552.
+
+    Examples
+    --------
+    >>> import random
+    >>> from online.experts.rls import RecursiveLeastSquares
+    >>> rng = random.Random(7)
+    >>> model = RecursiveLeastSquares(forgetting=0.99, ridge=1e-6)
+    >>> for _ in range(200):
+    ...     x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1)}
+    ...     model.learn_one(x, 3 * x["a"] - x["b"] + 5)
+    >>> round(model.predict_one({"a": 1.0, "b": 2.0}), 6)
+    6.0
+    """
+
+    def __init__(self, forgetting: float = 0.999, ridge: float = 1.0, limit: float = 10.0) -> None:
+        if not 0.0 < forgetting <= 1.0:
+            raise ValueError(f"forgetting must be in (0, 1], not {forgetting!r}")
+        for name, value in (("ridge", ridge), ("limit", limit)):
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, not {value!r}")
+        self.forgetting = forgetting
+        self.ridge = ridge
+        self.limit = limit
+        self.n_learned = 0
+        self._places: dict[str, int] = {}
+        self._weights: Array = np.zeros(1)  # the intercept first
+        self._inverse: Array = np.full((1, 1), 1.0 / ridge)
+
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {}
+        yield {"forgetting": 0.9, "ridge": 0.01}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """One weight a feature, in target units per feature unit."""
+        return {name: float(self._weights[place]) for name, place in self._places.items()}
+
+    @property
+    def intercept(self) -> float:
+        """The prediction of a row of zeros, in target units."""
+        return float(self._weights[0])
+
+    def predict_one(self, x: Mapping[str, float]) -> float:
+        """Return the linear prediction for one row, in target units; always finite.
+
+        Parameters
+        ----------
+        x
+            Feature values by name.
+        """
+        with np.errstate(all="ignore"):
+            total = float(self._row(x) @ self._weights)
+        return self.intercept if total != total else min(max(total, -HUGE), HUGE)
+
+    def learn_one(self, x: Mapping[str, float], y: float) -> None:
+        """Learn one row.
+
+        Parameters
+        ----------
+        x
+            Feature values by name.
+        y
+            The target.
+        """
+        if not x.keys() <= self._places.keys():
+            self._meet(x)
+        row = self._row(x)
+        if not (math.isfinite(y) and np.isfinite(row).all()):
+            return
+        np.clip(row, -self.limit, self.limit, out=row)
+        turn = self.n_learned % len(row)
+        if learned(self._inverse, self._weights, row, y, self.forgetting, self.ridge, turn):
+            self.n_learned += 1
+
+    def _row(self, x: Mapping[str, float]) -> Array:
+        row = np.zeros(len(self._weights))
+        row[0] = 1.0
+        places = self._places
+        for name, value in x.items():
+            place = places.get(name)
+            if place is not None:
+                row[place] = value
+        return row
+
+    def _meet(self, x: Mapping[str, float]) -> None:
+        """Make room for features not seen before, whatever order the row has them in."""
+        for name in sorted((name for name in x if name not in self._places), key=str):
+            self._places[name] = len(self._places) + 1
+        known, size = len(self._weights), len(self._places) + 1
+        inverse = np.eye(size) / self.ridge
+        inverse[:known, :known] = self._inverse
+        self._weights = np.concatenate((self._weights, np.zeros(size - known)))
+        self._inverse = inverse
+
+
+@kept
+def learned(
+    inverse: Array, weights: Array, row: Array, y: float, keep: float, ridge: float, turn: int
+) -> bool:
+    """Learn one row in place; False, and nothing changed, when that would overflow."""
+    error = y - row @ weights
+    gain = inverse @ row
+    gain /= keep + row @ gain
+    step = gain * error
+    if not np.isfinite((weights + step).sum()):
+        return False
+    seen = row @ inverse
+    weights += step
+    size = len(row)
+    for a in range(size):
+        for b in range(size):
+            inverse[a, b] = min(max((inverse[a, b] - gain[a] * seen[b]) / keep, -LARGEST), LARGEST)
+    if turn and keep < 1.0:
+        add_ridge(inverse, weights, turn, ridge * (1.0 - keep) * size)
+    return True
+
+
+@njit
+def add_ridge(inverse: Array, weights: Array, turn: int, amount: float) -> None:
+    """Observe a weight of zero for one feature, with a weight of ``amount`` rows."""
+    gain = inverse[:, turn] / (1.0 / amount + inverse[turn, turn])
+    seen = inverse[turn].copy()
+    weights -= gain * weights[turn]
+    for a in range(len(weights)):
+        for b in range(len(weights)):
+            inverse[a, b] -= gain[a] * seen[b]

@@ -1,0 +1,97 @@
+"""A forest of numbers as plain arrays, from which a row is scored without the forest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from online.forest import state
+from online.forest.cleaning import CLIP, MARGIN
+from online.forest.inspection import leaf_models, planted
+from online.forest.state import Array, Arrays
+
+__all__ = ["PlainRow", "PlainTree", "plain_row", "plain_trees"]
+
+
+class PlainRow(NamedTuple):
+    """What lines make of a row before they read it, feature by feature in the forest's order."""
+
+    features: list[str]  # their names
+    low: Array  # (D,): a line reads min(max(value, low), high)
+    high: Array  # (D,)
+    fill: Array  # (D,): what it reads where a value is missing
+
+
+class PlainTree(NamedTuple):
+    """One member. Nodes are numbered from its root, 0; arrays own their memory."""
+
+    weight: float  # its share in the prediction; all shares are one in sum
+    feature: Array  # (nodes,) int64: what a branch asks for; -1 at a leaf
+    threshold: Array  # (nodes,): a value goes left if it is at most this
+    left: Array  # (nodes,) int64: -1 at a leaf
+    right: Array  # (nodes,) int64: -1 at a leaf
+    default_left: Array  # (nodes,) bool: where a missing value goes
+    leaf: Array  # (nodes,) int64: a leaf's line in ``lines``; -1 at a branch
+    lines: Array  # (leaves, D + 1): weights and, last, the intercept of what each leaf answers by now
+    low: Array  # (leaves,): a leaf answers min(max(line, low), high)
+    high: Array  # (leaves,)
+
+
+def plain_row(arrays: Arrays, features: list[str]) -> PlainRow:
+    """The bounds of a row's values as they are now; ValueError if a feature is a category."""
+    f = arrays.feature[: len(features)]  # a forest that has met none has room for one
+    for name, kind in zip(features, f[:, state.F_KIND], strict=True):
+        if kind:
+            raise ValueError(f"feature {name!r} is a category: only a forest of numbers has plain arrays")
+    mean, reach = f[:, state.F_MEAN], CLIP * np.sqrt(f[:, state.F_VAR])
+    reach = np.where(f[:, state.F_N] > CLIP, reach, math.inf)
+    return PlainRow(features, mean - reach, mean + reach, mean.copy())
+
+
+def plain_trees(arrays: Arrays, features: int) -> Iterator[PlainTree]:
+    """The members as they are now, of so many features; ``arrays.say`` must hold their weights."""
+    shares = arrays.say / arrays.say.sum() if arrays.say.any() else arrays.say
+    for member, root in planted(arrays):
+        if shares[member] > 0.0:
+            yield plain_tree(arrays, member, root, float(shares[member]), features)
+
+
+def plain_tree(arrays: Arrays, member: int, root: int, share: float, features: int) -> PlainTree:
+    """One member's tree."""
+    used = int(arrays.counts[state.NODE_HIGH])
+    nodes = np.flatnonzero(arrays.node_i[:used, state.OWNER] == arrays.member_i[member, state.TREE])
+    nodes = np.concatenate(([root], nodes[nodes != root]))
+    number = np.full(used + 1, -1)  # NONE, the last, stays -1
+    number[nodes] = np.arange(len(nodes))
+    i, f = arrays.node_i[nodes], arrays.node_f[nodes]
+    branch = i[:, state.FEATURE] >= 0
+    leaf = np.where(branch, -1, np.cumsum(~branch) - 1)
+    lines = leaf_lines(arrays, nodes[~branch], features)
+    margin = MARGIN * (arrays.par[state.Y_HIGH] - arrays.par[state.Y_LOW])
+    low, high = arrays.par[state.Y_LOW] - margin, arrays.par[state.Y_HIGH] + margin
+    return PlainTree(
+        share,
+        i[:, state.FEATURE].copy(),
+        f[:, state.THRESHOLD].copy(),
+        number[i[:, state.LEFT]],
+        number[i[:, state.RIGHT]],
+        i[:, state.DEFAULT] != 0,
+        leaf,
+        lines,
+        np.full(len(lines), low),
+        np.full(len(lines), high),
+    )
+
+
+def leaf_lines(arrays: Arrays, leaves: Array, features: int) -> Array:
+    """What leaves answer by as lines; a mean is an intercept alone."""
+    model = leaf_models(arrays, leaves)
+    lines = np.zeros((len(leaves), arrays.line.shape[2]))
+    lines[model == 0, -1] = arrays.node_f[leaves[model == 0], state.MEAN]
+    for which in range(state.LINES):
+        chosen = model == which + 1
+        lines[chosen] = arrays.line[leaves[chosen], which]
+    return np.delete(lines, np.s_[features:-1], axis=1)

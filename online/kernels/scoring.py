@@ -1,0 +1,85 @@
+"""Rows in, predictions and experts' outputs out: the kernel that is called from Python."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from online.kernels.arrays import BLOCK, LEAST, MOST, PlanArrays, Scratch, opened, opened_scratch
+from online.kernels.compiled import cached, checksum, kernel, put_real, real
+from online.kernels.experts import expert_of_row, expert_of_rows
+
+__all__ = ["score_kernel"]
+
+SOURCES = ("arrays", "compiled", "descent", "experts", "scoring")
+TOGETHER = 8  # from so many rows on, a tree takes all rows before the next tree does
+
+
+@kernel
+def prepare(p: PlanArrays, rows: int, x: int) -> None:
+    """Impute the row at an address and scale it, as River's imputer and scaler do."""
+    for j in range(p.columns):
+        value = real(rows, j)
+        if math.isnan(value):
+            value = real(p.impute, j)
+        put_real(x, j, value)
+        scale = real(p.scale, j)
+        put_real(x, p.columns + j, (value - real(p.mean, j)) / scale if scale > 0.0 else 0.0)
+
+
+@kernel
+def combine(p: PlanArrays, outputs: int) -> float:
+    """The heads' prediction from the experts' outputs."""
+    low, high, total = math.inf, -math.inf, 0.0
+    for e in range(p.experts):
+        low, high = min(low, real(outputs, e)), max(high, real(outputs, e))
+    for q in range(p.heads):
+        answer, margin = real(p.head_bias, q), real(p.head_margin, q)
+        for e in range(p.experts):
+            answer += real(p.head_weight, q * p.experts + e) * real(outputs, e)
+        total += real(p.head_share, q) * min(max(answer, low - margin), high + margin)
+    return min(max(total, real(p.limits, LEAST)), real(p.limits, MOST))
+
+
+@kernel
+def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
+    """Score rows (n, C) into (n, 1 + k): the prediction, then the experts' outputs."""
+    width, wide = 2 * p.columns, 1 + p.experts
+    for first in range(0, n, BLOCK):
+        count = min(BLOCK, n - first)
+        for i in range(count):
+            prepare(p, rows + 8 * p.columns * (first + i), s.x + 8 * width * i)
+        for e in range(p.experts):
+            if count < TOGETHER:
+                for i in range(count):
+                    put_real(out, (first + i) * wide + 1 + e, expert_of_row(p, s, e, i * width))
+            else:
+                expert_of_rows(p, s, e, count)
+                for i in range(count):
+                    put_real(out, (first + i) * wide + 1 + e, real(s.total, i))
+        for i in range(first, first + count):
+            put_real(out, i * wide, combine(p, out + 8 * (i * wide + 1)))
+
+
+@functools.cache
+def score_kernel() -> Callable[[int, int, int, int, int], None]:
+    """The kernel ``score(handle, rows, n, out, work)``, all but n addresses; compiled or loaded once.
+
+    ``work`` is scratch of :func:`online.kernels.arrays.scratch_size` cells.
+    """
+    return scoring_for(checksum(Path(__file__).with_name(f"{name}.py") for name in SOURCES))
+
+
+def scoring_for(sources: int) -> Callable[[int, int, int, int, int], None]:
+    """The kernel of a version of the sources, which it must mention for Numba to tell versions apart."""
+
+    def score(handle: int, rows: int, n: int, out: int, work: int) -> None:
+        if sources:
+            score_rows(opened(handle), opened_scratch(handle, work), rows, n, out)
+
+    compiled: Callable[[int, int, int, int, int], None] = cached(
+        score, "void(int64, int64, int64, int64, int64)"
+    )
+    return compiled

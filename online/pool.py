@@ -1,0 +1,238 @@
+"""The pool: several experts, the rows they read, and what combines their outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from river import base, preprocessing
+
+from online.aggregation.aggregator import Aggregator
+from online.aggregation.heads import Array, Heads
+from online.experts.nlms import NormalizedLMS
+
+__all__ = ["ExpertPool", "View"]
+
+
+class View(NamedTuple):
+    """What an expert reads of a row: standardised or as it came, all columns or those named."""
+
+    scaled: bool = True
+    columns: frozenset[str] | None = None
+
+
+class ExpertPool(base.Regressor):
+    """Several experts that learn every row, and the combination that did best of late.
+
+    An expert's output is held to the range of targets seen; one that is NaN or infinite is replaced by the
+    mean target. An :class:`online.aggregation.aggregator.Aggregator` learns how to combine such outputs.
+
+    Parameters
+    ----------
+    experts
+        The regressors by name, at least one. The pool keeps and teaches these very objects; `clone` makes
+        fresh ones.
+    views
+        What each expert reads, by name; by default all columns, standardised.
+    scaler
+        Standardises the rows; River's `StandardScaler` by default.
+
+    Attributes
+    ----------
+    low, high : float
+        The lowest and highest target seen, in target units; infinity and minus infinity before any.
+    target_mean : float
+        The mean of all targets seen, which stands in for an output that is NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        If there are no experts, if a view is of no expert, or if `learn_one` is given a target that is not
+        finite.
+
+    Examples
+    --------
+    >>> import random
+    >>> from river import dummy, stats
+    >>> from online.pool import ExpertPool
+    >>> from online.experts.nlms import NormalizedLMS
+    >>> rng = random.Random(7)
+    >>> pool = ExpertPool({"line": NormalizedLMS(step=0.2), "mean": dummy.StatisticRegressor(stats.Mean())})
+    >>> for _ in range(1000):
+    ...     x = {"a": rng.uniform(-1, 1)}
+    ...     pool.learn_one(x, 10 * x["a"] + 20)
+    >>> {name: round(output) for name, output in pool.expert_outputs({"a": 0.5}).items()}
+    {'line': 25, 'mean': 20}
+    >>> round(pool.predict_one({"a": 0.5}))
+    25
+    """
+
+    def __init__(
+        self,
+        experts: dict[str, base.Regressor],
+        views: dict[str, View] | None = None,
+        scaler: base.Transformer | None = None,
+    ) -> None:
+        if not experts:
+            raise ValueError("a pool needs at least one expert")
+        strangers = sorted(set(views or {}) - set(experts))
+        if strangers:
+            raise ValueError(f"there is a view for {strangers[0]!r}, but no such expert")
+        self.experts = experts
+        self.views = views or {}
+        self.scaler = preprocessing.StandardScaler() if scaler is None else scaler
+        self.low = math.inf
+        self.high = -math.inf
+        self.target_mean = 0.0
+        self.n_seen = 0
+        self._aggregator = Aggregator(len(experts))
+        self._expected: tuple[Sequence[float], int] | None = None
+
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {"experts": {"slow": NormalizedLMS(), "fast": NormalizedLMS(step=0.5)}}
+
+    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> ExpertPool:
+        """Return an untaught pool of untaught experts.
+
+        Parameters
+        ----------
+        new_params
+            Parameters to replace. Given experts are cloned as well, so that the pool inside a cloned
+            pipeline is as fresh as one cloned by itself.
+        include_attributes
+            Whether to copy attributes that are no parameters, as in River.
+        """
+        params = dict(new_params or {})
+        experts = params.get("experts", self.experts)
+        params["experts"] = {name: expert.clone() for name, expert in experts.items()}
+        pool: ExpertPool = super().clone(params, include_attributes)
+        return pool
+
+    def weights(self) -> dict[str, float]:
+        """Return each expert's share of the prediction, without unit, summing to one."""
+        return dict(zip(self.experts, self._aggregator.weights().tolist(), strict=True))
+
+    def regrets(self) -> dict[str, float]:
+        """Return by how much each expert would have been better than the pool, in target units a row.
+
+        The mean over all rows; below zero for an expert the pool is better than.
+        """
+        return dict(zip(self.experts, self._aggregator.regrets().tolist(), strict=True))
+
+    def heads(self) -> Heads:
+        """Return how the experts' outputs are combined now."""
+        return self._aggregator.heads()
+
+    def expert_outputs(self, x: Mapping[str, Any]) -> dict[str, float]:
+        """Return each expert's output for one row: finite, within the targets seen, in target units.
+
+        Before any target all outputs are 0.0.
+
+        Parameters
+        ----------
+        x
+            Feature values by name, none missing.
+        """
+        if not self.n_seen:
+            return dict.fromkeys(self.experts, 0.0)
+        views = self._views(x)
+        return {name: self._held(expert.predict_one(views(name))) for name, expert in self.experts.items()}
+
+    def predict_one(self, x: Mapping[str, Any]) -> float:
+        """Return the prediction for one row, in target units; 0.0 before any target.
+
+        Parameters
+        ----------
+        x
+            Feature values by name, none missing.
+        """
+        return self.answer(x)[0]
+
+    def answer(self, x: Mapping[str, Any]) -> tuple[float, Array]:
+        """Return the prediction for one row and the experts' outputs (k,) behind it, in target units.
+
+        Parameters
+        ----------
+        x
+            Feature values by name, none missing.
+        """
+        outputs = np.array(list(self.expert_outputs(x).values()))
+        if not self.n_seen:
+            return 0.0, outputs
+        return min(max(self._aggregator.combine(outputs), self.low), self.high), outputs
+
+    def expect(self, outputs: Sequence[float], age: int = 0) -> None:
+        """Hand over the experts' outputs as they were served for the row that is learned next.
+
+        Without them the pool asks its experts, as they are now.
+
+        Parameters
+        ----------
+        outputs
+            In the pool's order, in target units; NaN, or left out at the end, where an expert had none.
+        age
+            How many labels were learned between the serving and now.
+        """
+        self._expected = outputs, age
+
+    def learn_one(self, x: Mapping[str, Any], y: float) -> None:
+        """Learn from one row how to combine, then teach it to every expert.
+
+        Parameters
+        ----------
+        x
+            Feature values by name, none missing.
+        y
+            The target, finite.
+
+        Raises
+        ------
+        ValueError
+            If the target is NaN or infinite; nothing is learned then.
+        """
+        expected, self._expected = self._expected, None
+        if not math.isfinite(y):
+            raise ValueError(f"the target must be finite, not {y!r}")
+        if self.n_seen:
+            served, age = expected or (list(self.expert_outputs(x).values()), 0)
+            self._aggregator.learn(self._complete(served), y, age)
+        self._widen(y)
+        self.scaler.learn_one(x)
+        views = self._views(x)
+        for name, expert in self.experts.items():
+            expert.learn_one(views(name), y)
+
+    def _complete(self, served: Sequence[float]) -> Array:
+        """Outputs as served, NaN for those that were not."""
+        outputs = np.full(len(self.experts), math.nan)
+        outputs[: len(served)] = served[: len(outputs)]
+        return outputs
+
+    def _widen(self, y: float) -> None:
+        """Take a target into the range and the mean."""
+        self.n_seen += 1
+        self.target_mean += y / self.n_seen - self.target_mean / self.n_seen  # no overflow at any size
+        self.low = min(self.low, y)
+        self.high = max(self.high, y)
+
+    def _views(self, x: Mapping[str, Any]) -> Any:
+        """What each expert reads of a row, by the expert's name."""
+        scaled = self.scaler.transform_one(x)
+
+        def view(name: str) -> Mapping[str, Any]:
+            wanted = self.views.get(name, ALL)
+            row = scaled if wanted.scaled else x
+            return row if wanted.columns is None else {c: v for c, v in row.items() if c in wanted.columns}
+
+        return view
+
+    def _held(self, output: float) -> float:
+        if not math.isfinite(output):
+            return self.target_mean
+        return min(max(output, self.low), self.high)
+
+
+ALL = View()

@@ -1,0 +1,107 @@
+"""Predictions as served, one by one and in batches, and what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from online.encoding import Encoder
+from online.errors import InputError
+
+__all__ = ["Batch", "Prepared", "Served", "fingerprints", "identifier"]
+
+ID_LIMIT = 200  # characters
+
+
+class Served(msgspec.Struct, frozen=True):
+    """One prediction as served. Times in unix seconds, prediction and bounds in target units."""
+
+    id: str
+    served_at: float
+    features: dict[str, Any]
+    context: dict[str, float]
+    experts: tuple[float, ...]
+    prediction: float
+    lower: float
+    upper: float
+    imputed: tuple[str, ...]
+    drifted: tuple[str, ...]
+    model_version: int
+    plan_seq: int
+
+
+class Batch(Protocol):
+    """Predictions that were made together."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def values(self) -> Sequence[Sequence[float]]:
+        """What the features of each encode to, NaN where one is missing."""
+
+    def served(self) -> Sequence[Served]:
+        """Each as it was served."""
+
+
+class Prepared:
+    """Predictions one by one as a batch.
+
+    Parameters
+    ----------
+    served
+        The predictions.
+    encoder
+        What encodes their features.
+    """
+
+    def __init__(self, served: Sequence[Served], encoder: Encoder) -> None:
+        self._served = served
+        self._encoder = encoder
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._served)
+
+    def values(self) -> Sequence[Sequence[float]]:
+        """What the features of each encode to, NaN where one is missing."""
+        return [self._encoder.encode(one.features).values for one in self._served]
+
+    def served(self) -> Sequence[Served]:
+        """Each as it was served."""
+        return self._served
+
+
+def fingerprints(values: np.ndarray) -> np.ndarray:
+    """Identifies rows that encode alike, (n,) int64: ``3``, ``3.0`` and ``"3"`` are the same.
+
+    Every value's bits are mixed with its place by the finalizer of SplitMix64 (Steele, Lea and Flood 2014),
+    the sum of a row once more.
+    """
+    canonical = np.where(np.isnan(values), np.nan, values) + 0.0  # one NaN, and no negative zero
+    bits = np.ascontiguousarray(canonical).view(np.uint64)
+    places = np.arange(1, values.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    marks = mixed(mixed(bits + places).sum(axis=1, dtype=np.uint64))
+    return np.asarray(marks.view(np.int64))
+
+
+def mixed(bits: np.ndarray) -> np.ndarray:
+    """SplitMix64's finalizer; overflow wraps."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(bits ^ (bits >> np.uint64(31)))
+
+
+def identifier(given: object, index: int) -> str:
+    """A row's id as text. Raises InputError when it cannot be one."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(given)
+    if not isinstance(given, str) or not 1 <= len(given) <= ID_LIMIT or "\0" in given:
+        raise InputError(  # SQLite's JSON, which ids are looked up by, ends a text at a NUL
+            f"an id is a text of 1 to {ID_LIMIT} characters, none of them NUL, or a whole number;"
+            " leave it out to be given one",
+            field="id", index=index,
+        )  # fmt: skip
+    return given

@@ -1,0 +1,141 @@
+"""Millrace's own forecasts, through the classes its server is made of, in one process.
+
+A home is bootstrapped as ``millrace bootstrap`` does. Then each row is scored from a compiled plan, its label
+goes into the home's journal with context and experts' outputs as served, and the fold learns the journal. The
+batch experts are trained anew as often as the settings say, but in turn with the rest, not beside it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from bootstrap.split import split_rows, write_split
+from bootstrap.train import train
+from online.compile import compile_plan
+from online.config import Config, dump, load
+from online.fold import Fold
+from online.home import Home
+from online.journal import Journal
+from online.plan import ScoringPlan
+from online.records import Submission
+from online.refresh import refresh
+from online.scorer import Scorer
+from online.served import Served
+from online.snapshot import SnapshotStore
+from scripts.accuracy_peers import Forecast, Tick
+from scripts.accuracy_stream import Stream, arrivals
+
+__all__ = ["millrace"]
+
+HOUR = 3600.0
+
+
+def millrace(stream: Stream, tick: Tick, told: bool = False) -> Forecast:
+    """Bootstrap a home, then serve and learn the stream; ``told`` how late its labels will come or not."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        session = Session(bootstrapped(Home(Path(folder)), stream, told), stream)
+        session.spent["bootstrap"] = time.perf_counter() - begun
+        for place, arrived in enumerate(arrivals(len(stream.rows), stream.bootstrap, stream.delay)):
+            if place >= stream.bootstrap:
+                session.learn([label for label in arrived if label >= stream.bootstrap])
+                session.serve(place)
+                tick()
+        return session.forecast()
+
+
+def bootstrapped(home: Home, stream: Stream, told: bool) -> Home:
+    """A home with its first model."""
+    schema = stream.schema
+    config = Config(schema.stream, schema.target, schema.features, schema.context)
+    if told:
+        model = msgspec.structs.replace(config.model, bootstrap_delay=stream.delay)
+        config = msgspec.structs.replace(config, model=model)
+    home.create().config.write_text(dump(config), encoding="utf-8")
+    write_split(home, *split_rows(stream.first))
+    train(home, config, Console(quiet=True))
+    return home
+
+
+class Session:
+    """Serves and learns one stream.
+
+    Parameters
+    ----------
+    home
+        A bootstrapped home.
+    stream
+        The stream.
+    """
+
+    def __init__(self, home: Home, stream: Stream) -> None:
+        store = SnapshotStore(home.models)
+        loaded = store.load(1)
+        self._home, self._config, self._stream = home, load(home.config, {}), stream
+        self._fold = Fold(loaded.pipeline, loaded.state, lambda version: store.load(version).pipeline)
+        self._journal = Journal(home.journal, stream.name)
+        self._refreshed_at = loaded.state.learned
+        self._now = 0.0
+        self.plan: ScoringPlan = ScoringPlan.load(home.plan)
+        self._scorer = Scorer(self, lambda: self._now)  # type: ignore[arg-type] # it only asks for the plan
+        self._scorer.score([stream.rows[0]])  # kernels are compiled before the server is ready
+        self._served: dict[int, Served] = {}
+        self._given: list[Served] = []
+        self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "publish": 0.0, "refresh": 0.0}
+
+    def serve(self, place: int) -> None:
+        """Score one row from the plan at hand."""
+        begun = time.perf_counter()
+        self._now = place * HOUR
+        self._served[place] = self._scorer.score([self._stream.rows[place]])[0]
+        self._given.append(self._served[place])
+        self.spent["score"] += time.perf_counter() - begun
+
+    def learn(self, labels: list[int]) -> None:
+        """Learn labels of rows served before, and publish."""
+        for label in labels:
+            served, target = self._served.pop(label), float(self._stream.targets[label])
+            self._journal.append([Submission(target, self._now, served.id, candidates=(served,))])
+        self._apply("learn")
+        every, learned = self._config.refresh.every_labels, self._fold.state.learned
+        if every and learned - self._refreshed_at >= every:
+            self._refreshed_at = learned
+            begun = time.perf_counter()
+            refresh(self._home, self._config)
+            self.spent["refresh"] += time.perf_counter() - begun
+            self._apply("refresh")
+        if labels:
+            self._publish()
+
+    def _apply(self, part: str) -> None:
+        """Take in what the journal has."""
+        for record in self._journal.read(self._fold.state.seq):
+            begun = time.perf_counter()
+            self._fold.apply(record)
+            self.spent[part] += time.perf_counter() - begun
+
+    def forecast(self) -> Forecast:
+        """What was served."""
+        figures = np.array([(one.prediction, one.lower, one.upper) for one in self._given])
+        rows = max(1, len(self._given))
+        details = {f"{part}_us": spent / rows * 1e6 for part, spent in self.spent.items()}
+        details["bootstrap_seconds"] = self.spent["bootstrap"]
+        del details["bootstrap_us"]
+        seconds = self.spent["score"] + self.spent["learn"] + self.spent["refresh"]
+        self._journal.close()
+        return Forecast(figures[:, 0], seconds, figures[:, 1], figures[:, 2], details)
+
+    def _publish(self) -> None:
+        begun = time.perf_counter()
+        state = self._fold.state
+        self.plan = compile_plan(
+            self._fold.pipeline, self._stream.schema, version=1, seq=state.seq,
+            interval=state.interval,
+        )  # fmt: skip
+        self.spent["publish"] += time.perf_counter() - begun

@@ -1,0 +1,129 @@
+"""The servers that are measured: started on free ports, stopped afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+__all__ = ["Served", "cpu_seconds", "millrace", "peer", "resident_mb", "until"]
+
+ROOT = Path(__file__).resolve().parents[1]
+START_SECONDS = 120.0
+
+
+class Served:
+    """A server at work: where it listens, its main process, and what it took to start.
+
+    Parameters
+    ----------
+    url
+        Where it listens.
+    process
+        The process that was started.
+    """
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self.process = process
+
+    def pids(self, role: str) -> list[int]:
+        """The child processes of a Millrace role."""
+        folder = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in folder.read_text().split() if f"\0{role}\0" in command(int(pid))]
+
+
+def command(pid: int) -> str:
+    """A process' command line."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+@contextlib.contextmanager
+def peer(app: str, python: str, rows: Path | None = None) -> Iterator[Served]:
+    """One of scripts/speed_peers.py."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(2048)
+        listener.set_inheritable(True)
+        command = [python, str(ROOT / "scripts" / "speed_peers.py"), app, "--fd", str(listener.fileno())]
+        command += ["--rows", str(rows)] if rows else []
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()])  # noqa: S603 - our own script
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/predict"
+    try:
+        until(lambda: process.poll() is not None or answers(url, b"{}"), f"{app} to answer")
+        if process.poll() is not None:
+            raise RuntimeError(f"{app} did not start")
+        yield Served(url, process)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def millrace(home: Path, *options: str, environ: dict[str, str] | None = None) -> Iterator[Served]:
+    """``millrace serve`` on a home, ready to predict and to learn."""
+    advert = home / "data" / "server.json"
+    advert.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "millrace", "serve", "--home", str(home), "--port", "0"]
+    command += ["--monitor-port", "0", *options]
+    with (home / "log.txt").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own
+            command, stdout=log, stderr=log, env=os.environ | (environ or {}), cwd=ROOT
+        )
+    try:
+        until(lambda: advert.exists() or process.poll() is not None, "data/server.json")
+        url = json.loads(advert.read_text())["url"]
+        until(lambda: ready(url), "Millrace to be ready")
+        yield Served(url, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def answers(url: str, body: bytes) -> bool:
+    """Whether anything is answered."""
+    with contextlib.suppress(httpx.TransportError):
+        return bool(httpx.post(url, content=body, timeout=START_SECONDS).status_code)
+    return False
+
+
+def ready(url: str) -> bool:
+    """Whether a Millrace server both predicts and learns."""
+    with contextlib.suppress(httpx.TransportError):
+        reply = httpx.get(f"{url}/health/ready")
+        return reply.status_code == 200 and bool(reply.json()["learner"]["alive"])
+    return False
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
+    """Wait until a condition holds; its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.01)
+    return value
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time a process has taken, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    """Memory a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,104 @@
+"""Processor time of what one ``/predict`` goes through, stage by stage, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from online import config as configuration
+from online.home import Home
+from online.ledger import as_json
+from server.lane import FastLane
+from server.metrics import Metrics
+from server.routes.predict import single
+from server.service import Service
+
+__all__ = ["measure"]
+
+REPEATS = 2000
+ROUNDS = 7
+
+
+def measure(home: Home, bodies: list[bytes]) -> dict[str, Any]:
+    """Microseconds a row of every stage: medians of rounds, in this thread's processor time."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Home(Path(shutil.copytree(home.root, Path(folder) / "home")))
+        service = Service(copy, configuration.load(copy.config), Metrics(CollectorRegistry()))
+        try:
+            stages = {name: microseconds(call) for name, call in calls(service, bodies).items()}
+            return {"stages": stages | {"behind it, a ledger row": behind(service, bodies)}}
+        finally:
+            service.close()
+
+
+def calls(service: Service, bodies: list[bytes]) -> dict[str, Callable[[], Any]]:
+    """The stages, each as a call for one row."""
+    decode, encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
+    body = bodies[0]
+    row = decode(body)
+    plan = service.scorer.plan
+    scored = service.scorer.serve((row,))
+    lane = FastLane(Stand(service))  # type: ignore[arg-type]
+    return {
+        "decode": lambda: decode(body),
+        "encode the row": lambda: plan.encoder.encode(row),
+        "score": lambda: service.scorer.serve((row,)),
+        "reply": lambda: encode(single(scored)),
+        "all of the fast lane": lambda: asyncio_free(lane, body),
+    }
+
+
+def behind(service: Service, bodies: list[bytes]) -> float:
+    """Microseconds a row to hand the ledger's rows to SQLite, a hundred requests together."""
+    together = [service.scorer.serve((msgspec.json.decode(body),)) for body in bodies]
+    return microseconds(lambda: as_json(together), REPEATS // len(bodies)) / len(bodies)
+
+
+class Stand:
+    """What stands in for the Litestar app: only its service is asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self.state = self
+        self.service = service
+
+
+SCOPE = {
+    "type": "http", "path": "/predict", "method": "POST", "query_string": b"",
+    "headers": [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"150")],
+}  # fmt: skip
+
+
+def asyncio_free(lane: FastLane, body: bytes) -> None:
+    """Run a request through the lane; nothing in it waits, so no loop is needed."""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(_: Any) -> None:
+        return None
+
+    try:
+        lane(SCOPE, receive, send).send(None)
+    except StopIteration:
+        return
+    raise asyncio.InvalidStateError("the lane waited for something")
+
+
+def microseconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Processor time of a call: the median of rounds."""
+    taken = []
+    for _ in range(ROUNDS):
+        begun = time.thread_time()
+        for _ in range(repeats):
+            call()
+        taken.append((time.thread_time() - begun) / repeats * 1e6)
+    return statistics.median(taken)

@@ -1,0 +1,72 @@
+"""What every chart of the monitor is drawn on."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from server.monitor.palette import Palette
+
+__all__ = ["SEQ", "canvas", "line", "message"]
+
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+SEQ = "labels received (journal seq)"
+
+
+def message(text: str, palette: Palette | None = None) -> go.Figure:
+    """An empty chart that says why it is empty."""
+    colour = palette.muted if palette else "#808890"
+    broken = "<br>".join(html.escape(part) for part in textwrap.wrap(text, 38))
+    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+    figure = go.Figure()
+    figure.update_layout(
+        template=None,  # plotly adds 7 kB of colours otherwise
+        annotations=[{"text": broken, "font": {"size": 14, "color": colour, "family": FONT}, **place}],
+        xaxis={"visible": False},
+        yaxis={"visible": False},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+    )
+    return figure
+
+
+def canvas(palette: Palette, revision: str, *, y_title: str, x_title: str = SEQ) -> go.Figure:
+    """An empty chart, over the journal if nothing else is said, whose zoom survives updates."""
+    axis = {
+        "gridcolor": palette.grid,
+        "zeroline": False,
+        "tickfont": {"color": palette.muted, "size": 12},
+        "automargin": True,
+    }
+    title = {"font": {"color": palette.muted, "size": 12}, "standoff": 8}
+    font = {"family": FONT, "color": palette.ink, "size": 13}
+    figure = go.Figure()
+    figure.update_layout(
+        template=None,  # plotly adds 7 kB of colours otherwise
+        uirevision=revision,
+        font=font,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 8, "r": 12, "t": 34, "b": 8},
+        legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
+        hoverlabel={
+            "bgcolor": palette.paper,
+            "bordercolor": palette.muted,
+            "font": font,
+        },
+        xaxis={**axis, "title": {"text": x_title, **title}, "tickformat": ",d"},
+        yaxis={**axis, "title": {"text": y_title, **title}, "tickformat": ",~g"},
+        dragmode="zoom",
+    )
+    return figure
+
+
+def line(x: Sequence[float | None], y: Sequence[float | None], name: str, colour: str, dash: str) -> Any:
+    """One line."""
+    style = {"color": colour, "width": 2, "dash": dash}
+    return go.Scatter(x=list(x), y=list(y), name=name, uid=name, mode="lines", line=style)

@@ -1,0 +1,67 @@
+"""Requests of late, from two looks at the API's Prometheus metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+__all__ = ["Look", "Traffic", "look", "quantile", "since"]
+
+ROWS = "millrace_predictions_total"
+SECONDS = "millrace_request_duration_seconds_bucket"
+ROUTE = "/predict"
+TAIL = 0.99
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Counts at one moment: ``rows`` scored, and requests to ``/predict`` by upper edge in seconds."""
+
+    at: float
+    rows: float = 0.0
+    buckets: Mapping[float, float] = {}
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Rows scored in a second, and the seconds 99 % of the requests to ``/predict`` took at most."""
+
+    rows_per_second: float | None = None
+    p99_seconds: float | None = None
+
+
+def look(text: str, at: float) -> Look:
+    """Read the counts from Prometheus' text format; raises ValueError when it is none."""
+    rows, buckets = 0.0, dict[float, float]()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == ROWS:
+                rows += sample.value
+            elif sample.name == SECONDS and sample.labels.get("route") == ROUTE:
+                edge = float(sample.labels["le"])
+                buckets[edge] = buckets.get(edge, 0.0) + sample.value
+    return Look(at, rows, buckets)
+
+
+def since(before: Look | None, now: Look) -> Traffic:
+    """What happened between two looks; nothing is known after one, or when the counts began anew."""
+    if before is None or now.at <= before.at or now.rows < before.rows:
+        return Traffic()
+    counts = {edge: count - before.buckets.get(edge, 0.0) for edge, count in now.buckets.items()}
+    return Traffic((now.rows - before.rows) / (now.at - before.at), quantile(counts, TAIL))
+
+
+def quantile(counts: Mapping[float, float], share: float) -> float | None:
+    """A quantile of cumulative bucket counts, straight between edges, as Prometheus' histogram_quantile."""
+    edges = sorted(counts)
+    if not edges or counts[edges[-1]] <= 0:
+        return None
+    rank, low, below = share * counts[edges[-1]], 0.0, 0.0
+    for edge in edges:
+        if counts[edge] >= rank:
+            if math.isinf(edge):
+                return low
+            return low + (edge - low) * (rank - below) / max(counts[edge] - below, 1e-12)
+        low, below = edge, counts[edge]
+    return low

@@ -1,0 +1,113 @@
+"""The batch expert is trained anew beside the learner, and its model goes through the journal."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from online import boosting
+from online.config import load
+from online.home import Home
+from online.journal import Journal
+from online.pipeline import BOOSTED, ENCODER, POOL, RECENT
+from online.refresh import refresh
+from online.snapshot import SnapshotStore
+from online.training_rows import gather
+from tests.running import until
+from tests.test_fold import Site, copied, same_model
+
+pytestmark = pytest.mark.skipif(bool(boosting.available()), reason=boosting.available() or "there")
+
+
+@pytest.fixture
+def site(home: Path) -> Site:
+    return Site(home)
+
+
+def test_the_bootstrap_trains_the_batch_experts_and_keeps_its_rows(site: Site) -> None:
+    pipeline = SnapshotStore(site.home.models).load(1).pipeline
+    rows, targets = gather(site.home, site.config.schema, 50_000)
+    assert all(pipeline[POOL].experts[name].trees is not None for name in (BOOSTED, RECENT))
+    assert rows.shape == (len(targets), len(pipeline[ENCODER].columns))
+    assert np.isfinite(rows).all()
+
+
+def test_labels_since_the_bootstrap_are_trained_on_as_they_were_served(site: Site) -> None:
+    before, _ = gather(site.home, site.config.schema, 50_000)
+    with site.learner() as learner:
+        served = site.feed(40)
+        learner.catch_up()
+    rows, targets = gather(site.home, site.config.schema, 50_000)
+    assert len(rows) == len(before) + 40
+    assert targets[-40:].tolist() == site.labels[:40]
+    columns = SnapshotStore(site.home.models).load(1).pipeline[ENCODER].columns
+    names = [f"context:{name}" for name in served[-1].context]
+    assert [rows[-1, columns.index(name)] for name in names] == list(served[-1].context.values())
+
+
+def test_a_refresh_changes_the_recent_expert_alone_and_replays_exactly(site: Site, tmp_path: Path) -> None:
+    untouched = copied(site, tmp_path / "other")
+    with site.learner() as learner:
+        site.feed(60)
+        learner.catch_up()
+        assert refresh(site.home, site.config)
+        site.feed(20)
+        learner.catch_up()
+        pool = learner._fold.pipeline[POOL]
+        recent, first = pool.experts[RECENT].trees, pool.experts[BOOSTED].trees
+        assert recent is not None
+        assert first is not None
+        assert recent.value.tolist() != first.value.tolist()
+    untouched.home.journal.write_bytes(b"")
+    untouched.home.journal.unlink()
+    source, target = Journal(site.home.journal, site.config.stream), untouched.home.journal
+    source._db.execute("VACUUM INTO ?", (str(target),))
+    source.close()
+    with untouched.learner() as learner:
+        learner.catch_up()
+    same_model(site, untouched)
+
+
+def test_the_learner_has_it_trained_by_itself(home: Path) -> None:
+    config = load(Home(home).config, {"MILLRACE_REFRESH_EVERY_LABELS": "30"})
+    site = Site(home)
+    site.config = config
+    with site.learner() as learner:
+        site.feed(35)
+        learner.catch_up()
+
+        def refreshed() -> bool:
+            learner.step()
+            return bool(kinds(site).count("refresh"))
+
+        until(refreshed, "the refresh", seconds=120)
+
+
+def kinds(site: Site) -> list[str]:
+    journal = site.journal()
+    try:
+        return [record.kind for record in journal.read(0, 10_000)]
+    finally:
+        journal.close()
+
+
+def test_a_model_in_the_journal_is_the_one_that_serves(site: Site) -> None:
+    with site.learner() as learner:
+        site.feed(60)
+        learner.catch_up()
+        refresh(site.home, site.config)
+        learner.catch_up()
+        journal = site.journal()
+        record = next(one for one in journal.read(0, 10_000) if one.kind == "refresh")
+        journal.close()
+        row = site.rows[100]
+        recent = learner._fold.pipeline[POOL].experts[RECENT]
+        guess = learner._fold.predict(row).outputs[list(learner._fold.pipeline[POOL].experts).index(RECENT)]
+        fresh = type(recent)()
+        fresh.replace(base64.b64decode(record.payload["model"]))
+        assert fresh.trees is not None
+        assert fresh.trees.value.tolist() == recent.trees.value.tolist()
+        assert np.isfinite(guess)

@@ -1,0 +1,23 @@
+"""The learner's memory stops growing: a short soak; ``make soak`` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from online.home import Home
+from scripts.soak import soak
+from tests.rows import stream_rows
+
+
+def test_the_learners_memory_stays_as_it_is_while_labels_come(home: Path) -> None:
+    rows, labels = stream_rows(home, 600)
+
+    def rows_of(count: int, _: int) -> tuple[list[dict[str, Any]], list[float]]:
+        return rows[:count], labels[:count]
+
+    found = soak(Home(home), 4000, 400, rows_of)
+    assert found["labels"] == 4000
+    sizes = list(found["resident_mb"].values())
+    assert len(sizes) == 10
+    assert sizes[-1] < 1.5 * sizes[0]
