@@ -1,59 +1,34 @@
-"""Weights that follow the expert that was best of late."""
+"""Weights that follow the expert that was best of late.
+
+They go by a high power of the inverse of each expert's faded absolute error: experts hardly worse than the
+best share its weight, all others have next to none. Fading makes them follow when another becomes the best,
+as a fixed share does for exponential weights (Herbster and Warmuth 1998, Tracking the best expert).
+"""
 
 from __future__ import annotations
 
-import numpy as np
-
 from online.aggregation.heads import Array
+from online.kernels.compiled import kernel
 
-__all__ = ["BestOfLate"]
+__all__ = ["learn_best"]
+
+KEEP = 0.999  # of the errors, when a label comes
+POWER = 20.0
 
 
-class BestOfLate:
-    """Convex weights by a high negative power of each expert's faded absolute error.
-
-    Experts hardly worse than the best share its weight; all others have next to none. Fading makes it follow
-    when another becomes the best, as a fixed share does for exponential weights [1]_.
-
-    Parameters
-    ----------
-    size
-        How many there are to weight.
-    keep
-        What is left of the errors when a label comes, in (0, 1).
-    power
-        Of the inverse error, positive.
-
-    Attributes
-    ----------
-    weights : array
-        On the simplex, (size,).
-
-    References
-    ----------
-    .. [1] Herbster, M., Warmuth, M. K., 1998. Tracking the best expert. Machine Learning 32, 151-178.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from online.aggregation.best import BestOfLate
-    >>> best = BestOfLate(2)
-    >>> for truth in (1.0, 2.0, 3.0):
-    ...     best.learn(np.array([truth + 0.1, truth + 0.2]), truth)
-    >>> best.weights.round(3).tolist()
-    [1.0, 0.0]
-    """
-
-    def __init__(self, size: int, keep: float = 0.999, power: float = 20.0) -> None:
-        self.keep = keep
-        self.power = power
-        self.weights: Array = np.full(size, 1.0 / size)
-        self._errors: Array = np.zeros(size)
-
-    def learn(self, outputs: Array, y: float) -> None:
-        """Take in the target of outputs (size,), all finite."""
-        self._errors = self.keep * self._errors + np.abs(outputs - y)
-        least = self._errors.min()
-        perfect = (self._errors == 0.0).astype(float)
-        merit = (least / self._errors) ** self.power if least > 0.0 else perfect
-        self.weights = merit / merit.sum()
+@kernel
+def learn_best(weights: Array, errors: Array, outputs: Array, y: float) -> None:
+    """Move convex weights (k,) and faded errors (k,) on by the target of outputs (k,), all finite."""
+    least = 0.0
+    for j in range(weights.shape[0]):
+        errors[j] = KEEP * errors[j] + abs(outputs[j] - y)
+        least = errors[j] if j == 0 else min(least, errors[j])
+    total = 0.0
+    for j in range(weights.shape[0]):
+        if least > 0.0:
+            weights[j] = (least / errors[j]) ** POWER
+        else:
+            weights[j] = 1.0 if errors[j] == 0.0 else 0.0
+        total += weights[j]
+    for j in range(weights.shape[0]):
+        weights[j] /= total

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,6 +89,7 @@ class RecursiveLeastSquares(base.Regressor):
         self.limit = limit
         self.n_learned = 0
         self._places: dict[str, int] = {}
+        self._all: Callable[[Mapping[str, float]], Any] | None = None  # the values of a whole row, in order
         self._weights: Array = np.zeros(1)  # the intercept first
         self._inverse: Array = np.full((1, 1), 1.0 / ridge)
 
@@ -129,17 +132,18 @@ class RecursiveLeastSquares(base.Regressor):
         """
         if not x.keys() <= self._places.keys():
             self._meet(x)
-        row = self._row(x)
-        if not (math.isfinite(y) and np.isfinite(row).all()):
-            return
-        np.clip(row, -self.limit, self.limit, out=row)
+        row, settings = self._row(x), (self.forgetting, self.ridge, self.limit)
         turn = self.n_learned % len(row)
-        if learned(self._inverse, self._weights, row, y, self.forgetting, self.ridge, turn):
+        if learned(self._inverse, self._weights, row, float(y), settings, turn):
             self.n_learned += 1
 
     def _row(self, x: Mapping[str, float]) -> Array:
         row = np.zeros(len(self._weights))
         row[0] = 1.0
+        if self._all is not None and len(x) == len(self._places):
+            with contextlib.suppress(KeyError):
+                row[1:] = self._all(x)
+                return row
         places = self._places
         for name, value in x.items():
             place = places.get(name)
@@ -151,6 +155,7 @@ class RecursiveLeastSquares(base.Regressor):
         """Make room for features not seen before, whatever order the row has them in."""
         for name in sorted((name for name in x if name not in self._places), key=str):
             self._places[name] = len(self._places) + 1
+        self._all = operator.itemgetter(*self._places)
         known, size = len(self._weights), len(self._places) + 1
         inverse = np.eye(size) / self.ridge
         inverse[:known, :known] = self._inverse
@@ -160,9 +165,16 @@ class RecursiveLeastSquares(base.Regressor):
 
 @kept
 def learned(
-    inverse: Array, weights: Array, row: Array, y: float, keep: float, ridge: float, turn: int
+    inverse: Array, weights: Array, row: Array, y: float, settings: tuple[float, float, float], turn: int
 ) -> bool:
-    """Learn one row in place; False, and nothing changed, when that would overflow."""
+    """Learn one row in place; False, and nothing changed, when it is not finite or that would overflow."""
+    keep, ridge, limit = settings
+    if not np.isfinite(y):
+        return False
+    for j in range(len(row)):
+        if not np.isfinite(row[j]):
+            return False
+        row[j] = min(max(row[j], -limit), limit)
     error = y - row @ weights
     gain = inverse @ row
     gain /= keep + row @ gain

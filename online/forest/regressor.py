@@ -295,8 +295,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """Make room for features not seen before, and take in categories."""
         names = self._reader.new_names(x)
         if names:
-            for name in names:
-                self._reader.places[name] = len(self._reader.places)
+            self._reader.meet(names)
             self._adopt(widened(self._arrays, len(self._reader.places), self.max_bytes))
         feature = self._arrays.feature
         fresh = {name for name, place in self._reader.places.items() if feature[place, state.F_N] == 0.0}

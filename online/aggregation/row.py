@@ -1,0 +1,168 @@
+"""One label taken in by an aggregator: the kernel that moves everything in its array of numbers on."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from online.aggregation.best import learn_best
+from online.aggregation.heads import Array
+from online.aggregation.poly import learn_weights
+from online.aggregation.stack import SEEN, learn_stack, write_line
+from online.aggregation.state import CONVEX, HEADS, KEPT, MEMORIES, STRIDE, Places
+from online.kernels.compiled import checksum, kept, kernel
+
+__all__ = ["learn_kernel"]
+
+SOURCES = ("best", "poly", "row", "stack", "state")
+LARGEST = 1e140  # in size: beyond it squares could overflow
+MARGIN = 0.2  # how far beyond its experts a stack may go, in units of their disagreement
+FADED = 0.9995  # what is left of the second head's regrets when a label comes
+
+
+@kernel
+def learn_row(f: Array, at: Places, served: Array, y: float, age: int) -> None:
+    """Take in the target of outputs (k,) as served ``age`` labels ago, NaN where an expert had none."""
+    k = served.shape[0]
+    outputs = f[at.scratch : at.scratch + k]
+    made = f[at.scratch + k : at.scratch + k + HEADS]
+    if not complete(served, f[at.long : at.long + k], outputs):
+        return
+    y = min(max(y, -LARGEST), LARGEST)
+    then = f[ago(f, at, k, age) :]
+    apply_heads(then, k, outputs, made)
+    guess = 0.0
+    for q in range(HEADS):
+        guess += f[at.over + q] * made[q]
+    f[at.counts] += 1.0
+    for j in range(k):
+        better = abs(guess - y) - abs(outputs[j] - y)
+        f[at.gained + j] += (better - f[at.gained + j]) / f[at.counts]
+    learn_poly(f, at.over, HEADS, f[at.largest + 2 :], made, y, 1.0)
+    learn_poly(f, at.long, k, f[at.largest :], outputs, y, 1.0)
+    learn_poly(f, at.short, k, f[at.largest + 1 :], outputs, y, FADED)
+    learn_best(f[at.best : at.best + k], f[at.best + k : at.best + 2 * k], outputs, y)
+    learn_stacks(f, at, k, outputs, then[:k], y)
+    write_heads(f, at, k)
+    note(f, at, k)
+
+
+@kernel
+def complete(served: Array, shares: Array, outputs: Array) -> bool:
+    """Put the others' mean, by shares, in the place of missing outputs; False where all are missing.
+
+    So nothing is learned of them.
+    """
+    total = mean = plain = 0.0
+    there = 0
+    for j in range(served.shape[0]):
+        if abs(served[j]) < math.inf:
+            value = min(max(served[j], -LARGEST), LARGEST)
+            there += 1
+            plain += (value - plain) / there
+            if shares[j] > 0.0:
+                total += shares[j]
+                mean += (value - mean) * (shares[j] / total)
+    for j in range(served.shape[0]):
+        if abs(served[j]) < math.inf:
+            outputs[j] = min(max(served[j], -LARGEST), LARGEST)
+        else:
+            outputs[j] = mean if total > 0.0 else plain
+    return there > 0
+
+
+@kernel
+def ago(f: Array, at: Places, k: int, age: int) -> int:
+    """Where the heads lie as they were about so many labels ago, no newer than that where there are any."""
+    learned = int(f[at.counts + 1])
+    if age <= 0 or learned == 0:
+        return at.now
+    newest = (learned - 1) // STRIDE
+    since = (learned - 1) % STRIDE  # labels since the newest kept state
+    back = max(0, (age - since + STRIDE - 1) // STRIDE)
+    return at.past + max(0, newest - min(back, KEPT - 1)) % KEPT * HEADS * (k + 3)
+
+
+@kernel
+def apply_heads(heads: Array, k: int, outputs: Array, made: Array) -> None:
+    """What each head makes of the outputs."""
+    low, high = outputs[0], outputs[0]
+    for j in range(k):
+        low, high = min(low, outputs[j]), max(high, outputs[j])
+    for q in range(HEADS):
+        total = heads[HEADS * k + q]
+        for j in range(k):
+            total += heads[q * k + j] * outputs[j]
+        margin = heads[HEADS * (k + 1) + q]
+        made[q] = min(max(total, low - margin), high + margin)
+
+
+@kernel
+def learn_poly(f: Array, at: int, size: int, largest: Array, outputs: Array, y: float, keep: float) -> None:
+    """ML-Poly on the weights, regrets and squares that lie at a place."""
+    regrets, squares = at + size, at + 2 * size
+    learn_weights(f[at:regrets], f[regrets:squares], f[squares : squares + size], largest, outputs, y, keep)
+
+
+@kernel
+def learn_stacks(f: Array, at: Places, k: int, outputs: Array, anchor: Array, y: float) -> None:
+    """Teach every stack; the anchor is the first head as served."""
+    side, scratch = k + 1, at.scratch + k + HEADS
+    for i in range(len(MEMORIES)):
+        w = at.stacks + i * (side + side * side + SEEN)
+        inverse, seen = w + side, w + side + side * side
+        learn_stack(
+            f[w:inverse], f[inverse:seen], f[seen : seen + SEEN], outputs, anchor, y, MEMORIES[i],
+            f[scratch : scratch + side], f[scratch + side : scratch + 2 * side],
+        )  # fmt: skip
+
+
+@kernel
+def write_heads(f: Array, at: Places, k: int) -> None:
+    """Bring the heads of now up to date."""
+    bias, margin, share = at.now + HEADS * k, at.now + HEADS * (k + 1), at.now + HEADS * (k + 2)
+    for j in range(k):
+        f[at.now + j] = f[at.long + j]
+        f[at.now + k + j] = f[at.short + j]
+        f[at.now + 2 * k + j] = f[at.best + j]
+    side = k + 1
+    for i in range(len(MEMORIES)):
+        w, q = at.stacks + i * (side + side * side + SEEN), CONVEX + i
+        seen = w + side + side * side
+        unit = write_line(
+            f[w : w + side], f[seen : seen + SEEN], f[at.long : at.long + k],
+            f[at.now + q * k : at.now + (q + 1) * k], f[bias + q : bias + q + 1],
+        )  # fmt: skip
+        f[margin + q] = MARGIN * unit
+    for q in range(HEADS):
+        f[share + q] = f[at.over + q]
+
+
+@kernel
+def note(f: Array, at: Places, k: int) -> None:
+    """Keep the heads of now, every so many labels."""
+    learned, block = int(f[at.counts + 1]), HEADS * (k + 3)
+    if learned % STRIDE == 0:
+        to = at.past + learned // STRIDE % KEPT * block
+        for i in range(block):
+            f[to + i] = f[at.now + i]
+    f[at.counts + 1] += 1.0
+
+
+@functools.cache
+def learn_kernel() -> Callable[[Array, Places, Array, float, int], None]:
+    """The kernel ``learn(numbers, places, served, y, age)``, compiled when first called and kept on disk."""
+    return learn_for(checksum(Path(__file__).with_name(f"{name}.py") for name in SOURCES))
+
+
+def learn_for(sources: int) -> Callable[[Array, Places, Array, float, int], None]:
+    """The kernel of a version of the sources, which it must mention for Numba to tell versions apart."""
+
+    @kept
+    def learn(f: Array, at: Places, served: Array, y: float, age: int) -> None:
+        if sources:
+            learn_row(f, at, served, y, age)
+
+    return learn
