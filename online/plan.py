@@ -166,7 +166,8 @@ class ScoringPlan:
         return plan_file.dumps(msgspec.json.encode(self.info), self.arrays)
 
     def save(self, path: Path) -> None:
-        """Publish the plan: readers see the old one or all of this one."""
+        """Publish the plan: readers see the old one or all of this one. The old one stays beside it."""
+        plan_file.keep_previous(path)
         write_atomically(path, self.dumps())
 
     @classmethod

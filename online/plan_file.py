@@ -8,8 +8,10 @@ of the info's JSON and of every array's name, dtype, shape and bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ import numpy.typing as npt
 from online.errors import PlanError
 from online.schema import Schema
 
-__all__ = ["FORMAT", "PlanContent", "dumps", "read", "read_schema"]
+__all__ = ["FORMAT", "PlanContent", "dumps", "keep_previous", "previous_of", "read", "read_schema"]
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +100,20 @@ def read(path: Path) -> PlanContent:
     if digest(bytes(head.info), arrays) != head.sha256:
         raise PlanError(f"{path} is damaged: its sha256 is not the one it names")
     return PlanContent(bytes(head.info), arrays)
+
+
+def previous_of(path: Path) -> Path:
+    """Where the plan published before the one in a file is."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def keep_previous(path: Path) -> None:
+    """Keep what a file holds under its second name, before the file is replaced; where links can be made."""
+    spare = path.with_name(f".{path.name}.{os.getpid()}.link")
+    with contextlib.suppress(OSError):
+        os.link(path, spare)
+        spare.replace(previous_of(path))
+    spare.unlink(missing_ok=True)  # also where both names were of one file already
 
 
 class Described(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import secrets
@@ -15,6 +16,7 @@ import numpy as np
 
 from online.errors import InputError, PlanError
 from online.plan import ScoringPlan
+from online.plan_file import previous_of
 from online.scored import Scored
 from online.served import Served, identifier
 
@@ -35,7 +37,7 @@ class PlanWatch:
     """Keeps the newest published plan at hand.
 
     A thread looks at the file every ``poll_seconds`` and swaps one reference; ``plan`` never waits. A torn
-    plan, or one behind the plan at hand, is left alone.
+    plan, or one behind the plan at hand, is left alone; at the start, the one published before stands in for it.
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ class PlanWatch:
         self.loaded_at = 0.0
         self._stop = threading.Event()
         self.refresh()
+        if self.plan is None:
+            self._fall_back()
         self._thread = threading.Thread(target=self._watch, name="plan", daemon=True)
         self._thread.start()
 
@@ -70,6 +74,11 @@ class PlanWatch:
             self._take(ScoringPlan.load(self._path))
         except PlanError as exc:
             log.warning("%s; scoring goes on from the plan at hand", exc)
+
+    def _fall_back(self) -> None:
+        """Begin with the plan published before, where the newest is torn or lost; the learner mends that."""
+        with contextlib.suppress(PlanError):
+            self._take(ScoringPlan.load(previous_of(self._path)))
 
     def close(self) -> None:
         """Stop looking."""

@@ -18,7 +18,7 @@ def check_home(home: Home, config: Config, role: Role | None) -> None:
     if role in (None, "learner"):
         lock(home).close()
     if role in (None, "scorer"):
-        if not home.plan.exists():
+        if not (home.plan.exists() or any(home.models.glob("model_v*.pkl"))):
             raise PlanError(f"{home.plan} is missing: run 'millrace bootstrap' first")
         check_plan(home, config)
         Journal(home.journal, config.stream).close()

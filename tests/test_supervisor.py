@@ -124,6 +124,21 @@ class Roles:
         return self.process.returncode
 
 
+def test_for_a_torn_or_lost_plan_the_one_before_stands_in(home: Path) -> None:
+    rows, labels = stream_rows(home, 5)
+    with serving(home) as server:
+        server.learn([{**row, TARGET: label} for row, label in zip(rows, labels, strict=True)], wait=True)
+    plan = home / "models" / "plan.safetensors"
+    for spoil in (lambda: plan.write_bytes(plan.read_bytes()[:2000]), plan.unlink):
+        spoil()
+        scorer = Roles(home, "scorer")
+        try:
+            answer = httpx.post(f"{scorer.url}/predict", json=rows[0])
+            assert answer.status_code == 200 and answer.json()["learned_seq"] <= 5
+        finally:
+            assert scorer.stop() == 0
+
+
 def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
     for role in ("scorer", "monitor"):
         old = server.kill(role)
