@@ -37,7 +37,7 @@ class PlanWatch:
     """Keeps the newest published plan at hand.
 
     A thread looks at the file every ``poll_seconds`` and swaps one reference; ``plan`` never waits. A torn
-    plan, or one behind the plan at hand, is left alone; at the start, the one published before stands in for it.
+    plan, or one behind the plan at hand, is left alone; at the start, the one published before stands in.
 
     Parameters
     ----------
