@@ -165,7 +165,8 @@ def main(seeds: int) -> None:
     """Measure, and write the figures and the section."""
     runs = measure(seeds, Console())
     versions = {"python": platform.python_version(), "river": river.__version__}
-    figures = {"seeds": seeds, "versions": versions, "runs": runs}
+    kept = json.loads(RAW.read_text()) if RAW.exists() else {}
+    figures = kept | {"seeds": seeds, "versions": versions, "runs": runs}
     RAW.write_text(json.dumps(figures, indent=1) + "\n")
     replace_section("drift", section(figures))
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import click
 import httpx
+from rich.progress import track
 
 from online.config import load
 from online.home import Home
@@ -150,7 +151,8 @@ def spoil(home: Home, server: Server, rng: random.Random) -> str:
     """Do something bad to the files, or ask for work at a bad moment; what it was."""
 
     def tear_plan() -> None:
-        home.plan.write_bytes(home.plan.read_bytes()[: rng.randrange(1, 4000)])
+        with contextlib.suppress(FileNotFoundError):  # lost before, and no label came since
+            home.plan.write_bytes(home.plan.read_bytes()[: rng.randrange(1, 4000)])
 
     def lose_plan() -> None:
         home.plan.unlink(missing_ok=True)
@@ -243,7 +245,7 @@ def torture(home: Home, kills: int, seed: int, port: int) -> dict[str, Any]:
     client.start()
     done: dict[str, int] = {}
     try:
-        for _ in range(kills):
+        for _ in track(range(kills), "killing"):
             time.sleep(rng.uniform(0.1, 2.0))
             role = rng.choice(ROLES)
             server.kill(role, rng)
