@@ -69,7 +69,7 @@ class Run:
         self._poison = poison
         self._plans = PlanWatch(home.plan, 3600.0)
         self._scorer = Scorer(self._plans)
-        self._ledger = Ledger(home.ledger, config.schema, rows=10**6, flush_seconds=60.0, waiting=10**6)
+        self._ledger = Ledger(home.ledger, config.schema, rows=10**6, flush_seconds=0.05, waiting=10**6)
         watch = Watch(config.schema, config.quarantine)
         self._intake = Intake(
             config.schema,

@@ -16,6 +16,7 @@ from server.monitor.palette import OTHERS, SHARES, Palette
 
 __all__ = ["band", "coverage", "drift_strip", "expert_weights", "rolling_error", "truth"]
 
+BRIEF = 24  # characters of a name in a legend
 NO_WEIGHTS = "No weights yet: they are noted with the first labels."
 NO_DRIFT = "No drift scores yet: they are computed once enough rows were served."
 
@@ -76,7 +77,7 @@ def expert_weights(weights: Weights, palette: Palette) -> go.Figure:
         return message(NO_WEIGHTS, palette)
     figure = canvas(palette, "weights", y_title="share")
     for name, shares, colour in stacked(weights):
-        trace = line(weights.seq, shares, name, colour, "solid")
+        trace = line(weights.seq, shares, name, colour, "solid").update(name=brief(name))
         trace.update(stackgroup="weights", line_width=0.5, fillcolor=colour, hovertemplate="%{y:.1%}")
         figure.add_trace(trace)
     figure.update_layout(
@@ -86,6 +87,12 @@ def expert_weights(weights: Weights, palette: Palette) -> go.Figure:
         margin={"t": 8},
     )
     return figure
+
+
+def brief(name: str) -> str:
+    """An expert's name, short enough to leave the chart its room."""
+    name = name.removeprefix("context:")
+    return name if len(name) <= BRIEF else f"{name[: BRIEF - 1]}…"
 
 
 def stacked(weights: Weights) -> list[tuple[str, list[float], str]]:
