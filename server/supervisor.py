@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Role = Literal["scorer", "learner", "monitor", "watcher"]
 ROLES: tuple[Role, ...] = ("learner", "scorer", "monitor", "watcher")
 LOOK_SECONDS = 0.05
-LATER_SECONDS: dict[Role, float] = {"monitor": 2.0, "watcher": 2.0}  # what answers and learns starts first
+LATER_SECONDS: dict[Role, float] = {"learner": 0.6, "monitor": 3.0, "watcher": 3.0}  # scorers start first
 FIRST_DELAY, LONGEST_DELAY, STEADY_SECONDS = 0.1, 5.0, 10.0
 GRACE_SECONDS: dict[Role, float] = {"scorer": 20.0, "monitor": 5.0, "watcher": 5.0, "learner": 60.0}
 
@@ -139,7 +139,7 @@ def supervise(
         if "scorer" in roles:
             stack.enter_context(advertised(home, addresses))
         for one in children:
-            if len(roles) > 1 and one.role in LATER_SECONDS:
+            if "scorer" in roles and one.role in LATER_SECONDS:
                 one.due_at = time.monotonic() + LATER_SECONDS[one.role]
             else:
                 one.start(environ)
