@@ -3,9 +3,9 @@
     python -m scripts.bench_speed                    everything
     python -m scripts.bench_speed single batch       some parts
 
-Parts: single, learning, batch, plan, stages, fresh, learn, start. Every server is started here on a free
-port; rounds of all sides take turns, and medians over the rounds are given. wrk makes the load where it is
-installed, a client on asyncio otherwise. Figures go to docs/benchmarks/speed.json and docs/benchmarks.md.
+Parts: single, learning, batch, plan, stages, fresh, learn, start, monitor. Every server is started here on a
+free port; rounds of all sides take turns, and medians over the rounds are given. wrk makes the load where it
+is installed, a client on asyncio otherwise. Figures go to docs/benchmarks/speed.json and docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -266,6 +267,63 @@ def start(bench: Bench) -> dict[str, Any]:
     return {"seconds": statistics.median(seconds), "resident_mb": memory}
 
 
+def monitor(bench: Bench) -> dict[str, Any]:
+    """What a browser on the monitor's page takes of the scorer's processor, in hundredths of a core.
+
+    Requests a second differ by more than that from round to round, processor time does not.
+    """
+    browser = shutil.which("chromium")
+    if browser is None:
+        return {"left_out": "there is no chromium here"}
+    shares: dict[str, list[float]] = {"closed": [], "open": []}
+    with bench.serving() as ours, httpx.Client(base_url=ours.url, timeout=60) as client:
+        for start in range(0, 3000, 100):
+            ids = client.post("/predict", json=bench.rows[start : start + 100]).json()["ids"]
+            pairs = zip(ids, bench.labels[start : start + 100], strict=True)
+            client.post("/learn", json=[{"id": name, TARGET: label} for name, label in pairs])
+        until(lambda: waiting(ours.url) == 0, "the labels to be learned", 600)
+        until(lambda: answering(ours.monitor_url), "the monitor")
+        (scorer,) = ours.pids("scorer")
+        for _ in range(bench.rounds):
+            shares["closed"].append(share_of_core(scorer, 2 * bench.seconds))
+            with looking(browser, ours.monitor_url):
+                time.sleep(8)  # the page is loaded
+                shares["open"].append(share_of_core(scorer, 2 * bench.seconds))
+            console.print(f"monitor: {shares['closed'][-1]:.2f} % closed, {shares['open'][-1]:.2f} % open")
+    found = {name: statistics.median(several) for name, several in shares.items()}
+    return found | {"cost": found["open"] - found["closed"]}
+
+
+@contextlib.contextmanager
+def looking(browser: str, url: str) -> Iterator[None]:
+    """A browser on a page."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        process = subprocess.Popen(  # noqa: S603 - the browser found
+            [browser, *options, f"--user-data-dir={folder}", url],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def share_of_core(pid: int, seconds: float) -> float:
+    """How much of a core a process takes for a while, in percent."""
+    before, begun = cpu_seconds(pid), time.perf_counter()
+    time.sleep(seconds)
+    return 100 * (cpu_seconds(pid) - before) / (time.perf_counter() - begun)
+
+
+def answering(url: str) -> bool:
+    """Whether a page answers."""
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url).is_success
+    return False
+
+
 def counter(url: str, name: str) -> float:
     """One of Millrace's counters."""
     lines = httpx.get(f"{url}/metrics").text.splitlines()
@@ -279,7 +337,7 @@ def waiting(url: str) -> int:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "single": single, "learning": learning, "batch": batch, "plan": plan, "stages": stages, "fresh": fresh,
-    "learn": learn, "start": start,
+    "learn": learn, "start": start, "monitor": monitor,
 }  # fmt: skip
 
 

@@ -91,6 +91,13 @@ def start(part: dict[str, Any]) -> list[str]:
     return table("Start, and memory right after", found)
 
 
+def monitor(part: dict[str, Any]) -> list[str]:
+    """What the monitor costs."""
+    names = {"closed": "page closed", "open": "page open", "cost": "cost of the page"}
+    found = {f"{name}, % of a core": f"{part[key]:.2f}" for key, name in names.items() if key in part}
+    return table("The scorer's processor time and the monitor's page", found)
+
+
 def table(title: str, found: dict[str, str]) -> list[str]:
     """A table of two columns."""
     rows = (f"| {what} | {figure} |" for what, figure in found.items())
@@ -99,5 +106,5 @@ def table(title: str, found: dict[str, str]) -> list[str]:
 
 PARTS = {
     "single": single, "learning": learning, "batch": batch, "plan": plan, "stages": stages, "fresh": fresh,
-    "learn": learn, "start": start,
+    "learn": learn, "start": start, "monitor": monitor,
 }  # fmt: skip

@@ -31,11 +31,14 @@ class Served:
         Where it listens.
     process
         The process that was started.
+    monitor_url
+        Where its monitor's page is, if it has one.
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[bytes], monitor_url: str = "") -> None:
         self.url = url
         self.process = process
+        self.monitor_url = monitor_url
 
     def pids(self, role: str) -> list[int]:
         """The child processes of a Millrace role."""
@@ -85,9 +88,10 @@ def millrace(home: Path, *options: str, environ: dict[str, str] | None = None) -
         )
     try:
         until(lambda: advert.exists() or process.poll() is not None, "data/server.json")
-        url = json.loads(advert.read_text())["url"]
+        found = json.loads(advert.read_text())
+        url = found["url"]
         until(lambda: ready(url), "Millrace to be ready")
-        yield Served(url, process)
+        yield Served(url, process, found["monitor_url"])
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()

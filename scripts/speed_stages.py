@@ -18,6 +18,7 @@ from online import config as configuration
 from online.home import Home
 from online.ledger import as_json
 from server.lane import FastLane
+from server.logs import RequestIds
 from server.metrics import Metrics
 from server.routes.predict import single
 from server.service import Service
@@ -64,11 +65,12 @@ def behind(service: Service, bodies: list[bytes]) -> float:
 
 
 class Stand:
-    """What stands in for the Litestar app: only its service is asked for."""
+    """What stands in for the Litestar app: only its service and the names of requests are asked for."""
 
     def __init__(self, service: Service) -> None:
         self.state = self
         self.service = service
+        self.requests = RequestIds()
 
 
 SCOPE = {
