@@ -53,19 +53,19 @@ class Difficulty:
         """The scale of an encoded row whose experts' outputs have this weighted standard deviation."""
         group = group_of(self.by, values)
         slot = math.nan if group is None else self.cells[group]
-        return float(self._mixed(self.level if slot != slot else slot, spread))
+        scale = self._mixed(self.level if slot != slot else slot, spread)
+        return float(max(scale, FLOOR * self.level))
 
     def get_many(self, values: Floats, spreads: Floats) -> Floats:
         """The scales (n,) of encoded rows (n, columns), by the experts' spreads (n,)."""
         found = groups_of(self.by, values)
         slots = np.where(found >= 0, np.asarray(self.cells)[found], math.nan)
         scales: Floats = self._mixed(np.where(np.isnan(slots), self.level, slots), spreads)
-        return scales
+        return np.maximum(scales, FLOOR * self.level)
 
     def _mixed(self, slot: Any, spread: Any) -> Any:
         apart = self.level * (spread / self.spread) if self.spread > 0.0 else self.level
-        scale = SLOT_SHARE * slot + SPREAD_SHARE * apart + (1.0 - SLOT_SHARE - SPREAD_SHARE) * self.level
-        return np.maximum(scale, FLOOR * self.level)
+        return SLOT_SHARE * slot + SPREAD_SHARE * apart + (1.0 - SLOT_SHARE - SPREAD_SHARE) * self.level
 
     def update(self, values: Sequence[float], spread: float, error: float) -> None:
         """Take in an absolute error, in target units."""
@@ -104,4 +104,8 @@ def spread_of(outputs: Floats, shares: Floats) -> Floats:
 def deviation(outputs: Sequence[float], shares: Sequence[float]) -> float:
     """As :func:`spread_of`, of one row's outputs (k,)."""
     mean = sum(map(operator.mul, outputs, shares))
-    return math.sqrt(sum((output - mean) ** 2 * share for output, share in zip(outputs, shares, strict=True)))
+    total = 0.0
+    for output, share in zip(outputs, shares, strict=True):
+        apart = output - mean
+        total += apart * apart * share
+    return math.sqrt(total)
