@@ -91,7 +91,7 @@ def capymoa(name: str) -> Model:
 
     def forecast(stream: Stream, tick: Tick) -> Forecast:
         from capymoa import regressor
-        from capymoa.instance import RegressionInstance
+        from capymoa.core import RegressionInstance
         from capymoa.stream import Schema
 
         schema = Schema.from_custom(

@@ -7,6 +7,7 @@ values imputed and numbers standardised by what had been seen before it. Models 
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,11 @@ __all__ = ["StreamRows", "load", "stream_rows"]
 
 Floats = npt.NDArray[np.float64]
 FADING = 0.01
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (
+    "bootstrap/context.py", "bootstrap/infer.py", "bootstrap/kinds.py", "bootstrap/selection.py",
+    "online/encoding.py", "online/histories.py", "online/row_encoder.py", "scripts/stream_rows.py",
+)  # fmt: skip
 
 
 class StreamRows(NamedTuple):
@@ -46,8 +52,9 @@ class StreamRows(NamedTuple):
 
 
 def load(folder: Path, name: str, delay: int, cache: Path) -> StreamRows:
-    """The rows, computed once and then read from ``cache``."""
-    path = cache / f"{name}_{delay}.npz"
+    """The rows, computed once and then read from ``cache``, as long as what makes them stays the same."""
+    made_by = zlib.crc32(b"".join((ROOT / source).read_bytes() for source in SOURCES))
+    path = cache / f"{name}_{delay}_{made_by:08x}.npz"
     if not path.exists():
         rows = stream_rows(folder, name, delay)
         cache.mkdir(parents=True, exist_ok=True)
