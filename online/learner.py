@@ -88,6 +88,7 @@ class Learner:
         loaded.state.configure(self._config)
         self._version = loaded.manifest.version
         self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._baseline(), self._between)
+        self._fold.rehearse()
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = History(self._home.history, self._config.learner.history_rows)
         self._shown: list[Learned] = []
