@@ -18,7 +18,7 @@ import numpy as np
 
 from online.config import GuardConfig
 from online.errors import SnapshotError
-from online.history import Alarm
+from online.history import Alarm, in_words
 from online.plan import ScoringPlan
 from online.records import Record
 
@@ -133,8 +133,8 @@ class Shadow:
         self.follow(version)
         return Alarm(
             record.seq, record.received_at, "guard", "model", reference, live,
-            f"the live model has become worse than model_v{version}: an error of {live:.4g}, not"
-            f" {reference:.4g}", kind="operation",
+            f"the live model has become worse than model_v{version}: an error of {in_words(live)},"
+            f" not {in_words(reference)}", kind="operation",
         )  # fmt: skip
 
 

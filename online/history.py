@@ -16,7 +16,7 @@ from online import timeline
 from online.database import connect
 from online.timeline import Errors, Outcomes, Weights
 
-__all__ = ["Alarm", "History", "Outcome"]
+__all__ = ["Alarm", "History", "Outcome", "in_words"]
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS scored (
@@ -54,6 +54,11 @@ INSERT OR REPLACE INTO bin SELECT seq / :bin, max(seq), count(*), avg(received_a
     avg(abs(truth - naive)), avg(truth BETWEEN lower AND upper), avg(delay_seconds)
 FROM scored WHERE seq >= :first / :bin * :bin GROUP BY seq / :bin
 """
+
+
+def in_words(value: float) -> str:
+    """A number as an alarm tells it: whole thousands, else four digits."""
+    return f"{value:,.0f}" if 1000.0 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 class Alarm(msgspec.Struct, frozen=True):

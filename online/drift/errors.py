@@ -18,6 +18,7 @@ import numpy.typing as npt
 from online.drift.cusum import ALLOWANCES, CusumBank, long_run_deviation
 from online.drift.detection import Detection
 from online.drift.shift import STEP
+from online.history import in_words
 
 __all__ = ["ErrorDrift"]
 
@@ -125,5 +126,5 @@ class ErrorDrift:
             return
         self._muted = self.place + self._quiet
         was, now = float(before.mean()), float(after.mean())
-        text = f"the error of served predictions rose from {was:.4g} to {now:.4g}"
+        text = f"the error of served predictions rose from {in_words(was)} to {in_words(now)}"
         yield Detection("error", "error", detector, place, since, was, now, text)

@@ -20,6 +20,7 @@ from online.drift.reference import PREDICTION, Reference, Subject
 from online.drift.shift import STEP, LastMonth
 from online.drift.windows import HOP, WINDOW, WindowTest
 from online.encoding import Encoder
+from online.history import in_words
 from online.schema import Feature, Schema
 
 __all__ = ["InputDrift"]
@@ -145,7 +146,7 @@ class InputDrift:
         before, after = before[:, subject.columns], after[:, subject.columns]
         if subject.numeric:
             was, now = middle(before), middle(after)
-            what = f"typically {was:.4g} before, {now:.4g} since"
+            what = f"typically {in_words(was)} before, {in_words(now)} since"
         else:
             was, now, what = self._share(subject, before, after)
         if subject.name == PREDICTION:
