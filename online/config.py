@@ -46,13 +46,15 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the pipeline is built.
 
     ``n_models`` trees make the forest, drawn from ``seed``; intervals aim to cover ``coverage`` of the
-    labels. In the bootstrap, labels come ``bootstrap_delay`` rows late.
+    labels. In the bootstrap, labels come ``bootstrap_delay`` rows late. Rows are standardised by all that
+    came before, or, with ``scaler_memory``, by about so many of late.
     """
 
     n_models: Annotated[int, msgspec.Meta(ge=2, le=100)] = 20
     seed: int = 1
     coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9
     bootstrap_delay: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 24
+    scaler_memory: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ExpertsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

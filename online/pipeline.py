@@ -15,6 +15,7 @@ from online.experts.trees import adaptive_tree
 from online.forest.regressor import AdaptiveForestRegressor
 from online.pool import ExpertPool, View
 from online.row_encoder import RowEncoder
+from online.scaling import FadedScaler
 from online.schema import Schema
 
 __all__ = ["BOOSTED", "ENCODER", "IMPUTER", "POOL", "RECENT", "build_pipeline"]
@@ -60,7 +61,8 @@ def build_pool(model: ModelConfig, experts: ExpertsConfig, naive: list[str]) -> 
     found |= lines(experts)
     if not found:
         raise ConfigError("experts: all are switched off; switch one on")
-    return ExpertPool(found, dict.fromkeys(raw, View(scaled=False)))
+    scaler = FadedScaler(max(2, model.scaler_memory)) if model.scaler_memory else None
+    return ExpertPool(found, dict.fromkeys(raw, View(scaled=False)), scaler)
 
 
 def forests(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regressor]:

@@ -108,7 +108,8 @@ class FadedScaler(base.Transformer):
         for name, value in x.items():
             variance = self.vars.get(name, 0.0)
             known = variance > 0.0 and is_measured(value)
-            scaled[name] = (value - self.means[name]) / math.sqrt(variance) if known else 0.0
+            deviation = variance**0.5  # to the last bit what a plan scales by
+            scaled[name] = (value - self.means[name]) / deviation if known else 0.0
         return scaled
 
 

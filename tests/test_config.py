@@ -81,6 +81,7 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("model.n_models", ["1", "101", "2.5", '"3"', "true", "[3]", "99999999999999999999999"]),
         ("model.seed", ['"1"', "1.5"]),
         ("model.bootstrap_delay", ["-1", "100001"]),
+        ("model.scaler_memory", ["-1"]),
         ("model.coverage", ["0", "1.0", "0.0", "-0.1", "nan", "inf", '"0.9"']),
         ("experts.forest", ["1", '"yes"']),
         ("experts.fast_forest", ["0"]),

@@ -30,6 +30,7 @@ from online.pipeline import POOL, build_pipeline
 from online.plan import PlanInfo, ScoringPlan
 from online.pool import ExpertPool
 from online.row_encoder import RowEncoder
+from online.scaling import FadedScaler
 from online.schema import ContextFeature, Feature, Schema, Target
 from tests.test_encoding import FEATURES, rows
 
@@ -322,6 +323,19 @@ def test_plan_gives_what_forests_give_for_any_row_at_any_stage() -> None:
 
     check()
     assert len(forests()[-1][1].arrays["leaf"]) > 50  # trees have grown
+
+
+def test_a_plan_scales_as_a_scaler_that_forgets_does() -> None:
+    pipeline, stream = (
+        build_pipeline(SCHEMAS["everything"], ModelConfig(n_models=2, scaler_memory=50)),
+        lessons(9),
+    )
+    assert isinstance(pipeline[POOL].scaler, FadedScaler)
+    for _ in range(400):
+        pipeline.learn_one(*next(stream))
+    plan, rng = compiled(pipeline, "everything"), random.Random(34)
+    for number in range(200):
+        assert_plan_is_pipeline((pipeline, plan), dirty_row(rng) if number % 2 else plain_row(rng))
 
 
 def test_a_forest_takes_a_value_beyond_its_reach_for_missing_in_the_plan_too() -> None:
