@@ -213,7 +213,9 @@ def empty_api() -> FakeApi:
 
 
 @contextmanager
-def serving(api: FakeApi, port: int = 0) -> Iterator[str]:
+def serving(api: Any, port: int = 0) -> Iterator[str]:
+    """An API over HTTP: its ``answer`` to every GET, what its ``post`` says of every POST's JSON."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import http.server
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from bootstrap.generate import generate_stream
+from tests.fake_api import serving
 from tests.rows import TARGET
 
 ROOT = Path(__file__).parents[1]
@@ -29,40 +28,30 @@ print(json.dumps({"rows": len(rows)}))
 """
 
 
+class Organisers:
+    """Hands out the first rows, and the label of any row."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.first = rows[:600]
+        self.asked = [{name: row[name] for name in row if name not in ("Date", TARGET)} for row in rows]
+        pairs = zip(self.asked, rows, strict=True)
+        self.labels = {json.dumps(row, sort_keys=True): full[TARGET] for row, full in pairs}
+
+    def answer(self, path: str, query: dict[str, int]) -> tuple[int, Any]:
+        return 200, self.first
+
+    def post(self, path: str, body: Any, key: str) -> tuple[int, Any]:
+        return 200, [{TARGET: self.labels.get(json.dumps(row, sort_keys=True))} for row in body]
+
+
 @pytest.fixture
 def organisers(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """An endpoint with data and labels, and the rows to come in a file."""
-    frame = generate_stream(seed=3, days=40)
-    rows = json.loads(frame.to_json(orient="records"))
-    asked = [{name: value for name, value in row.items() if name not in ("Date", TARGET)} for row in rows]
-    labels = {json.dumps(row, sort_keys=True): full[TARGET] for row, full in zip(asked, rows, strict=True)}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply(rows[:600])
-
-        def do_POST(self) -> None:
-            wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.reply([{TARGET: labels.get(json.dumps(row, sort_keys=True))} for row in wanted])
-
-        def reply(self, content: Any) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    api = Organisers(json.loads(generate_stream(seed=3, days=40).to_json(orient="records")))
     coming = tmp_path / "coming.json"
-    coming.write_text(json.dumps(asked[600:840]))
-    yield f"http://127.0.0.1:{server.server_port}", coming
-    server.shutdown()
-    server.server_close()
+    coming.write_text(json.dumps(api.asked[600:840]))
+    with serving(api) as url:
+        yield url, coming
 
 
 def test_all_phases_run_by_one_command(organisers: tuple[str, Path], tmp_path: Path) -> None:
