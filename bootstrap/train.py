@@ -125,21 +125,22 @@ class Course:
 
     def prequential(self, rows: Iterable[Row]) -> None:
         """Predict and score each row; learn its label some rows later, and the last ones at the end."""
-        waiting: collections.deque[tuple[Row, Guess]] = collections.deque()
+        waiting: collections.deque[tuple[Row, Guess, float]] = collections.deque()
         delay = self._config.model.bootstrap_delay
-        for row in rows:
+        for features, target in rows:
+            row = self.fold.encoded(features), target
             guess = self.fold.predict(row[0])
-            self.scores.score(guess.prediction, row[1])
-            waiting.append((row, guess))
+            self.scores.score(guess.prediction, target)
+            waiting.append((row, guess, sum(self.fold.reach(row[0], guess.outputs))))
             if len(waiting) > delay:
                 self._learn(*waiting.popleft(), delay)
         while waiting:
             self._learn(*waiting.popleft(), len(waiting))
 
-    def _learn(self, row: Row, guess: Guess, delay: int) -> None:
-        """Learn a label of a row that was predicted ``delay`` labels before."""
+    def _learn(self, row: Row, guess: Guess, width: float, delay: int) -> None:
+        """Learn a label of a row that was predicted ``delay`` labels before, with an interval so wide."""
         features, target = row
-        self.fold.widen(features, guess.outputs, target - guess.prediction, delay)
+        self.fold.widen(features, guess.outputs, target - guess.prediction, delay, width)
         self.fold.learn(features | {CONTEXT: guess.context}, target, guess.outputs, delay)
         self.scores.show(target)
         self._encoded.append(self.fold.pipeline[ENCODER].as_served(features, guess.context))

@@ -132,27 +132,17 @@ def _(expert: tree.HoeffdingTreeRegressor, places: dict[str, int]) -> Trees:
 
 @expert_trees.register
 def _(expert: AdaptiveForestRegressor, places: dict[str, int]) -> Trees:
-    row, members = expert.row_bounds(), list(expert.members())
-    if not members:
+    row, trees = expert.row_bounds(), expert.members()
+    if not len(trees.root):
         return lines(np.zeros(1), np.zeros((1, 0)), np.zeros(0, int), np.ones(1))
-    nodes = np.cumsum([0, *(len(member.feature) for member in members)])
-    leaves = np.cumsum([0, *(len(member.lines) for member in members)])
     read = np.array([*(places[name] for name in row.features), NOWHERE], int)
-
-    def joined(name: str, offsets: Array | None = None) -> Array:
-        parts = [getattr(member, name) for member in members]
-        return np.concatenate(
-            parts if offsets is None else [a + b for a, b in zip(parts, offsets, strict=False)]
-        )
-
-    feature, linear = joined("feature"), joined("lines")
-    sloped = linear[:, :-1].any(axis=1)
+    sloped, none = trees.lines[:, :-1].any(axis=1), np.full(len(trees.feature), NOWHERE)
+    leaves = len(trees.lines)
     return Trees(
-        nodes[:-1], np.array([member.weight for member in members]),
-        read[feature], joined("threshold"), joined("left", nodes),
-        joined("right", nodes), joined("leaf", leaves), linear[:, -1], joined("low"), joined("high"),
-        np.where(sloped, np.cumsum(sloped) - 1, NOWHERE), linear[sloped, :-1], read[:-1],
-        row.low, row.high, row.fill, ~joined("default_left"), np.full(len(feature), NOWHERE), LARGEST,
+        trees.root, trees.weight, read[trees.feature], trees.threshold, trees.left, trees.right, trees.leaf,
+        trees.lines[:, -1], np.full(leaves, trees.low), np.full(leaves, trees.high),
+        np.where(sloped, np.cumsum(sloped) - 1, NOWHERE), trees.lines[sloped, :-1], read[:-1],
+        row.low, row.high, row.fill, ~trees.default_left, none, LARGEST,
     )  # fmt: skip
 
 

@@ -18,23 +18,24 @@ __all__ = ["Difficulty", "deviation", "shares_of", "slot_places", "spread_of"]
 Floats = npt.NDArray[np.float64]
 
 SLOT_FADING, LEVEL_FADING = 0.02, 0.01
-SLOT_SHARE, SPREAD_SHARE = 0.5, 0.2
-FLOOR = 0.05  # of the general error: no slot's scale is less
+SLOT_SHARE, SPREAD_SHARE = 0.6, 0.25
+LARGEST_TIMES = 20.0  # an error beyond so many times the general one counts as that
 LARGEST = 5000  # slots
+SHORT = 100  # positions of a cycle that comes round often enough for a slot's errors to be known
 
 
 class Difficulty:
     """The scale of a row's error, in target units.
 
-    A mix of three: the faded mean absolute error of the row's slot, that of all rows, and the latter times
-    how far the experts stand apart on this row compared to usually.
+    The faded mean absolute error of all rows, times a mix of three: one, how much larger the errors of the
+    row's slot are, and how much further than usual the experts stand apart on this row.
 
     Parameters
     ----------
     by
         Places of the columns that make a slot; none for one slot.
     cells
-        The slots' errors to go on from, NaN where there is none.
+        The slots' errors over those of all rows to go on from, NaN where there is none.
     level, spread
         What to go on from: the error of all rows, and how far experts usually stand apart.
     """
@@ -53,39 +54,37 @@ class Difficulty:
         """The scale of an encoded row whose experts' outputs have this weighted standard deviation."""
         group = group_of(self.by, values)
         slot = math.nan if group is None else self.cells[group]
-        scale = self._mixed(self.level if slot != slot else slot, spread)
-        return float(max(scale, FLOOR * self.level))
+        return float(self._mixed(1.0 if slot != slot else slot, spread))
 
     def get_many(self, values: Floats, spreads: Floats) -> Floats:
         """The scales (n,) of encoded rows (n, columns), by the experts' spreads (n,)."""
         found = groups_of(self.by, values)
         slots = np.where(found >= 0, np.asarray(self.cells)[found], math.nan)
-        scales: Floats = self._mixed(np.where(np.isnan(slots), self.level, slots), spreads)
-        return np.maximum(scales, FLOOR * self.level)
+        scales: Floats = self._mixed(np.where(np.isnan(slots), 1.0, slots), spreads)
+        return scales
 
     def _mixed(self, slot: Any, spread: Any) -> Any:
-        apart = self.level * (spread / self.spread) if self.spread > 0.0 else self.level
-        return SLOT_SHARE * slot + SPREAD_SHARE * apart + (1.0 - SLOT_SHARE - SPREAD_SHARE) * self.level
+        apart = spread / self.spread if self.spread > 0.0 else 1.0
+        return self.level * (SLOT_SHARE * slot + SPREAD_SHARE * apart + (1.0 - SLOT_SHARE - SPREAD_SHARE))
 
     def update(self, values: Sequence[float], spread: float, error: float) -> None:
         """Take in an absolute error, in target units."""
+        group, level = group_of(self.by, values), self.level
+        if group is not None and level > 0.0:
+            known = 1.0 if math.isnan(self.cells[group]) else self.cells[group]
+            self.cells[group] = known + SLOT_FADING * (min(error / level, LARGEST_TIMES) - known)
         self.count += 1
         share = max(LEVEL_FADING, 1.0 / self.count)
         self.level += share * (error - self.level)
         self.spread += share * (spread - self.spread)
-        group = group_of(self.by, values)
-        if group is not None:
-            known = self.cells[group]
-            self.cells[group] = error if known != known else known + SLOT_FADING * (error - known)
 
 
 def slot_places(schema: Schema) -> list[Place]:
-    """The places of the columns that make a slot: those of the finest grouping of the context."""
+    """The places of the columns that make a slot: the finest grouping of the context by what comes often."""
     known = places(schema.used)
     ways = [[known[name] for name in spec.by] for spec in schema.context]
-    sizes = [int(np.prod([place.size for place in way])) for way in ways]
-    fitting = [(size, way) for size, way in zip(sizes, ways, strict=True) if size <= LARGEST]
-    return max(fitting, key=lambda pair: pair[0])[1] if fitting else []
+    often = [way for way in ways if all(place.one_hot or place.size <= SHORT for place in way)]
+    return max((way for way in often if groups(way) <= LARGEST), key=groups, default=[])
 
 
 def shares_of(weights: Floats) -> Floats:

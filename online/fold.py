@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 from river import compose
 
 from online.config import Config
-from online.difficulty import shares_of, slot_places, spread_of
+from online.difficulty import deviation, slot_places
 from online.encoding import clean
 from online.guard import Guard
 from online.history import Alarm, Outcome
@@ -21,7 +20,7 @@ from online.intervals import REMEMBERED, ConformalInterval
 from online.pipeline import ENCODER, IMPUTER, POOL, RECENT
 from online.prequential import Prequential
 from online.records import LABELS, Record
-from online.row_encoder import CONTEXT
+from online.row_encoder import CONTEXT, ENCODED
 
 __all__ = ["Fold", "FoldState", "Guess", "Learned", "as_served"]
 
@@ -103,9 +102,10 @@ class Fold:
         """
         learned, taught = Learned(), False
         if record.kind in LABELS and record.target is not None:
-            learned = self._measure(record, record.target)
+            features = self.encoded(as_served(record))
+            learned = self._measure(record, features, record.target)
             if learn:
-                self.learn(as_served(record), record.target, record.experts, self._age(record))
+                self.learn(features, record.target, record.experts, self._age(record))
                 taught = True
         elif record.kind in ("rollback", "replay"):
             self._exchange(record)
@@ -140,11 +140,15 @@ class Fold:
         self.state.learned = learned  # they were counted when they came
 
     def predict(self, features: dict[str, Any]) -> Guess:
-        """What the pipeline says of a raw row, and what a server would note of it."""
+        """What the pipeline says of a row, and what a server would note of it."""
         encoder = self.pipeline[ENCODER]
         row = encoder.transform_one(features)
         prediction, outputs = self.pipeline[POOL].answer(self.pipeline[IMPUTER].transform_one(row))
         return Guess(prediction, tuple(outputs.tolist()), encoder.context_of(row))
+
+    def encoded(self, features: dict[str, Any]) -> dict[str, Any]:
+        """A raw row that carries its encoded values, for what is asked of it several times."""
+        return features | {ENCODED: self.pipeline[ENCODER].values(features)}
 
     def learn(
         self, features: dict[str, Any], target: float, outputs: Sequence[float] = (), age: int = 0
@@ -157,7 +161,9 @@ class Fold:
             self.pipeline[POOL].expect(outputs, age)
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
-        self.state.probe = clean(features, frozenset(features) - {CONTEXT})  # it goes into a JSON file
+        self.state.probe = clean(
+            features, frozenset(features) - {CONTEXT, ENCODED}
+        )  # it goes into a JSON file
 
     def rehearse(self) -> None:
         """Learn a row on a copy, so that no label waits for kernels that have to be compiled or loaded."""
@@ -165,7 +171,7 @@ class Fold:
         copy = Fold(pipeline, state, self._restore)
         for _ in range(2):  # some parts begin with the second row
             guess = copy.predict(state.probe)
-            copy.widen(state.probe, guess.outputs, 1.0, 0)
+            copy.widen(state.probe, guess.outputs, 1.0, 0, 1.0)
             copy.learn(state.probe, pipeline[POOL].target_mean, guess.outputs)
 
     def refresh(self, model: bytes, *names: str) -> None:
@@ -175,15 +181,26 @@ class Fold:
             if name in experts:
                 experts[name].replace(model)
 
-    def widen(self, features: dict[str, Any], outputs: Sequence[float], residual: float, delay: int) -> None:
-        """Let the interval know how far a prediction was off, in target units, ``delay`` labels later."""
-        shares = shares_of(np.array(list(self.pipeline[POOL].weights().values())))
-        spread = 0.0
-        if len(outputs) == len(shares):
-            spread = float(spread_of(np.array([outputs]), shares)[0])
-        self.state.interval.update(self.pipeline[ENCODER].values(features), spread, residual, delay)
+    def widen(
+        self, features: dict[str, Any], outputs: Sequence[float], residual: float, delay: int, width: float
+    ) -> None:
+        """Let the interval know how far a prediction was off, ``delay`` labels later.
 
-    def _measure(self, record: Record, target: float) -> Learned:
+        With the width of its interval as it was served, 0 for none; both in target units.
+        """
+        values = self.pipeline[ENCODER].values(features)
+        self.state.interval.update(values, self._spread(outputs), residual, delay, width)
+
+    def reach(self, features: dict[str, Any], outputs: Sequence[float]) -> tuple[float, float]:
+        """How far the interval reaches below and above a row's prediction, in target units."""
+        return self.state.interval.get(self.pipeline[ENCODER].values(features), self._spread(outputs))
+
+    def _spread(self, outputs: Sequence[float]) -> float:
+        """How far experts' outputs stand apart, in target units; 0 where some are missing."""
+        shares = self.pipeline[POOL].shares()
+        return deviation(outputs, shares) if len(outputs) == len(shares) else 0.0
+
+    def _measure(self, record: Record, features: dict[str, Any], target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""
         if record.kind == "correction" or record.prediction is None:
             return Learned()
@@ -191,11 +208,14 @@ class Fold:
             record.seq, record.received_at, target, record.prediction,
             record.prediction if record.lower is None else record.lower,
             record.prediction if record.upper is None else record.upper,
-            self._baseline(record.features) if self._baseline else None,
+            self._baseline(features) if self._baseline else None,
             max(0.0, record.received_at - (record.served_at or record.received_at)),
             record.plan_seq or 0,
         )  # fmt: skip
-        self.widen(record.features, record.experts, target - record.prediction, self._age(record))
+        self.widen(
+            features, record.experts, target - record.prediction, self._age(record),
+            outcome.upper - outcome.lower,
+        )  # fmt: skip
         self.state.prequential.update(outcome, record.experts)
         return Learned(outcome)
 

@@ -91,7 +91,9 @@ class ConformalInterval:
         self._levels += miss - self._miss
         self._miss = miss
 
-    def update(self, values: Sequence[float], spread: float, residual: float, delay: int) -> None:
+    def update(
+        self, values: Sequence[float], spread: float, residual: float, delay: int, width: float = 0.0
+    ) -> None:
         """Take in the residual (label minus prediction as served) of an encoded row.
 
         Parameters
@@ -104,8 +106,11 @@ class ConformalInterval:
             In target units, finite.
         delay
             How many labels were learned between the prediction and its label.
+        width
+            Of the interval as served, in target units; 0 where there was none. It tells the row's difficulty
+            as it was when it was served.
         """
-        scale = self.difficulty.get(values, spread)
+        scale = self._scale_of(width, delay) or self.difficulty.get(values, spread)
         if scale > 0.0:
             scaled = min(max(residual / scale, -LARGEST), LARGEST)
             if self._count:
@@ -117,6 +122,11 @@ class ConformalInterval:
             bounds(self._ordered, n, self._levels, self._regrets, self._stretch, self._met(0))
         self.difficulty.update(values, spread, abs(residual))
 
+    def _scale_of(self, width: float, delay: int) -> float:
+        """The difficulty behind an interval of ``delay`` labels ago; 0 where it cannot be told."""
+        reached = sum(reach(self._met(delay))) if self._count and width > 0.0 else 0.0
+        return width / reached if reached > 0.0 else 0.0
+
     def _met(self, delay: int) -> Array:
         """The bounds after the label that came ``delay`` labels ago."""
         behind = min(max(delay, 0), self._count - 1, REMEMBERED - 1)
@@ -127,14 +137,19 @@ class ConformalInterval:
         """How many times a row's difficulty the interval reaches below and above the prediction."""
         if not self._count:
             return (0.0, 0.0)
-        below, above = self._met(0)[:, -1].tolist()
-        return (below, above) if below + above >= 0.0 else ((below - above) / 2.0, (above - below) / 2.0)
+        return reach(self._met(0))
 
     def get(self, values: Sequence[float], spread: float) -> tuple[float, float]:
         """How far the interval reaches below and above a row's prediction, in target units."""
         below, above = self.factors()
         scale = self.difficulty.get(values, spread)
         return below * scale, above * scale
+
+
+def reach(met: Array) -> tuple[float, float]:
+    """How many times the difficulty an interval reaches below and above, by its bounds (2, K + 1)."""
+    below, above = met[:, -1].tolist()
+    return (below, above) if below + above >= 0.0 else ((below - above) / 2.0, (above - below) / 2.0)
 
 
 @kept

@@ -134,7 +134,7 @@ class Learner:
         self._publish_when_due(now=not records)
         self._snapshot_when_due()
         if self._refresher:
-            self._refresher.step(self._fold.state.learned)
+            self._refresher.step(self._fold.state.learned, self.seq)
         return bool(records)
 
     def catch_up(self) -> None:
@@ -216,7 +216,7 @@ class Learner:
         """What has the batch expert trained anew; None where that is not wanted."""
         if RECENT not in self._fold.pipeline[POOL].experts or not self._config.refresh.every_labels:
             return None
-        return Refresher(self._home, self._config, self._fold.state.learned)
+        return Refresher(self._home, self._config, self._fold.state.learned, self.seq)
 
     def _restore(self, version: int) -> Any:
         return self._store.load(version).pipeline

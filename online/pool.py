@@ -11,6 +11,7 @@ from river import base, preprocessing
 
 from online.aggregation.aggregator import Aggregator
 from online.aggregation.heads import Array, Heads
+from online.difficulty import shares_of
 from online.experts.nlms import NormalizedLMS
 
 __all__ = ["ExpertPool", "View"]
@@ -114,6 +115,11 @@ class ExpertPool(base.Regressor):
     def weights(self) -> dict[str, float]:
         """Return each expert's share of the prediction, without unit, summing to one."""
         return dict(zip(self.experts, self._aggregator.weights().tolist(), strict=True))
+
+    def shares(self) -> list[float]:
+        """Return the size of each expert's weight, in the pool's order, summing to one."""
+        shares: list[float] = shares_of(self._aggregator.weights()).tolist()
+        return shares
 
     def regrets(self) -> dict[str, float]:
         """Return by how much each expert would have been better than the pool, in target units a row.

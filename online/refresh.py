@@ -24,31 +24,62 @@ from online.journal import Journal
 from online.row_encoder import RowEncoder
 from online.training_rows import gather
 
-__all__ = ["Refresher", "refresh"]
+__all__ = ["Refresher", "Schedule", "refresh"]
 
 log = logging.getLogger(__name__)
 
 NICENESS = 10  # a refresh has time; predictions and learning have not
+EARLIEST = 8  # the first refresh comes after an 8th of the labels between two
+
+
+class Schedule:
+    """When to train anew: soon after the bootstrap, then whenever labels have doubled, at last regularly.
+
+    The first labels tell how late labels come and what has changed since the bootstrap.
+
+    Parameters
+    ----------
+    every
+        Labels between two refreshes at most; 0 for never.
+    learned
+        Labels learned so far.
+    since_bootstrap
+        Journal records so far.
+    """
+
+    def __init__(self, every: int, learned: int, since_bootstrap: int) -> None:
+        self._every = every
+        self._begin(learned, since_bootstrap)
+
+    def _begin(self, learned: int, since_bootstrap: int) -> None:
+        self._started_at = learned
+        self._wait = min(self._every, max(self._every // EARLIEST, since_bootstrap))
+
+    def due(self, learned: int, since_bootstrap: int) -> bool:
+        """Whether a refresh is due; if so, the wait for the next one begins."""
+        due = self._every > 0 and learned - self._started_at >= self._wait
+        if due:
+            self._begin(learned, since_bootstrap)
+        return due
 
 
 class Refresher:
-    """Starts a refresh every so many labels, one at a time.
+    """Starts a refresh when it is due, one at a time.
 
     Parameters
     ----------
     home, config
         What to train for, and how often.
-    learned
-        Labels learned so far.
+    learned, since_bootstrap
+        Labels learned and journal records so far.
     """
 
-    def __init__(self, home: Home, config: Config, learned: int) -> None:
+    def __init__(self, home: Home, config: Config, learned: int, since_bootstrap: int) -> None:
         self._home = home
-        self._every = config.refresh.every_labels
-        self._started_at = learned
+        self._schedule = Schedule(config.refresh.every_labels, learned, since_bootstrap)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def step(self, learned: int) -> None:
+    def step(self, learned: int, since_bootstrap: int) -> None:
         """Start a refresh when it is due and none is at work; a failed one is said, and tried again later."""
         if self._process is not None:
             if (code := self._process.poll()) is None:
@@ -56,8 +87,7 @@ class Refresher:
             self._process = None
             if code:
                 log.error("the batch experts could not be trained (exit code %d), the old ones stay", code)
-        if self._every and learned - self._started_at >= self._every:
-            self._started_at = learned
+        if self._schedule.due(learned, since_bootstrap):
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this module
                 [sys.executable, "-P", "-m", "online.refresh", str(self._home.root.resolve())],
                 stdin=subprocess.DEVNULL,

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from river import base
 
-from online.context import group_of, places
+from online.context import group_of, groups_of, places
 from online.encoding import MISSING, Encoder
 from online.histories import History, empty_history
 from online.schema import ContextFeature, Feature
 
-__all__ = ["CONTEXT", "RowEncoder"]
+__all__ = ["CONTEXT", "ENCODED", "RowEncoder"]
 
 PREPARED = ("_encoder", "_columns", "_ways", "_way")  # from the parameters
 CONTEXT = "\0context"  # under this name a row carries its context features as they were served
+ENCODED = "\0encoded"  # and under this one its encoded values, where they are known
 
 
 class RowEncoder(base.Transformer):
     """River transformer: a raw row to one number a column, ``None`` where the imputer is to step in.
 
     The encoded features come first, then the context features: as served when the row carries them under
-    ``CONTEXT``, else from the labels learned so far.
+    ``CONTEXT``, else from the labels learned so far. A row that carries its values under ``ENCODED`` is not
+    encoded again.
 
     Parameters
     ----------
@@ -76,7 +80,8 @@ class RowEncoder(base.Transformer):
 
     def values(self, x: Mapping[str, Any]) -> list[float]:
         """A row's encoded values without its context features, NaN where one is to be imputed."""
-        return self._encoder.encode(x).values
+        known: list[float] | None = x.get(ENCODED)
+        return self._encoder.encode(x).values if known is None else known
 
     def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
         """A row's encoded values and then its context features as served, NaN where there is none."""
@@ -89,23 +94,34 @@ class RowEncoder(base.Transformer):
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
         """Encode one row."""
-        values = self._encoder.encode(x).values
-        served = x.get(CONTEXT)
+        values, served = self.values(x), x.get(CONTEXT)
         if served is None:
-            groups = self._groups(values)
-            values += [
-                MISSING if group is None else table.get(group)
-                for table, group in zip(self.histories, groups, strict=True)
-            ]
+            context = self.look_up(self._groups(values))
         else:
-            values += [served.get(spec.name, MISSING) for spec in self.context]
-        return {c: None if v != v else v for c, v in zip(self.columns, values, strict=True)}
+            context = [served.get(spec.name, MISSING) for spec in self.context]
+        return {c: None if v != v else v for c, v in zip(self.columns, values + context, strict=True)}
 
     def learn_one(self, x: Mapping[str, Any], y: float) -> None:
         """Take the label of a row into the context."""
-        groups = self._groups(self._encoder.encode(x).values)
+        self.take(self._groups(self.values(x)), y)
+
+    def take(self, groups: Sequence[int | None], y: float) -> None:
+        """Take the label of a row in these groups, one a context feature, into the context."""
         for table, group in zip(self.histories, groups, strict=True):
             table.update(group, y)
+
+    def look_up(self, groups: Sequence[int | None]) -> list[float]:
+        """The context features of a row in these groups, one a context feature, NaN where there is none."""
+        return [
+            MISSING if group is None else table.get(group)
+            for table, group in zip(self.histories, groups, strict=True)
+        ]
+
+    def groups_of(self, values: npt.NDArray[np.float64]) -> list[list[int | None]]:
+        """For each of these encoded rows (n, columns) its group for each context feature."""
+        found = (groups_of(by, values).tolist() for by in self._ways)
+        ways = [[None if group < 0 else group for group in groups] for groups in found]
+        return [list(row) for row in zip(*(ways[way] for way in self._way), strict=True)]
 
     def context_cells(self) -> list[float]:
         """What scoring looks up: the values of all context features' groups, one feature after the other."""

@@ -7,6 +7,7 @@ targets; its metadata has one key, ``schema``, the hash of the schema they were 
 
 from __future__ import annotations
 
+import collections
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 2000
+AGES = 1000  # labels that tell how late labels come
 
 
 def keep(path: Path, schema: Schema, x: Floats, y: Floats) -> None:
@@ -40,10 +42,12 @@ def gather(home: Home, schema: Schema, limit: int) -> tuple[Floats, Floats]:
     """The last ``limit`` rows to train on, x (n, columns) and y (n,), in the order they were learned.
 
     Of a label and its corrections the last one counts. A missing value is filled with its column's mean.
-    Rows of another schema are left out, and so is a journal that cannot be read further.
+    Rows of another schema are left out, and so is a journal that cannot be read further. Those of the
+    bootstrap have the context they would have been served with, had labels come as late as they do of late.
     """
     labelled: dict[str, tuple[list[float], float]] = {}
     seqs: dict[int, str] = {}
+    ages: collections.deque[int] = collections.deque(maxlen=AGES)
     encoder = RowEncoder(schema.used, schema.context)
     journal = Journal(home.journal, schema.stream)
     try:
@@ -52,6 +56,8 @@ def gather(home: Home, schema: Schema, limit: int) -> tuple[Floats, Floats]:
                 labelled.pop(record.id, None)
                 labelled[record.id] = (encoder.as_served(record.features, record.context), record.target)
                 seqs[record.seq] = record.id
+                if record.plan_seq is not None:
+                    ages.append(record.seq - 1 - record.plan_seq)
             for seq in record.payload.get("without", ()):  # a replay has left them out
                 labelled.pop(seqs.get(seq, ""), None)
     except JournalError as exc:
@@ -60,6 +66,8 @@ def gather(home: Home, schema: Schema, limit: int) -> tuple[Floats, Floats]:
         journal.close()
     width = len(encoder.columns)
     old_x, old_y = bootstrap_rows(home.training_rows, schema, width)
+    if ages:
+        old_x = served_late(old_x, old_y, schema, int(np.median(ages)))
     x = np.array([values for values, _ in labelled.values()]).reshape(-1, width)
     y = np.array([target for _, target in labelled.values()], dtype=float)
     x, y = np.concatenate((old_x, x))[-limit:], np.concatenate((old_y, y))[-limit:]
@@ -85,6 +93,19 @@ def bootstrap_rows(path: Path, schema: Schema, width: int) -> tuple[Floats, Floa
     except (OSError, safetensors.SafetensorError) as exc:
         log.warning("the batch expert is trained without the bootstrap's rows: %s", exc)
         return none
+
+
+def served_late(x: Floats, y: Floats, schema: Schema, delay: int) -> Floats:
+    """Rows with their context as it would have been served, each label coming ``delay`` rows late."""
+    encoder = RowEncoder(schema.used, schema.context)
+    own = len(encoder.columns) - len(schema.context)
+    groups = encoder.groups_of(x)
+    late, targets = x.copy(), y.tolist()
+    for row in range(len(x)):
+        if row > delay:
+            encoder.take(groups[row - delay - 1], targets[row - delay - 1])
+        late[row, own:] = encoder.look_up(groups[row])
+    return late
 
 
 def filled(x: Floats) -> Floats:

@@ -1,12 +1,15 @@
 """Millrace's own forecasts, through the classes its server is made of, in one process.
 
-A home is bootstrapped as ``millrace bootstrap`` does. Then each row is scored from a compiled plan, its label
-goes into the home's journal with context and experts' outputs as served, and the fold learns the journal. The
-batch experts are trained anew as often as the settings say, but in turn with the rest, not beside it.
+A home is bootstrapped as ``millrace bootstrap`` does. Then each row is predicted, its label goes into the
+home's journal with context and experts' outputs as served, and the fold learns the journal. A server compiles
+the pipeline into a plan to score from, which says the same to 1e-9: here the pipeline itself predicts, and
+every so many rows a plan is compiled and held to that. The batch experts are trained anew as often as the
+settings say, but in turn with the rest, not beside it.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +27,7 @@ from online.home import Home
 from online.journal import Journal
 from online.plan import ScoringPlan
 from online.records import Submission
-from online.refresh import refresh
+from online.refresh import Schedule, refresh
 from online.scorer import Scorer
 from online.served import Served
 from online.snapshot import SnapshotStore
@@ -34,6 +37,8 @@ from scripts.accuracy_stream import Stream, arrivals
 __all__ = ["millrace"]
 
 HOUR = 3600.0
+PLANNED = 100  # rows between two plans
+EXACT = 1e-9  # relative
 
 
 def millrace(stream: Stream, tick: Tick, told: bool = False) -> Forecast:
@@ -80,7 +85,7 @@ class Session:
         self._home, self._config, self._stream = home, load(home.config, {}), stream
         self._fold = Fold(loaded.pipeline, loaded.state, lambda version: store.load(version).pipeline)
         self._journal = Journal(home.journal, stream.name)
-        self._refreshed_at = loaded.state.learned
+        self._schedule = Schedule(self._config.refresh.every_labels, loaded.state.learned, 0)
         self._now = 0.0
         self.plan: ScoringPlan = ScoringPlan.load(home.plan)
         self._scorer = Scorer(self, lambda: self._now)  # type: ignore[arg-type] # it only asks for the plan
@@ -90,12 +95,24 @@ class Session:
         self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "publish": 0.0, "refresh": 0.0}
 
     def serve(self, place: int) -> None:
-        """Score one row from the plan at hand."""
+        """Predict one row, as the plan would that were compiled now."""
+        self._now, row = place * HOUR, self._stream.rows[place]
+        if len(self._given) % PLANNED == 0:
+            self._publish()
         begun = time.perf_counter()
-        self._now = place * HOUR
-        self._served[place] = self._scorer.score([self._stream.rows[place]])[0]
-        self._given.append(self._served[place])
+        planned = self._scorer.score([row])[0]
         self.spent["score"] += time.perf_counter() - begun
+        guess = self._fold.predict(row)
+        below, above = self._fold.reach(row, guess.outputs)
+        served = msgspec.structs.replace(
+            planned, prediction=guess.prediction, lower=guess.prediction - below,
+            upper=guess.prediction + above, experts=guess.outputs, context=guess.context,
+            plan_seq=self._fold.state.seq,
+        )  # fmt: skip
+        if planned.plan_seq == served.plan_seq:
+            check_equal(planned, served)
+        self._served[place] = served
+        self._given.append(served)
 
     def learn(self, labels: list[int]) -> None:
         """Learn labels of rows served before, and publish."""
@@ -103,15 +120,12 @@ class Session:
             served, target = self._served.pop(label), float(self._stream.targets[label])
             self._journal.append([Submission(target, self._now, served.id, candidates=(served,))])
         self._apply("learn")
-        every, learned = self._config.refresh.every_labels, self._fold.state.learned
-        if every and learned - self._refreshed_at >= every:
-            self._refreshed_at = learned
+        state = self._fold.state
+        if self._schedule.due(state.learned, state.seq):
             begun = time.perf_counter()
             refresh(self._home, self._config)
             self.spent["refresh"] += time.perf_counter() - begun
             self._apply("refresh")
-        if labels:
-            self._publish()
 
     def _apply(self, part: str) -> None:
         """Take in what the journal has."""
@@ -139,3 +153,11 @@ class Session:
             interval=state.interval,
         )  # fmt: skip
         self.spent["publish"] += time.perf_counter() - begun
+
+
+def check_equal(planned: Served, served: Served) -> None:
+    """Raise AssertionError where the plan says something else than the pipeline."""
+    for name in ("prediction", "lower", "upper"):
+        ours, wanted = getattr(planned, name), getattr(served, name)
+        if not math.isclose(ours, wanted, rel_tol=EXACT, abs_tol=EXACT):
+            raise AssertionError(f"{name}: the plan says {ours!r}, the pipeline {wanted!r}")

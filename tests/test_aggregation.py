@@ -101,6 +101,26 @@ def test_an_expert_that_enters_later_earns_its_weight():
     assert errors[300:].mean() < 0.2
 
 
+def test_labels_that_begin_to_come_at_once_make_room_for_the_experts_that_gain_by_it():
+    outputs, truths = experts([0.5, 1.5], 3000, seed=9)
+    swapped = outputs[:, ::-1].copy()
+    found = {}
+    for late in (24, 0):
+        aggregator = Aggregator(2)
+        learned(outputs[:2500], truths[:2500], late=24, aggregator=aggregator)
+        for row in range(2500, 2800):
+            aggregator.learn(swapped[row], truths[row], late)
+        found[late] = aggregator.weights()[1]
+    assert found[0] > 0.8 > found[24] + 0.1, found
+
+
+def test_an_aggregator_of_another_layout_is_refused():
+    aggregator = Aggregator(3)
+    state = aggregator.__dict__ | {"_places": aggregator._places._replace(length=1)}
+    with pytest.raises(ValueError, match="another version"):
+        Aggregator.__new__(Aggregator).__setstate__(state)
+
+
 def test_regrets_say_which_expert_would_have_been_better():
     outputs, truths = experts([0.1, 3.0], 50, seed=7)
     aggregator = Aggregator(2)

@@ -388,15 +388,14 @@ def scored_plainly(bounds, trees, x):
     row[~(np.abs(row) <= 1e30)] = math.nan
     filled = np.where(np.isnan(row), bounds.fill, np.clip(row, bounds.low, bounds.high))
     total = 0.0
-    for tree in trees:
-        node = 0
-        while tree.feature[node] >= 0:
-            value = row[tree.feature[node]]
-            left = tree.default_left[node] if math.isnan(value) else value <= tree.threshold[node]
-            node = (tree.left if left else tree.right)[node]
-        line = tree.lines[tree.leaf[node]]
+    for weight, node in zip(trees.weight, trees.root, strict=True):
+        while trees.feature[node] >= 0:
+            value = row[trees.feature[node]]
+            left = trees.default_left[node] if math.isnan(value) else value <= trees.threshold[node]
+            node = (trees.left if left else trees.right)[node]
+        line = trees.lines[trees.leaf[node]]
         output = line[-1] + float(line[:-1] @ filled)
-        total += tree.weight * min(max(output, tree.low[tree.leaf[node]]), tree.high[tree.leaf[node]])
+        total += weight * min(max(output, trees.low), trees.high)
     return total
 
 
@@ -409,13 +408,13 @@ def numbers(n, seed, **kinds):
 @pytest.mark.parametrize("delay", [0, 24])
 def test_plain_arrays_score_as_the_forest_does(delay):
     model = AdaptiveForestRegressor(n_models=4, grace=60.0, delay=delay, seed=1)
-    assert list(model.members()) == []
+    assert len(model.members().root) == 0
     probes = [x for x, _ in numbers(50, 20, poison=0.3)]
     for place, (x, y) in enumerate(numbers(4000, 19, flip_at=2000, poison=0.2)):
         model.learn_one(x, y)
         if place % 400 == 3:
-            bounds, trees = model.row_bounds(), list(model.members())
-            assert sum(tree.weight for tree in trees) == pytest.approx(1)
+            bounds, trees = model.row_bounds(), model.members()
+            assert trees.weight.sum() == pytest.approx(1)
             for probe in probes:
                 plain = scored_plainly(bounds, trees, probe)
                 assert plain == pytest.approx(model.predict_one(probe), rel=1e-11)
@@ -423,4 +422,4 @@ def test_plain_arrays_score_as_the_forest_does(delay):
 
 def test_a_forest_with_categories_has_no_plain_arrays():
     with pytest.raises(ValueError, match="site"):
-        list(taught(100).members())
+        taught(100).members()

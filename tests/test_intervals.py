@@ -26,13 +26,14 @@ def covered(
     """Whether each residual lay in its interval, labels coming ``delay`` rows late."""
     residuals = list(residuals)
     rows = [[float(slot)] for slot in slots] if slots is not None else [[0.0]] * len(residuals)
-    held = []
+    held, widths = [], []
     for place, residual in enumerate(residuals):
         if place > delay:
             late = place - delay - 1
-            interval.update(rows[late], 0.0, residuals[late], delay)
+            interval.update(rows[late], 0.0, residuals[late], delay, widths[late])
         below, above = interval.get(rows[place], 0.0)
         held.append(-below <= residual <= above)
+        widths.append(below + above)
     return np.array(held)
 
 
@@ -52,6 +53,16 @@ def test_errors_that_grow_and_shrink_are_held_at_the_wanted_rate(delay: int) -> 
     held = covered(ConformalInterval(0.9), rng.normal(size=12_000) * size, delay)[1000:]
     assert 0.88 < held.mean() < 0.92
     assert min(held[start : start + 1000].mean() for start in range(0, 11_000, 100)) > 0.8
+
+
+@pytest.mark.parametrize("delay", [24, 168])
+def test_errors_whose_size_wanders_while_labels_are_late_are_held_at_the_wanted_rate(delay: int) -> None:
+    rng = np.random.default_rng(5)
+    size = np.zeros(12_000)
+    for place in range(1, len(size)):
+        size[place] = 0.99 * size[place - 1] + rng.normal(0.0, 0.12)
+    held = covered(ConformalInterval(0.9), rng.normal(size=12_000) * np.exp(size), delay)[1000:]
+    assert 0.885 < held.mean() < 0.915
 
 
 def test_a_model_that_is_always_too_low_gets_an_interval_that_lies_above_it() -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bootstrap.train import read_rows
 from online import boosting
 from online.config import load
 from online.home import Home
 from online.journal import Journal
 from online.pipeline import BOOSTED, ENCODER, POOL, RECENT
-from online.refresh import refresh
+from online.refresh import Schedule, refresh
+from online.row_encoder import RowEncoder
+from online.served import Served
 from online.snapshot import SnapshotStore
 from online.training_rows import gather
+from tests.rows import TARGET
 from tests.running import until
 from tests.test_fold import Site, copied, same_model
 
@@ -46,6 +51,38 @@ def test_labels_since_the_bootstrap_are_trained_on_as_they_were_served(site: Sit
     columns = SnapshotStore(site.home.models).load(1).pipeline[ENCODER].columns
     names = [f"context:{name}" for name in served[-1].context]
     assert [rows[-1, columns.index(name)] for name in names] == list(served[-1].context.values())
+
+
+def test_rows_of_the_bootstrap_are_trained_on_as_late_labels_would_have_left_them(site: Site) -> None:
+    late = 7
+    with site.learner() as learner:
+        served: list[Served] = []
+        for place in range(60):
+            served += site.serve(1)
+            if place >= late:
+                site.label([{"id": served[place - late].id, TARGET: site.labels[place - late]}])
+            learner.catch_up()
+    rows, _ = gather(site.home, site.config.schema, 50_000)
+    schema = site.config.schema
+    encoder = RowEncoder(schema.used, schema.context)
+    first = [row for part in ("train", "validation") for row in read_rows(site.home, part, site.config)]
+    wanted = []
+    for place, (features, _) in enumerate(first):
+        if place > late:
+            encoder.learn_one(*first[place - late - 1])
+        wanted.append([math.nan if v is None else v for v in encoder.transform_one(features).values()])
+    known = ~np.isnan(np.array(wanted))
+    assert np.allclose(rows[: len(first)][known], np.array(wanted)[known], rtol=1e-12)
+
+
+def test_refreshes_come_soon_after_the_bootstrap_then_regularly() -> None:
+    schedule = Schedule(2000, learned=500, since_bootstrap=0)
+    due = [label for label in range(10_000) if schedule.due(500 + label, label)]
+    assert due == [250, 500, 1000, 2000, 4000, 6000, 8000]
+    again = Schedule(2000, learned=3500, since_bootstrap=3000)
+    assert [label for label in range(3000, 6000) if again.due(500 + label, label)] == [5000]
+    never = Schedule(0, learned=0, since_bootstrap=0)
+    assert not any(never.due(label, label) for label in range(5000))
 
 
 def test_a_refresh_changes_the_recent_expert_alone_and_replays_exactly(site: Site, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from online.aggregation.heads import Array, Heads
 from online.aggregation.row import learn_kernel
 from online.aggregation.state import fresh, heads_at, places
@@ -72,3 +74,8 @@ class Aggregator:
 
     def _now(self) -> Heads:
         return heads_at(self._numbers, self._places.now, self.experts)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._places != places(self.experts):
+            raise ValueError("this aggregator was pickled by another version of Millrace")

@@ -10,8 +10,8 @@ from pathlib import Path
 from online.aggregation.best import learn_best
 from online.aggregation.heads import Array
 from online.aggregation.poly import learn_weights
-from online.aggregation.stack import SEEN, learn_stack, write_line
-from online.aggregation.state import CONVEX, HEADS, KEPT, MEMORIES, STRIDE, Places
+from online.aggregation.stack import RIDGE, SEEN, learn_stack, write_line
+from online.aggregation.state import CONVEX, HEADS, KEPT, MEMORIES, POLY, STRIDE, Places
 from online.kernels.compiled import checksum, kept, kernel
 
 __all__ = ["learn_kernel"]
@@ -19,7 +19,11 @@ __all__ = ["learn_kernel"]
 SOURCES = ("best", "poly", "row", "stack", "state")
 LARGEST = 1e140  # in size: beyond it squares could overflow
 MARGIN = 0.2  # how far beyond its experts a stack may go, in units of their disagreement
-FADED = 0.9995  # what is left of the second head's regrets when a label comes
+FADING = 0.004  # what the second head's regrets lose when a label comes at once
+FADING_OVER = 0.006  # and those of the heads
+LATENESS_ROWS = 200.0  # labels that tell how late labels come
+DOUBT = 0.05  # what is left of regrets when they come sooner than they did
+LATE = 8.0  # labels that late quarter what is lost: they tell less of what is to come
 
 
 @kernel
@@ -31,6 +35,8 @@ def learn_row(f: Array, at: Places, served: Array, y: float, age: int) -> None:
     if not complete(served, f[at.long : at.long + k], outputs):
         return
     y = min(max(y, -LARGEST), LARGEST)
+    if sooner(f[at.counts : at.largest], age):
+        doubt(f, at, k)
     then = f[ago(f, at, k, age) :]
     apply_heads(then, k, outputs, made)
     guess = 0.0
@@ -40,13 +46,54 @@ def learn_row(f: Array, at: Places, served: Array, y: float, age: int) -> None:
     for j in range(k):
         better = abs(guess - y) - abs(outputs[j] - y)
         f[at.gained + j] += (better - f[at.gained + j]) / f[at.counts]
-    learn_poly(f, at.over, HEADS, f[at.largest + 2 :], made, y, 1.0)
+    learn_poly(f, at.over, HEADS, f[at.largest + 2 :], made, y, keep(FADING_OVER, age))
     learn_poly(f, at.long, k, f[at.largest :], outputs, y, 1.0)
-    learn_poly(f, at.short, k, f[at.largest + 1 :], outputs, y, FADED)
+    learn_poly(f, at.short, k, f[at.largest + 1 :], outputs, y, keep(FADING, age))
     learn_best(f[at.best : at.best + k], f[at.best + k : at.best + 2 * k], outputs, y)
     learn_stacks(f, at, k, outputs, then[:k], y)
     write_heads(f, at, k)
     note(f, at, k)
+
+
+@kernel
+def sooner(counts: Array, age: int) -> bool:
+    """Whether labels come sooner than they did, by a factor of e in the mean of many."""
+    late = math.log1p(max(age, 0))
+    if counts[0] == 0.0:
+        counts[2] = counts[3] = late
+    counts[2] += (late - counts[2]) / LATENESS_ROWS
+    counts[3] = max(counts[3], counts[2])
+    changed = bool(counts[3] - counts[2] > 1.0)
+    if changed:
+        counts[3] = counts[2]
+    return changed
+
+
+@kernel
+def doubt(f: Array, at: Places, k: int) -> None:
+    """Hold what is known of experts and heads less certain: labels that come sooner make others the best.
+
+    When they come later, what is known stays: little could be learned in its place.
+    """
+    for i in range(at.long + k, at.long + POLY * k):
+        f[i] *= DOUBT
+    for i in range(at.short + k, at.short + POLY * k):
+        f[i] *= DOUBT
+    for i in range(at.over + HEADS, at.over + POLY * HEADS):
+        f[i] *= DOUBT
+    for i in range(at.best + k, at.best + 2 * k):
+        f[i] *= DOUBT
+    side = k + 1
+    for i in range(len(MEMORIES)):
+        inverse = at.stacks + i * (side + side * side + SEEN) + side
+        for j in range(side * side):
+            f[inverse + j] = 1.0 / RIDGE if j % (side + 1) == 0 else 0.0
+
+
+@kernel
+def keep(fading: float, age: int) -> float:
+    """What is left of regrets when a label comes that was served so many labels ago."""
+    return 1.0 - fading / (1.0 + max(age, 0) / LATE) ** 2
 
 
 @kernel

@@ -28,7 +28,7 @@ POLY = 3  # rows of an ML-Poly: weights, regrets, squares
 class Places(NamedTuple):
     """Where each part begins, and how long the whole is."""
 
-    counts: int  # (2,): rows learned, and as many states noted
+    counts: int  # (4,): rows learned, states noted, how late labels come (log), and the latest they came
     largest: int  # (3,): of the two ML-Poly heads, and of the one over the heads
     long: int  # (POLY, k)
     short: int  # (POLY, k)
@@ -46,7 +46,7 @@ def places(experts: int) -> Places:
     """Where everything lies, for so many experts."""
     side, block = experts + 1, HEADS * (experts + 3)
     sizes = (
-        2, 3, POLY * experts, POLY * experts, 2 * experts, experts, POLY * HEADS,
+        4, 3, POLY * experts, POLY * experts, 2 * experts, experts, POLY * HEADS,
         len(MEMORIES) * (side + side * side + SEEN), block, KEPT * block, experts + HEADS + 2 * side,
     )  # fmt: skip
     return Places(*np.cumsum((0, *sizes)).tolist())

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from online.forest import state
 from online.forest.cleaning import CLIP, MARGIN
-from online.forest.inspection import leaf_models, planted
+from online.forest.inspection import leaf_models
 from online.forest.state import Array, Arrays
 
-__all__ = ["PlainRow", "PlainTree", "plain_row", "plain_trees"]
+__all__ = ["PlainRow", "PlainTrees", "plain_row", "plain_trees"]
 
 
 class PlainRow(NamedTuple):
@@ -25,10 +24,11 @@ class PlainRow(NamedTuple):
     fill: Array  # (D,): what it reads where a value is missing
 
 
-class PlainTree(NamedTuple):
-    """One member. Nodes are numbered from its root, 0; arrays own their memory."""
+class PlainTrees(NamedTuple):
+    """The members, all their nodes in one table; arrays own their memory."""
 
-    weight: float  # its share in the prediction; all shares are one in sum
+    weight: Array  # (trees,): shares in the prediction, one in sum
+    root: Array  # (trees,) int64
     feature: Array  # (nodes,) int64: what a branch asks for; -1 at a leaf
     threshold: Array  # (nodes,): a value goes left if it is at most this
     left: Array  # (nodes,) int64: -1 at a leaf
@@ -36,8 +36,8 @@ class PlainTree(NamedTuple):
     default_left: Array  # (nodes,) bool: where a missing value goes
     leaf: Array  # (nodes,) int64: a leaf's line in ``lines``; -1 at a branch
     lines: Array  # (leaves, D + 1): weights and, last, the intercept of what each leaf answers by now
-    low: Array  # (leaves,): a leaf answers min(max(line, low), high)
-    high: Array  # (leaves,)
+    low: float  # a leaf answers min(max(line, low), high)
+    high: float
 
 
 def plain_row(arrays: Arrays, features: list[str]) -> PlainRow:
@@ -51,38 +51,32 @@ def plain_row(arrays: Arrays, features: list[str]) -> PlainRow:
     return PlainRow(features, mean - reach, mean + reach, mean.copy())
 
 
-def plain_trees(arrays: Arrays, features: int) -> Iterator[PlainTree]:
+def plain_trees(arrays: Arrays, features: int) -> PlainTrees:
     """The members as they are now, of so many features; ``arrays.say`` must hold their weights."""
     shares = arrays.say / arrays.say.sum() if arrays.say.any() else arrays.say
-    for member, root in planted(arrays):
-        if shares[member] > 0.0:
-            yield plain_tree(arrays, member, root, float(shares[member]), features)
-
-
-def plain_tree(arrays: Arrays, member: int, root: int, share: float, features: int) -> PlainTree:
-    """One member's tree."""
+    trees = arrays.member_i[:, state.TREE]
+    there = (arrays.root[trees] != state.NONE) & (shares > 0.0)
+    trees, wanted = trees[there], np.zeros(len(arrays.root) + 1, bool)
+    wanted[trees] = True  # the last, which NONE finds, is not
     used = int(arrays.counts[state.NODE_HIGH])
-    nodes = np.flatnonzero(arrays.node_i[:used, state.OWNER] == arrays.member_i[member, state.TREE])
-    nodes = np.concatenate(([root], nodes[nodes != root]))
+    nodes = np.flatnonzero(wanted[arrays.node_i[:used, state.OWNER]])
     number = np.full(used + 1, -1)  # NONE, the last, stays -1
     number[nodes] = np.arange(len(nodes))
     i, f = arrays.node_i[nodes], arrays.node_f[nodes]
     branch = i[:, state.FEATURE] >= 0
-    leaf = np.where(branch, -1, np.cumsum(~branch) - 1)
-    lines = leaf_lines(arrays, nodes[~branch], features)
     margin = MARGIN * (arrays.par[state.Y_HIGH] - arrays.par[state.Y_LOW])
-    low, high = arrays.par[state.Y_LOW] - margin, arrays.par[state.Y_HIGH] + margin
-    return PlainTree(
-        share,
+    return PlainTrees(
+        shares[there],
+        number[arrays.root[trees]],
         i[:, state.FEATURE].copy(),
         f[:, state.THRESHOLD].copy(),
         number[i[:, state.LEFT]],
         number[i[:, state.RIGHT]],
         i[:, state.DEFAULT] != 0,
-        leaf,
-        lines,
-        np.full(len(lines), low),
-        np.full(len(lines), high),
+        np.where(branch, -1, np.cumsum(~branch) - 1),
+        leaf_lines(arrays, nodes[~branch], features),
+        float(arrays.par[state.Y_LOW] - margin),
+        float(arrays.par[state.Y_HIGH] + margin),
     )
 
 

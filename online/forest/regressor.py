@@ -12,7 +12,7 @@ from online.forest import inspection, state
 from online.forest.budget import keep_budget
 from online.forest.handle import kernels
 from online.forest.packing import packed, unpacked
-from online.forest.plain import PlainRow, PlainTree, plain_row, plain_trees
+from online.forest.plain import PlainRow, PlainTrees, plain_row, plain_trees
 from online.forest.pointer import handle_of
 from online.forest.random import scattered
 from online.forest.rows import RowReader
@@ -391,8 +391,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             return {"": prediction}
         return inspection.contributions(self._arrays, self._names, prediction)
 
-    def members(self) -> Iterator[PlainTree]:
-        """Yield the members as they are now, as plain arrays; none before any target.
+    def members(self) -> PlainTrees:
+        """Return the members as they are now, as plain arrays; none before any target.
 
         A row is scored from them, and from `row_bounds`, to what `predict_one` gives, but for the rounding of
         sums: values that are not finite, or beyond 1e30, count as missing. Each member descends by the row as
@@ -406,7 +406,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """
         self.row_bounds()
         kernels().predict(*self._predict_at)  # brings the members' weights up to date
-        yield from plain_trees(self._arrays, len(self._reader.places))
+        return plain_trees(self._arrays, len(self._reader.places))
 
     def row_bounds(self) -> PlainRow:
         """Return the features in the members' order, and between which values lines read them now.
