@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from online.context import Place, group_of, groups, groups_of, places
+from online.kernels.compiled import kept
 from online.schema import Schema
 
-__all__ = ["Difficulty", "deviation", "shares_of", "slot_places", "spread_of"]
+__all__ = ["Difficulty", "deviation", "shares_of", "slot_places", "spread_of", "spread_of_row"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,6 +99,18 @@ def spread_of(outputs: Floats, shares: Floats) -> Floats:
     apart = outputs - (outputs @ shares)[:, None]
     spreads: Floats = np.sqrt((apart * apart) @ shares)
     return spreads
+
+
+@kept
+def spread_of_row(outputs: Floats, shares: Floats) -> float:
+    """As :func:`spread_of`, of one row's outputs (k,)."""
+    mean = 0.0
+    for j in range(len(outputs)):
+        mean += outputs[j] * shares[j]
+    total = 0.0
+    for j in range(len(outputs)):
+        total += (outputs[j] - mean) ** 2 * shares[j]
+    return float(np.sqrt(total))
 
 
 def deviation(outputs: Sequence[float], shares: Sequence[float]) -> float:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from river import compose
 
 from online.config import Config
-from online.difficulty import deviation, slot_places
+from online.difficulty import slot_places, spread_of_row
 from online.encoding import clean
 from online.guard import Guard
 from online.history import Alarm, Outcome
@@ -198,7 +199,7 @@ class Fold:
     def _spread(self, outputs: Sequence[float]) -> float:
         """How far experts' outputs stand apart, in target units; 0 where some are missing."""
         shares = self.pipeline[POOL].shares()
-        return deviation(outputs, shares) if len(outputs) == len(shares) else 0.0
+        return spread_of_row(np.array(outputs), shares) if len(outputs) == len(shares) else 0.0
 
     def _measure(self, record: Record, features: dict[str, Any], target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""

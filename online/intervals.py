@@ -113,13 +113,11 @@ class ConformalInterval:
         scale = self._scale_of(width, delay) or self.difficulty.get(values, spread)
         if scale > 0.0:
             scaled = min(max(residual / scale, -LARGEST), LARGEST)
-            if self._count:
-                met = self._met(delay)
-                adapt(self._levels, self._regrets, self._stretch, met, scaled, self._miss, delay)
-            enter(self._recent, self._ordered, self._count, scaled)
+            learn(
+                self._levels, self._regrets, self._stretch, self._past, self._recent, self._ordered,
+                self._count, scaled, self._miss, delay,
+            )  # fmt: skip
             self._count += 1
-            n = min(self._count, len(self._ordered))
-            bounds(self._ordered, n, self._levels, self._regrets, self._stretch, self._met(0))
         self.difficulty.update(values, spread, abs(residual))
 
     def _scale_of(self, width: float, delay: int) -> float:
@@ -129,8 +127,7 @@ class ConformalInterval:
 
     def _met(self, delay: int) -> Array:
         """The bounds after the label that came ``delay`` labels ago."""
-        behind = min(max(delay, 0), self._count - 1, REMEMBERED - 1)
-        met: Array = self._past[(self._count - 1 - behind) % REMEMBERED]
+        met: Array = self._past[place_of(self._count, delay)]
         return met
 
     def factors(self) -> tuple[float, float]:
@@ -144,6 +141,12 @@ class ConformalInterval:
         below, above = self.factors()
         scale = self.difficulty.get(values, spread)
         return below * scale, above * scale
+
+
+@kept
+def place_of(count: int, delay: int) -> int:
+    """Where the bounds lie after the label that came ``delay`` labels ago, when so many have come."""
+    return (count - 1 - min(max(delay, 0), count - 1, REMEMBERED - 1)) % REMEMBERED
 
 
 def reach(met: Array) -> tuple[float, float]:
@@ -181,6 +184,19 @@ def adapt(
             regrets[side, k, 1] += regret * regret
             levels[side, k] += RATES[k] / late * (miss - (beyond > met[side, k]))
         stretch[side] = min(max(stretch[side] + OUTER / late * ((beyond > met[side, -1]) - miss), -1.0), 1.0)
+
+
+@kept
+def learn(
+    levels: Array, regrets: Array, stretch: Array, past: Array, recent: Array, ordered: Array, count: int,
+    scaled: float, miss: float, delay: int,
+) -> None:  # fmt: skip
+    """Take in a scaled residual, the one after ``count``: adapt, remember it, and find the new bounds."""
+    if count:
+        adapt(levels, regrets, stretch, past[place_of(count, delay)], scaled, miss, delay)
+    enter(recent, ordered, count, scaled)
+    n = min(count + 1, len(ordered))
+    bounds(ordered, n, levels, regrets, stretch, past[count % REMEMBERED])
 
 
 @kept

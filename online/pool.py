@@ -11,7 +11,6 @@ from river import base, preprocessing
 
 from online.aggregation.aggregator import Aggregator
 from online.aggregation.heads import Array, Heads
-from online.difficulty import shares_of
 from online.experts.nlms import NormalizedLMS
 
 __all__ = ["ExpertPool", "View"]
@@ -116,10 +115,9 @@ class ExpertPool(base.Regressor):
         """Return each expert's share of the prediction, without unit, summing to one."""
         return dict(zip(self.experts, self._aggregator.weights().tolist(), strict=True))
 
-    def shares(self) -> list[float]:
-        """Return the size of each expert's weight, in the pool's order, summing to one."""
-        shares: list[float] = shares_of(self._aggregator.weights()).tolist()
-        return shares
+    def shares(self) -> Array:
+        """Return the size of each expert's weight, (k,), summing to one; to be read at once, not kept."""
+        return self._aggregator.sizes()
 
     def regrets(self) -> dict[str, float]:
         """Return by how much each expert would have been better than the pool, in target units a row.

@@ -59,6 +59,11 @@ class Aggregator:
         heads = self._now()
         return heads.share @ heads.weights
 
+    def sizes(self) -> Array:
+        """The size of each expert's weight, (k,), summing to one."""
+        sizes = self._places.sizes
+        return self._numbers[sizes : sizes + self.experts]
+
     def regrets(self) -> Array:
         """How much better each expert would have been, (k,), mean absolute error a row, in target units."""
         gained = self._places.gained

@@ -19,11 +19,11 @@ __all__ = ["learn_kernel"]
 SOURCES = ("best", "poly", "row", "stack", "state")
 LARGEST = 1e140  # in size: beyond it squares could overflow
 MARGIN = 0.2  # how far beyond its experts a stack may go, in units of their disagreement
-FADING = 0.004  # what the second head's regrets lose when a label comes at once
-FADING_OVER = 0.006  # and those of the heads
+FADING = 0.0005  # what the second head's regrets lose when a label comes
+PROMPT, PROMPT_OVER = 0.004, 0.006  # what they, and those of the heads, lose when it comes at once
 LATENESS_ROWS = 200.0  # labels that tell how late labels come
 DOUBT = 0.05  # what is left of regrets when they come sooner than they did
-LATE = 8.0  # labels that late quarter what is lost: they tell less of what is to come
+LATE = 2.0  # labels that late quarter that: they tell less of what is to come
 
 
 @kernel
@@ -46,9 +46,9 @@ def learn_row(f: Array, at: Places, served: Array, y: float, age: int) -> None:
     for j in range(k):
         better = abs(guess - y) - abs(outputs[j] - y)
         f[at.gained + j] += (better - f[at.gained + j]) / f[at.counts]
-    learn_poly(f, at.over, HEADS, f[at.largest + 2 :], made, y, keep(FADING_OVER, age))
+    learn_poly(f, at.over, HEADS, f[at.largest + 2 :], made, y, keep(0.0, PROMPT_OVER, age))
     learn_poly(f, at.long, k, f[at.largest :], outputs, y, 1.0)
-    learn_poly(f, at.short, k, f[at.largest + 1 :], outputs, y, keep(FADING, age))
+    learn_poly(f, at.short, k, f[at.largest + 1 :], outputs, y, keep(FADING, PROMPT, age))
     learn_best(f[at.best : at.best + k], f[at.best + k : at.best + 2 * k], outputs, y)
     learn_stacks(f, at, k, outputs, then[:k], y)
     write_heads(f, at, k)
@@ -91,9 +91,9 @@ def doubt(f: Array, at: Places, k: int) -> None:
 
 
 @kernel
-def keep(fading: float, age: int) -> float:
+def keep(fading: float, prompt: float, age: int) -> float:
     """What is left of regrets when a label comes that was served so many labels ago."""
-    return 1.0 - fading / (1.0 + max(age, 0) / LATE) ** 2
+    return 1.0 - max(fading, prompt / (1.0 + max(age, 0) / LATE) ** 2)
 
 
 @kernel
@@ -185,6 +185,15 @@ def write_heads(f: Array, at: Places, k: int) -> None:
         f[margin + q] = MARGIN * unit
     for q in range(HEADS):
         f[share + q] = f[at.over + q]
+    total = 0.0
+    for j in range(k):
+        weight = 0.0
+        for q in range(HEADS):
+            weight += f[share + q] * f[at.now + q * k + j]
+        f[at.sizes + j] = abs(weight)
+        total += abs(weight)
+    for j in range(k):
+        f[at.sizes + j] = f[at.sizes + j] / total if total > 0.0 else 1.0 / k
 
 
 @kernel

@@ -36,6 +36,7 @@ class Places(NamedTuple):
     gained: int  # (k,): absolute error of the combination less the expert's, a row
     over: int  # (POLY, H)
     stacks: int  # (stacks, (k + 1) + (k + 1)^2 + SEEN)
+    sizes: int  # (k,): of the experts' weights, summing to one
     now: int  # (H k + 3 H): weights, bias, margin, share
     past: int  # (KEPT, H k + 3 H): a ring of them
     scratch: int  # (k + H + 2 (k + 1))
@@ -47,7 +48,7 @@ def places(experts: int) -> Places:
     side, block = experts + 1, HEADS * (experts + 3)
     sizes = (
         4, 3, POLY * experts, POLY * experts, 2 * experts, experts, POLY * HEADS,
-        len(MEMORIES) * (side + side * side + SEEN), block, KEPT * block, experts + HEADS + 2 * side,
+        len(MEMORIES) * (side + side * side + SEEN), experts, block, KEPT * block, experts + HEADS + 2 * side,
     )  # fmt: skip
     return Places(*np.cumsum((0, *sizes)).tolist())
 
@@ -56,7 +57,7 @@ def fresh(experts: int) -> Array:
     """What an aggregator knows before any label."""
     at, side = places(experts), experts + 1
     numbers = np.zeros(at.length)
-    for head in (at.long, at.short, at.best):
+    for head in (at.long, at.short, at.best, at.sizes):
         numbers[head : head + experts] = 1.0 / experts
     numbers[at.over : at.over + HEADS] = 1.0 / HEADS
     for stack in range(len(MEMORIES)):
