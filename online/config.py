@@ -104,7 +104,10 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RefreshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The batch expert: trained anew every ``every_labels`` labels (0: never) on the last ``rows`` rows."""
+    """The batch expert: trained anew every ``every_labels`` labels (0: never) on the last ``rows`` rows.
+
+    The first times come sooner: after an eighth of that, and whenever the labels have doubled.
+    """
 
     every_labels: Annotated[int, msgspec.Meta(ge=0)] = 2000
     rows: Positive = 50_000
