@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from online.aggregation.heads import Array, Heads
-from online.aggregation.row import learn_kernel
+from online.aggregation.row import kernels
 from online.aggregation.state import fresh, heads_at, places
 
 __all__ = ["Aggregator"]
@@ -52,7 +52,7 @@ class Aggregator:
         age
             How many labels were taken in between the serving and now.
         """
-        learn_kernel()(self._numbers, self._places, outputs, y, age)
+        kernels().learn(self._numbers, self._places, outputs, y, age)
 
     def weights(self) -> Array:
         """Each expert's weight in the combination, (k,), summing to one; a stack's may be below zero."""
@@ -75,7 +75,7 @@ class Aggregator:
 
     def combine(self, outputs: Array) -> float:
         """The prediction for outputs (k,), all finite, in target units."""
-        return self._now().combine(outputs)
+        return float(kernels().combine(self._numbers, self._places, outputs))
 
     def _now(self) -> Heads:
         return heads_at(self._numbers, self._places.now, self.experts)

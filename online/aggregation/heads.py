@@ -24,12 +24,3 @@ class Heads(NamedTuple):
     bias: Array  # (heads,), target units
     margin: Array  # (heads,), target units, not below zero
     share: Array  # (heads,), on the simplex
-
-    def outputs(self, outputs: Array) -> Array:
-        """What each head makes of the experts' outputs (k,), in target units, (heads,)."""
-        lines = self.bias + self.weights @ outputs
-        return np.clip(lines, outputs.min() - self.margin, outputs.max() + self.margin)
-
-    def combine(self, outputs: Array) -> float:
-        """The prediction for experts' outputs (k,), in target units."""
-        return float(self.share @ self.outputs(outputs))

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from online.aggregation.best import learn_best
 from online.aggregation.heads import Array
@@ -14,7 +15,7 @@ from online.aggregation.stack import RIDGE, SEEN, learn_stack, write_line
 from online.aggregation.state import CONVEX, HEADS, KEPT, MEMORIES, POLY, STRIDE, Places
 from online.kernels.compiled import checksum, kept, kernel
 
-__all__ = ["learn_kernel"]
+__all__ = ["kernels"]
 
 SOURCES = ("best", "poly", "row", "stack", "state")
 LARGEST = 1e140  # in size: beyond it squares could overflow
@@ -147,6 +148,18 @@ def apply_heads(heads: Array, k: int, outputs: Array, made: Array) -> None:
 
 
 @kernel
+def combine_row(f: Array, at: Places, outputs: Array) -> float:
+    """The prediction for outputs (k,), all finite."""
+    k = outputs.shape[0]
+    made = f[at.scratch + k : at.scratch + k + HEADS]
+    apply_heads(f[at.now :], k, outputs, made)
+    total = 0.0
+    for q in range(HEADS):
+        total += f[at.now + HEADS * (k + 2) + q] * made[q]
+    return total
+
+
+@kernel
 def learn_poly(f: Array, at: int, size: int, largest: Array, outputs: Array, y: float, keep: float) -> None:
     """ML-Poly on the weights, regrets and squares that lie at a place."""
     regrets, squares = at + size, at + 2 * size
@@ -207,18 +220,29 @@ def note(f: Array, at: Places, k: int) -> None:
     f[at.counts + 1] += 1.0
 
 
+class Kernels(NamedTuple):
+    """``learn(numbers, places, served, y, age)`` and ``combine(numbers, places, outputs)``."""
+
+    learn: Callable[[Array, Places, Array, float, int], None]
+    combine: Callable[[Array, Places, Array], float]
+
+
 @functools.cache
-def learn_kernel() -> Callable[[Array, Places, Array, float, int], None]:
-    """The kernel ``learn(numbers, places, served, y, age)``, compiled when first called and kept on disk."""
-    return learn_for(checksum(Path(__file__).with_name(f"{name}.py") for name in SOURCES))
+def kernels() -> Kernels:
+    """The kernels, compiled when first called and kept on disk."""
+    return kernels_for(checksum(Path(__file__).with_name(f"{name}.py") for name in SOURCES))
 
 
-def learn_for(sources: int) -> Callable[[Array, Places, Array, float, int], None]:
-    """The kernel of a version of the sources, which it must mention for Numba to tell versions apart."""
+def kernels_for(sources: int) -> Kernels:
+    """The kernels of a version of the sources, which they must mention for Numba to tell versions apart."""
 
     @kept
     def learn(f: Array, at: Places, served: Array, y: float, age: int) -> None:
         if sources:
             learn_row(f, at, served, y, age)
 
-    return learn
+    @kept
+    def combine(f: Array, at: Places, outputs: Array) -> float:
+        return combine_row(f, at, outputs) if sources else 0.0
+
+    return Kernels(learn, combine)

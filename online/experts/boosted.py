@@ -130,20 +130,24 @@ class BoostedTrees(base.Regressor):
         trees = self.trees
         if trees is None:
             return math.nan
-        row = np.array([x.get(column, math.nan) for column in trees.columns], dtype=float)
-        if np.isnan(row).any():
+        try:
+            row = np.array([x[column] for column in trees.columns], dtype=float)
+        except KeyError:
             return math.nan
         return float(descended(row, *trees[1:]))
 
 
 @kept
 def descended(
-    row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, value: Array
+    row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
 ) -> float:
-    """The sum of the leaves that a row comes to."""
+    """The sum of the leaves that a row comes to; NaN where a value is missing."""
     total = 0.0
+    for value in row:
+        if np.isnan(value):
+            return np.nan
     for node in root:
         while feature[node] >= 0:
             node = left[node] if row[feature[node]] <= threshold[node] else right[node]
-        total += value[node]
+        total += answer[node]
     return total

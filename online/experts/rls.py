@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
 import sys
@@ -116,8 +115,7 @@ class RecursiveLeastSquares(base.Regressor):
         x
             Feature values by name.
         """
-        with np.errstate(all="ignore"):
-            total = float(self._row(x) @ self._weights)
+        total = product(self._row(x), self._weights)
         return self.intercept if total != total else min(max(total, -HUGE), HUGE)
 
     def learn_one(self, x: Mapping[str, float], y: float) -> None:
@@ -141,8 +139,11 @@ class RecursiveLeastSquares(base.Regressor):
         row = np.zeros(len(self._weights))
         row[0] = 1.0
         if self._all is not None and len(x) == len(self._places):
-            with contextlib.suppress(KeyError):
+            try:
                 row[1:] = self._all(x)
+            except KeyError:  # it has other names
+                pass
+            else:
                 return row
         places = self._places
         for name, value in x.items():
@@ -161,6 +162,15 @@ class RecursiveLeastSquares(base.Regressor):
         inverse[:known, :known] = self._inverse
         self._weights = np.concatenate((self._weights, np.zeros(size - known)))
         self._inverse = inverse
+
+
+@kept
+def product(row: Array, weights: Array) -> float:
+    """Their scalar product; infinite or NaN where it overflows."""
+    total = 0.0
+    for j in range(len(row)):
+        total += row[j] * weights[j]
+    return total
 
 
 @kept
