@@ -73,8 +73,8 @@ def markdown(kept: Mapping[str, Any], names: Sequence[str]) -> str:
         "## Accuracy", "",
         "`make bench-accuracy`; raw figures in `docs/benchmarks/accuracy.json`. Prequential, labels so many"
         " rows late, all models on the same features as served. Millrace runs through its server's classes:"
-        " bootstrap, pipeline (which a compiled plan is held to, every 100 rows, to 1e-9), journal records with"
-        " what was served. No model is tuned to a stream.", "",
+        " bootstrap, pipeline (which a compiled plan is held to, every 100 rows, to 1e-9), journal records"
+        " with what was served. No model is tuned to a stream.", "",
         "### Mean absolute error over the bootstrap targets' standard deviation", "",
         "An empty cell was not measured; best is the best of the others that were. Millrace's bootstrap takes"
         " labels to come `model.bootstrap_delay` rows late, 24 unless it is told.", "",
@@ -101,8 +101,8 @@ def own_lines(pairs: Mapping[str, Any]) -> list[str]:
     """Millrace's other figures."""
     lines = [
         "### Millrace: other errors, and its 90 % intervals", "",
-        "The worst 1,000 rows in a row; the Winkler score over the deviation; what learning a label takes, and"
-        " the bootstrap.", "",
+        "The worst 1,000 rows in a row; the Winkler score over the deviation; what learning a label takes,"
+        " and the bootstrap.", "",
         "| stream, delay | MAE | RMSE | R² | coverage | worst 1,000 | Winkler | µs a label | bootstrap, s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
