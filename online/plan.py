@@ -23,12 +23,13 @@ from online.errors import PlanError, SchemaError
 from online.home import write_atomically
 from online.kernels.arrays import CHILD_BITS, FEATURE_BIT, LINE, PLAN_ARRAYS, handle_of, scratch_size
 from online.kernels.compiled import Array
+from online.kernels.cuts import cuts_of
 from online.kernels.scoring import score_kernel
 from online.schema import Schema
 
 __all__ = ["PlanInfo", "Reach", "Score", "ScoringPlan"]
 
-STORED = {name: dtype for name, dtype in PLAN_ARRAYS.items() if name != "limits"} | {
+STORED = PLAN_ARRAYS | {
     "context": np.float64, "difficulty": np.float64, "expert_weight": np.float64,
 }  # fmt: skip
 
@@ -90,8 +91,8 @@ class ScoringPlan:
         self.info = info
         self.arrays = checked(info, arrays)
         limits = np.array([info.low, info.high, info.fallback])
-        self._handle = handle_of(self.arrays | {"limits": limits})
-        self._kept = limits
+        self._kept = {"limits": limits} | cuts_of(self.arrays)
+        self._handle = handle_of(self.arrays | self._kept)
         self.encoder = Encoder.of(info.schema)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
         reach, cells = info.reach, self.arrays["difficulty"].tolist()

@@ -13,7 +13,7 @@ from online.kernels.experts import expert_of_row, expert_of_rows
 
 __all__ = ["score_kernel"]
 
-SOURCES = ("arrays", "compiled", "descent", "experts", "scoring")
+SOURCES = ("arrays", "compiled", "cuts", "descent", "experts", "scoring")
 TOGETHER = 8  # from so many rows on, a tree takes all rows before the next tree does
 
 
