@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from online.context import Place, group_of, groups, groups_of, places
 from online.schema import Schema
 
-__all__ = ["Difficulty", "deviation", "shares_of", "slot_places", "spread_of"]
+__all__ = ["Difficulty", "shares_of", "slot_places", "spread_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,13 +98,3 @@ def spread_of(outputs: Floats, shares: Floats) -> Floats:
     apart = outputs - (outputs @ shares)[:, None]
     spreads: Floats = np.sqrt((apart * apart) @ shares)
     return spreads
-
-
-def deviation(outputs: Sequence[float], shares: Sequence[float]) -> float:
-    """As :func:`spread_of`, of one row's outputs (k,)."""
-    mean = sum(map(operator.mul, outputs, shares))
-    total = 0.0
-    for output, share in zip(outputs, shares, strict=True):
-        apart = output - mean
-        total += apart * apart * share
-    return math.sqrt(total)

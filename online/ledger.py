@@ -4,7 +4,7 @@ Written behind the replies: :meth:`Ledger.record` only queues, a thread commits 
 The queue is bounded; what does not fit is counted as lost, and a label for it still learns from its own
 features. One SQLite table; the oldest predictions go when there are more than ``rows``.
 
-What is queued goes to SQLite as one JSON text in one statement, which runs outside the interpreter's lock:
+What is queued goes to SQLite in statements of many rows, each of which runs outside the interpreter's lock:
 a server that answers many thousand predictions a second has no time to hand over rows one by one. A row's
 ``record`` is the JSON of its :class:`Served`, byte for byte as it was encoded, its ``fingerprint`` what
 :func:`~online.served.fingerprints` makes of the encoded features.
@@ -13,10 +13,12 @@ a server that answers many thousand predictions a second has no time to hand ove
 from __future__ import annotations
 
 import collections
+import functools
+import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ __all__ = ["Ledger", "Served", "identifier"]
 log = logging.getLogger(__name__)
 
 RECORDS = msgspec.json.Decoder(Served)
+encode = msgspec.json.Encoder().encode
 
 TABLES = """
 DROP TABLE IF EXISTS ledger;
@@ -43,10 +46,9 @@ CREATE TABLE IF NOT EXISTS served (
 CREATE UNIQUE INDEX IF NOT EXISTS served_id ON served (stream, id);
 CREATE INDEX IF NOT EXISTS served_fingerprint ON served (stream, fingerprint);
 """
-INSERT = (
-    "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record)"
-    " SELECT ?, value->>0, value->>1, value->>2, value->3 FROM json_each(?)"
-)
+INSERT = "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record) VALUES "
+ROW = "(?, ?, ?, ?, ?)"
+TOGETHER = 512  # rows of the largest statement, a power of two; SQLite takes 32,766 parameters
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
 EXPIRE = (  # of the oldest only: rows stand in the order they were written
     "DELETE FROM served WHERE row IN (SELECT row FROM (SELECT row, served_at FROM served ORDER BY row LIMIT"
@@ -160,10 +162,11 @@ class Ledger:
             self._db.close()
 
     def _commit(self, batches: list[Batch]) -> None:
-        content = as_json(batches)
+        rows = as_rows(batches, self._stream)
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.execute(INSERT, (self._stream, content))
+            for statement, parameters in statements(rows):
+                self._db.execute(statement, parameters)
             self._db.execute(
                 "DELETE FROM served WHERE row <= (SELECT max(row) FROM served) - ?", (self._rows,)
             )
@@ -202,10 +205,29 @@ def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
     return taken
 
 
-def as_json(batches: Sequence[Batch]) -> str:
-    """What one statement writes: an array of [id, served_at, fingerprint, record]."""
+def as_rows(batches: Sequence[Batch], stream: str) -> list[tuple[Any, ...]]:
+    """The table's rows."""
     served = [one for batch in batches for one in batch.served()]
     values = [encoded for batch in batches for encoded in batch.values()]
     marks = fingerprints(np.array(values, dtype=float)).tolist()
-    rows = [(one.id, one.served_at, mark, one) for one, mark in zip(served, marks, strict=True)]
-    return msgspec.json.encode(rows).decode()
+    return [
+        (stream, one.id, one.served_at, mark, encode(one).decode())
+        for one, mark in zip(served, marks, strict=True)
+    ]
+
+
+def statements(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
+    """The statements that insert rows, and their parameters: of few sizes, so that few are ever parsed."""
+    at, size = 0, TOGETHER
+    while at < len(rows):
+        while size > len(rows) - at:
+            size //= 2
+        parameters = list(itertools.chain.from_iterable(rows[at : at + size]))
+        yield insertion(size), parameters
+        at += size
+
+
+@functools.cache
+def insertion(rows: int) -> str:
+    """The statement that inserts so many rows."""
+    return INSERT + ", ".join([ROW] * rows)

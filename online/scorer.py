@@ -138,9 +138,9 @@ class Scorer:
             There is no plan yet.
         """
         plan, now = self.plan, self._clock()
-        names = self._names(rows)
         if len(rows) == 1:
-            return scored_one(plan, now, names, rows)
+            return scored_one(plan, now, (self._name(rows[0].get("id"), 0),), rows)
+        names = self._names(rows)
         encoded = [plan.encoder.encode(row) for row in rows]
         contexts = [plan.context(one.values) for one in encoded]
         matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
@@ -154,7 +154,7 @@ class Scorer:
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
-        if len(names) > 1 and len(set(names)) < len(names):
+        if len(set(names)) < len(names):
             first = {name: index for index, name in reversed(list(enumerate(names)))}
             index = next(index for index, name in enumerate(names) if first[name] < index)
             raise InputError(f"id {names[index]!r} stands twice in the batch", field="id", index=index)

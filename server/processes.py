@@ -34,12 +34,13 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
     import uvicorn  # only this role needs it
 
     from server.app import create_app
+    from server.protocol import LaneProtocol
     from server.startup import check_plan
 
     check_plan(home, config)
     settings = uvicorn.Config(
         create_app(home, config), log_level="warning", access_log=False, lifespan="on",
-        timeout_graceful_shutdown=10, server_header=False,
+        http=LaneProtocol, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
     uvicorn.Server(settings).run(sockets=[listener])
 

@@ -26,6 +26,7 @@ in which places it asks for.
     head_weight     float64 (Q, k)
     impute, mean, scale  float64 (C,)  missing values, then (value - mean) / scale, 0 for scale 0
     limits          float64 (3,)  lowest and highest target seen, and what stands in for no number
+    expert_share    float64 (k,)  how much each counts in how far experts stand apart, one in all
 
 Those of :mod:`online.kernels.cuts` are made from these.
 
@@ -93,6 +94,7 @@ class PlanArrays(NamedTuple):
     mean: int
     scale: int
     limits: int
+    expert_share: int
     expert_cut: int
     cut_start: int
     cut_value: int
@@ -185,6 +187,7 @@ def opened(h: int) -> PlanArrays:
         whole(h, SIZES + 26),
         whole(h, SIZES + 27),
         whole(h, SIZES + 28),
+        whole(h, SIZES + 29),
         whole(h, COLUMNS), whole(h, EXPERTS), whole(h, HEADS),
     )  # fmt: skip
 
