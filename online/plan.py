@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from online import plan_file
+from online.columns import ColumnEncoder
 from online.context import context_tables
 from online.difficulty import Difficulty, shares_of, slot_places, spread_of
-from online.encoding import Encoder
+from online.encoding import Encoded, Encoder
 from online.errors import PlanError, SchemaError
 from online.home import write_atomically
 from online.kernels.arrays import CHILD_BITS, FEATURE_BIT, LINE, PLAN_ARRAYS, handle_of, scratch_size
@@ -96,6 +97,7 @@ class ScoringPlan:
         self._kept = {"limits": limits, "expert_share": self._shares} | cuts_of(self.arrays)
         self._handle = handle_of(self.arrays | self._kept)
         self.encoder = Encoder.of(info.schema)
+        self._many = ColumnEncoder(info.schema, self.encoder)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
         reach, cells = info.reach, self.arrays["difficulty"].tolist()
         self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
@@ -156,6 +158,15 @@ class ScoringPlan:
     def context(self, values: Sequence[float]) -> list[float]:
         """The context features of an encoded row; NaN where there is none yet."""
         return [table.get(values) for table in self._context]
+
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, list[Encoded]]:
+        """Raw rows as :meth:`score` takes them, (n, columns), and each as it was encoded."""
+        matrix = np.empty((len(rows), self.columns))
+        own = len(self.encoder.columns)
+        encoded = self._many.encode(rows, matrix[:, :own])
+        for place, table in enumerate(self._context, start=own):
+            matrix[:, place] = table.get_many(matrix)
+        return matrix, encoded
 
     def score_row(self, row: Mapping[str, Any]) -> float:
         """The prediction for one raw row."""

@@ -1,0 +1,87 @@
+"""Many rows encoded at once: column by column where a value is as usual, row by row where one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from online.encoding import Encoded, Encoder, shortcut
+from online.schema import Schema
+
+__all__ = ["ColumnEncoder"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class NumberColumn:
+    """A feature of numbers: floats in the range seen are taken as they are."""
+
+    width = 1
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+
+    def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
+        """Write the values of a column (n,) to (n, 1); which of them were as usual."""
+        if set(map(type, column)) != {float}:
+            column = [value if type(value) is float else np.nan for value in column]
+        to[:, 0] = column
+        return np.asarray((to[:, 0] >= self._low) & (to[:, 0] <= self._high))
+
+
+class KnownColumn:
+    """A feature of a few known values."""
+
+    def __init__(self, kind: type, known: Mapping[Any, tuple[float, ...]], width: int) -> None:
+        self.width = width
+        self._kind = kind
+        self._places = {value: place for place, value in enumerate(known)}
+        self._values = np.array([*known.values(), (np.nan,) * width])  # the last for what is not known
+
+    def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
+        """Write the values of a column (n,) to (n, width); which of them were as usual."""
+        find, kind, unknown = self._places.get, self._kind, len(self._places)
+        places = np.fromiter(
+            (find(value, unknown) if type(value) is kind else unknown for value in column),
+            np.intp, len(column),
+        )  # fmt: skip
+        to[:] = self._values[places]
+        return np.asarray(places < unknown)
+
+
+class ColumnEncoder:
+    """Encodes many rows of a schema as its :class:`~online.encoding.Encoder` does one by one.
+
+    Parameters
+    ----------
+    schema
+        The stream.
+    encoder
+        Its encoder.
+    """
+
+    def __init__(self, schema: Schema, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._columns = [
+            (feature.name, NumberColumn(low, high) if kind is float else KnownColumn(kind, known, width))
+            for feature in schema.used
+            for kind, known, low, high in [shortcut(feature)]
+            for width in [len(Encoder((feature,)).columns)]
+        ]
+
+    def encode(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> list[Encoded]:
+        """Encode rows, and write their values to (n, columns)."""
+        usual, at = np.ones(len(rows), bool), 0
+        for name, column in self._columns:
+            usual &= column.write([row.get(name) for row in rows], to[:, at : at + column.width])
+            at += column.width
+        unusual = {place: self._encoder.encode(rows[place]) for place in np.flatnonzero(~usual).tolist()}
+        for place, one in unusual.items():
+            to[place] = one.values
+        encoded = [Encoded(values, [], []) for values in to.tolist()]
+        for place, one in unusual.items():
+            encoded[place] = one
+        return encoded
