@@ -102,6 +102,8 @@ class PlanArrays(NamedTuple):
     cut_mask: int
     tree_answer: int
     cut_answer: int
+    tree_branch: int
+    branch: int
     columns: int
     experts: int
     heads: int
@@ -141,6 +143,7 @@ class Scratch(NamedTuple):
     """Addresses of what a kernel notes on the way; W walkers: rows of a block, or trees of an expert."""
 
     x: int  # (BLOCK * 2 C,) float64: rows imputed, then scaled; the cell before may be read too
+    across: int  # (2 C * BLOCK,) float64: the same place by place
     line: int  # (BLOCK * widest,) float64: what lines read of each
     total: int  # (BLOCK,) float64: an expert's outputs so far
     gap: int  # (BLOCK,) int64: 1 where a row misses a value
@@ -151,7 +154,7 @@ class Scratch(NamedTuple):
 def scratch_size(handle: Array) -> int:
     """Cells of 8 bytes that scoring needs."""
     walkers = max(BLOCK, int(handle[MOST_TREES]) + LANES)
-    return 1 + BLOCK * (2 * int(handle[COLUMNS]) + int(handle[WIDEST]) + 2) + walkers + STACK
+    return 1 + BLOCK * (4 * int(handle[COLUMNS]) + int(handle[WIDEST]) + 2) + walkers + STACK
 
 
 @kernel
@@ -188,6 +191,8 @@ def opened(h: int) -> PlanArrays:
         whole(h, SIZES + 27),
         whole(h, SIZES + 28),
         whole(h, SIZES + 29),
+        whole(h, SIZES + 30),
+        whole(h, SIZES + 31),
         whole(h, COLUMNS), whole(h, EXPERTS), whole(h, HEADS),
     )  # fmt: skip
 
@@ -196,8 +201,9 @@ def opened(h: int) -> PlanArrays:
 def opened_scratch(h: int, work: int) -> Scratch:
     """The scratch space at an address, for the plan of the handle at another."""
     x = work + 8
-    line = x + 8 * BLOCK * 2 * whole(h, COLUMNS)
+    across = x + 8 * BLOCK * 2 * whole(h, COLUMNS)
+    line = across + 8 * BLOCK * 2 * whole(h, COLUMNS)
     total = line + 8 * BLOCK * whole(h, WIDEST)
     gap = total + 8 * BLOCK
     place = gap + 8 * BLOCK
-    return Scratch(x, line, total, gap, place, place + 8 * max(BLOCK, whole(h, MOST_TREES) + LANES))
+    return Scratch(x, across, line, total, gap, place, place + 8 * max(BLOCK, whole(h, MOST_TREES) + LANES))

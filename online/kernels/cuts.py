@@ -16,6 +16,11 @@ these are made from them when it is loaded::
     cut_mask     int64 (n,)   the leaves that are left when the value lies beyond
     tree_answer  int32 (T,)   where a tree's answers start
     cut_answer   float64 (m,)  what leaves say, the first child's before the second's
+    tree_branch  int32 (T, 2)  where a tree's branches start and end
+    branch       int64 (n, 4)  the same cuts tree by tree: place, with 2 C for every expert before; the
+                               threshold's bits; tree; mask
+
+In a batch, many rows are tested against one branch, all of them in a few instructions.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from online.kernels.arrays import BIAS, CHILD_BITS, FEATURE_BIT, HIGH, LEAF, LOW, PlanArrays, Scratch
+from online.kernels.arrays import BIAS, BLOCK, CHILD_BITS, FEATURE_BIT, HIGH, LEAF, LOW, PlanArrays, Scratch
 from online.kernels.compiled import (
     Array,
     cached,
@@ -41,7 +46,7 @@ from online.kernels.compiled import (
     whole,
 )
 
-__all__ = ["answer_by_cuts", "cuts_of"]
+__all__ = ["answer_by_cuts", "answers_by_cuts", "cuts_of"]
 
 MOST_LEAVES = 64
 WORTHWHILE = 8  # trees
@@ -78,6 +83,32 @@ def answer_by_cuts(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
         leaf = small(p.tree_answer, tree + i) + lowest_bit(whole(s.place, i))
         total += real(p.tree_weight, tree + i) * real(p.cut_answer, leaf)
     return total
+
+
+@kernel
+def strike(left: int, column: int, threshold: float, mask: int) -> None:
+    """Strike out, for each row of a block, the leaves that a branch rules out."""
+    for i in range(BLOCK):
+        beyond = -1 if real(column, i) <= threshold else mask
+        put_whole(left, i, whole(left, i) & beyond)
+
+
+@kernel
+def answers_by_cuts(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
+    """As :func:`answer_by_cuts`, of the n rows of ``across``, into ``total``: the same sums."""
+    before = s.across - 8 * BLOCK * 2 * p.columns * e
+    for i in range(n):
+        put_real(s.total, i, 0.0)
+    for tree in range(small(p.expert_tree, e), small(p.expert_tree, e + 1)):
+        for i in range(BLOCK):
+            put_whole(s.place, i, -1)
+        for j in range(small(p.tree_branch, 2 * tree), small(p.tree_branch, 2 * tree + 1)):
+            column = before + 8 * BLOCK * whole(p.branch, 4 * j + PLACE)
+            strike(s.place, column, real(p.branch, 4 * j + THRESHOLD), whole(p.branch, 4 * j + MASK))
+        weight, answers = real(p.tree_weight, tree), p.cut_answer + 8 * small(p.tree_answer, tree)
+        for i in range(n):
+            answer = real(answers, lowest_bit(whole(s.place, i)))
+            put_real(s.total, i, real(s.total, i) + weight * answer)
 
 
 @kernel
@@ -170,13 +201,17 @@ def cuts_of(a: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays named in this module's docstring, from those of a plan."""
     experts, places = len(a["expert_reach"]), 2 * len(a["impute"])
     chosen, tree_answer = np.zeros(experts, np.int32), np.zeros(len(a["tree_root"]), np.int32)
-    cuts, answers, said = [np.zeros((0, 4), np.int64)], [np.zeros(0)], 0
+    tree_branch = np.zeros((len(a["tree_root"]), 2), np.int32)
+    cuts, answers, said, branches = [np.zeros((0, 4), np.int64)], [np.zeros(0)], 0, 0
     for e in range(experts):
         first, last = a["expert_tree"][e : e + 2]
         found = expert_cuts(a, a["tree_root"][first:last]) if may_be_cut(a, e) else None
         if found is not None:
             found.cuts[:, PLACE] += places * e
             chosen[e], tree_answer[first:last] = 1, found.starts + said
+            edges = np.searchsorted(found.cuts[:, TREE], np.arange(len(found.starts) + 1))
+            tree_branch[first:last] = branches + np.column_stack((edges[:-1], edges[1:]))
+            branches += len(found.cuts)
             cuts.append(found.cuts)
             answers.append(found.answers)
             said += len(found.answers)
@@ -191,6 +226,8 @@ def cuts_of(a: Mapping[str, Array]) -> dict[str, Array]:
         "cut_mask": every[order, MASK],
         "tree_answer": tree_answer,
         "cut_answer": np.concatenate(answers),
+        "tree_branch": tree_branch,
+        "branch": every,
     }
 
 

@@ -20,7 +20,7 @@ from online.kernels.arrays import (
     Scratch,
 )
 from online.kernels.compiled import kernel, put_real, put_whole, real, small, whole
-from online.kernels.cuts import answer_by_cuts
+from online.kernels.cuts import answer_by_cuts, answers_by_cuts
 from online.kernels.descent import child, descend, descend_with_gaps
 
 __all__ = ["expert_of_row", "expert_of_rows"]
@@ -128,8 +128,9 @@ def expert_of_rows(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
     """
     row, width = 2 * p.columns, line_width(p, e)
     if small(p.expert_cut, e):
+        answers_by_cuts(p, s, e, n)
         for i in range(n):
-            put_real(s.total, i, held(p, answer_by_cuts(p, s, e, i * row)))
+            put_real(s.total, i, held(p, real(s.total, i)))
         return
     for i in range(n):
         put_whole(s.gap, i, read_row(p, s, e, i * row, i * width))

@@ -30,6 +30,14 @@ def prepare(p: PlanArrays, rows: int, x: int) -> None:
 
 
 @kernel
+def turn(s: Scratch, width: int, n: int) -> None:
+    """Write the rows of ``x`` place by place."""
+    for i in range(n):
+        for j in range(width):
+            put_real(s.across, BLOCK * j + i, real(s.x, width * i + j))
+
+
+@kernel
 def combine(p: PlanArrays, outputs: int) -> float:
     """The heads' prediction from the experts' outputs."""
     low, high, total = math.inf, -math.inf, 0.0
@@ -63,6 +71,8 @@ def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
         count = min(BLOCK, n - first)
         for i in range(count):
             prepare(p, rows + 8 * p.columns * (first + i), s.x + 8 * width * i)
+        if count >= TOGETHER:
+            turn(s, width, count)
         for e in range(p.experts):
             if count < TOGETHER:
                 for i in range(count):
