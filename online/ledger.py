@@ -13,19 +13,17 @@ a server that answers many thousand predictions a second has no time to hand ove
 from __future__ import annotations
 
 import collections
-import functools
-import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from online.database import connect
+from online.database import connect, insert
 from online.encoding import Encoder
 from online.schema import Schema
 from online.served import Batch, Prepared, Served, fingerprints, identifier
@@ -46,9 +44,7 @@ CREATE TABLE IF NOT EXISTS served (
 CREATE UNIQUE INDEX IF NOT EXISTS served_id ON served (stream, id);
 CREATE INDEX IF NOT EXISTS served_fingerprint ON served (stream, fingerprint);
 """
-INSERT = "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record) VALUES "
-ROW = "(?, ?, ?, ?, ?)"
-TOGETHER = 512  # rows of the largest statement, a power of two; SQLite takes 32,766 parameters
+INSERT = "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record)"
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
 EXPIRE = (  # of the oldest only: rows stand in the order they were written
     "DELETE FROM served WHERE row IN (SELECT row FROM (SELECT row, served_at FROM served ORDER BY row LIMIT"
@@ -165,8 +161,7 @@ class Ledger:
         rows = as_rows(batches, self._stream)
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for statement, parameters in statements(rows):
-                self._db.execute(statement, parameters)
+            insert(self._db, INSERT, rows)
             self._db.execute(
                 "DELETE FROM served WHERE row <= (SELECT max(row) FROM served) - ?", (self._rows,)
             )
@@ -214,20 +209,3 @@ def as_rows(batches: Sequence[Batch], stream: str) -> list[tuple[Any, ...]]:
         (stream, one.id, one.served_at, mark, encode(one).decode())
         for one, mark in zip(served, marks, strict=True)
     ]
-
-
-def statements(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
-    """The statements that insert rows, and their parameters: of few sizes, so that few are ever parsed."""
-    at, size = 0, TOGETHER
-    while at < len(rows):
-        while size > len(rows) - at:
-            size //= 2
-        parameters = list(itertools.chain.from_iterable(rows[at : at + size]))
-        yield insertion(size), parameters
-        at += size
-
-
-@functools.cache
-def insertion(rows: int) -> str:
-    """The statement that inserts so many rows."""
-    return INSERT + ", ".join([ROW] * rows)

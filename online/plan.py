@@ -173,6 +173,11 @@ class ScoringPlan:
         values = self.encoder.encode(row).values
         return self.score_one(values + self.context(values)).prediction
 
+    def score_raw(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The predictions for raw rows."""
+        predictions: list[float] = self.score(self.encode(rows)[0])[0].tolist()
+        return predictions
+
     def dumps(self) -> bytes:
         """The plan as bytes."""
         return plan_file.dumps(msgspec.json.encode(self.info), self.arrays)

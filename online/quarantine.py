@@ -99,7 +99,7 @@ class Watch:
         """
         if corrections >= self._settings.corrections:
             return Fault(f"its label was corrected {corrections} times already", learned=False)
-        values = {name: read for name in self._bounds if (read := number(features.get(name))) is not None}
+        values = self._read(features)
         values[self._target] = target
         reason = self._out_of_range(values) or self._surprise(target, expected)
         state = self.state
@@ -125,11 +125,22 @@ class Watch:
             return None
         return Fault(f"source {source!r} sends more than {rate} labels a minute", learned=False)
 
+    def _read(self, features: Mapping[str, Any]) -> dict[str, float]:
+        """What a row has of the columns with a range."""
+        values = {}
+        for name in self._bounds:
+            value = features.get(name)
+            read = value if type(value) is float and value - value == 0.0 else number(value)
+            if read is not None:
+                values[name] = read
+        return values
+
     def _out_of_range(self, values: Mapping[str, float]) -> str | None:
-        for name, value in values.items():
-            low, high = self._range(name)
-            slack = self._settings.slack * ((high - low) or max(abs(low), 1.0))
-            if name in self._bounds and not low - slack <= value <= high + slack:
+        known, bounds, slack_widths = self.state.ranges, self._bounds, self._settings.slack
+        for name in bounds.keys() & values.keys():
+            value, (low, high) = values[name], known.get(name) or bounds[name]
+            slack = slack_widths * ((high - low) or max(abs(low), 1.0))
+            if not low - slack <= value <= high + slack:
                 return (
                     f"{name} {value:g} lies outside the plausible range {low - slack:g} to {high + slack:g}"
                 )
@@ -147,9 +158,6 @@ class Watch:
             f" {bound:g} is the most that is plausible now"
         )
 
-    def _range(self, name: str) -> tuple[float, float]:
-        return self.state.ranges.get(name) or self._bounds.get(name, (-math.inf, math.inf))
-
     def _learn(self, values: Mapping[str, float], target: float, expected: float | None) -> None:
         for name in self._bounds.keys() & values.keys():
             self._widen(name, values[name])
@@ -164,8 +172,8 @@ class Watch:
 
     def _widen(self, name: str, value: float) -> None:
         """Move the learned range towards holding the middle of what comes; never inside bootstrap's."""
-        low, high = self._range(name)
         first_low, first_high = self._bounds[name]
+        low, high = self.state.ranges.get(name) or (first_low, first_high)
         step = RANGE_STEP * ((high - low) or max(abs(low), 1.0))
         high += step * (OUTER if value > high else OUTER - 1.0)
         low -= step * (OUTER if value < low else OUTER - 1.0)

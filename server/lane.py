@@ -1,9 +1,10 @@
-"""The fast lane: one plain JSON row for ``POST /predict`` is answered before Litestar, and before ASGI.
+"""The fast lane: plain JSON for ``POST /predict`` and ``POST /learn`` is answered before Litestar.
 
 Bringing a request to a handler and its reply back takes uvicorn and Litestar ten times as long as scoring a
-row. So what goes well is answered here, as soon as uvicorn has parsed it (:mod:`server.protocol`), and
-whatever does not, or is no plain JSON object, or asks for anything special, is handed on to Litestar's own
-``/predict``, which does the same in full, with its problems, media types and documentation.
+row. So what goes well is answered here: one row for ``/predict`` as soon as uvicorn has parsed it
+(:mod:`server.protocol`), labels for ``/learn`` as an ASGI app. Whatever does not go well, or is not plain,
+is handed on to Litestar's own routes, which do the same in full, with their
+problems, media types and documentation.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from litestar import Litestar
 from litestar.types import Receive, Send
 
 from online.errors import MillraceError
+from server.logs import HEADER
+from server.routes.learn import source_of, summary
 from server.routes.predict import single
 from server.service import Service
 
 __all__ = ["PATH", "FastLane", "ordinary"]
 
 PATH = "/predict"
+LEARN = "/learn"
 PLAIN = {
     b"content-type": (b"application/json", b"application/json; charset=utf-8"),
     b"accept": (b"*/*", b"application/json"),
@@ -31,6 +35,7 @@ PLAIN = {
     b"transfer-encoding": (),
     b"expect": (),
     b"upgrade": (),
+    b"origin": (),
 }  # what these headers may say, when they are there
 REPLY = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
 
@@ -51,14 +56,32 @@ class FastLane:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Hand a request on to Litestar."""
-        await self._app(got(scope), receive, send)
+        """Answer labels, or hand a request on to Litestar."""
+        if scope["type"] != "http" or scope["path"] != LEARN or not plain(scope):
+            await self._app(got(scope), receive, send)
+            return
+        began = time.perf_counter()
+        message = await receive()
+        state = self._app.state
+        body = await learned(state.service, scope, message)
+        if body is None:
+            await self._app(scope, again(message, receive), send)
+            return
+        name = state.requests.name(scope["headers"]).encode()
+        headers = [
+            (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (HEADER, name),
+        ]  # fmt: skip
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        state.service.metrics.count_request(LEARN, "202", time.perf_counter() - began)
 
     def reply(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes | None:
         """The last headers of a reply with status 200 and its body; None when Litestar has to answer."""
         began = time.perf_counter()
         state = self._app.state
         service: Service = state.service
+        if len(body) > service.config.server.max_body_bytes:
+            return None
         content = predicted(service, body)
         if content is None:
             return None
@@ -70,6 +93,45 @@ class FastLane:
 def got(scope: Any) -> Any:
     """A HEAD as the GET it stands for: the HTTP server leaves the body out."""
     return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+
+
+def plain(scope: Any) -> bool:
+    """Whether a request is a POST that asks for nothing special."""
+    return scope["method"] == "POST" and not scope["query_string"] and ordinary(scope["headers"])
+
+
+def again(message: Any, receive: Receive) -> Receive:
+    """What receives a message once more, then goes on."""
+    taken = [message]
+
+    async def replayed() -> Any:
+        return taken.pop() if taken else await receive()
+
+    return replayed
+
+
+async def learned(service: Service, scope: Any, message: Any) -> bytes | None:
+    """The reply to a message that holds labels, durable now; None when it does not, or none was kept."""
+    if message.get("more_body") or message["type"] != "http.request":
+        return None
+    body, limits = message["body"], service.config.server
+    if len(body) > limits.max_body_bytes:
+        return None
+    try:
+        content = decode(body)
+        rows = [content] if type(content) is dict else content
+        if type(rows) is not list or len(rows) > limits.max_batch_rows or set(map(type, rows)) - {dict}:
+            return None
+        return encode(summary(await service.learn(rows, sender(scope))))
+    except (msgspec.DecodeError, RecursionError, MillraceError):
+        return None
+
+
+def sender(scope: Any) -> str | None:
+    """Who sends labels."""
+    named = next((value for name, value in scope["headers"] if name == b"x-label-source"), b"")
+    client = scope["client"]
+    return source_of(named.decode("latin-1"), client[0] if client else None)
 
 
 def ordinary(headers: Iterable[tuple[bytes, bytes]]) -> bool:
