@@ -72,8 +72,8 @@ class ColumnEncoder:
             for width in [len(Encoder((feature,)).columns)]
         ]
 
-    def encode(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> list[Encoded]:
-        """Encode rows, and write their values to (n, columns)."""
+    def write(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> dict[int, Encoded]:
+        """Write rows' values to (n, columns); those that are not as usual, by place, as they were encoded."""
         usual, at = np.ones(len(rows), bool), 0
         for name, column in self._columns:
             usual &= column.write([row.get(name) for row in rows], to[:, at : at + column.width])
@@ -81,6 +81,11 @@ class ColumnEncoder:
         unusual = {place: self._encoder.encode(rows[place]) for place in np.flatnonzero(~usual).tolist()}
         for place, one in unusual.items():
             to[place] = one.values
+        return unusual
+
+    def encode(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> list[Encoded]:
+        """As :meth:`write`; every row as it was encoded."""
+        unusual = self.write(rows, to)
         encoded = [Encoded(values, [], []) for values in to.tolist()]
         for place, one in unusual.items():
             encoded[place] = one

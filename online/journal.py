@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
@@ -393,7 +394,7 @@ class Journal:
         for served, known in labelled:
             if known is not None and known.target == submission.target:
                 return served.id, served, known
-        return str(uuid.uuid4()), None, None
+        return secrets.token_hex(16), None, None
 
     def _set_aside(
         self, submission: Submission, name: str, served: Served | None, reason: str, *, learned: bool = False

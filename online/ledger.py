@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from online.columns import ColumnEncoder
 from online.database import connect, insert
 from online.encoding import Encoder
 from online.schema import Schema
@@ -85,6 +86,7 @@ class Ledger:
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._encoder = Encoder.of(schema)
+        self._many = ColumnEncoder(schema, self._encoder)
         self._rows = rows
         self._days = days
         self._waiting: collections.deque[Batch] = collections.deque()
@@ -141,7 +143,8 @@ class Ledger:
         """
         if not rows:
             return []
-        values = np.array([self._encoder.encode(row).values for row in rows], dtype=float)
+        values = np.empty((len(rows), len(self._encoder.columns)))
+        self._many.write(rows, values)
         marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
         with self._lock:
             rows_found = self._db.execute(ALIKE, {"marks": marks, "stream": self._stream}).fetchall()

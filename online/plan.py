@@ -162,11 +162,14 @@ class ScoringPlan:
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, list[Encoded]]:
         """Raw rows as :meth:`score` takes them, (n, columns), and each as it was encoded."""
         matrix = np.empty((len(rows), self.columns))
-        own = len(self.encoder.columns)
-        encoded = self._many.encode(rows, matrix[:, :own])
-        for place, table in enumerate(self._context, start=own):
-            matrix[:, place] = table.get_many(matrix)
+        encoded = self._many.encode(rows, matrix[:, : len(self.encoder.columns)])
+        self._add_context(matrix)
         return matrix, encoded
+
+    def _add_context(self, matrix: Array) -> None:
+        """Write the context features of encoded rows beside their values."""
+        for place, table in enumerate(self._context, start=len(self.encoder.columns)):
+            matrix[:, place] = table.get_many(matrix)
 
     def score_row(self, row: Mapping[str, Any]) -> float:
         """The prediction for one raw row."""
@@ -175,7 +178,10 @@ class ScoringPlan:
 
     def score_raw(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """The predictions for raw rows."""
-        predictions: list[float] = self.score(self.encode(rows)[0])[0].tolist()
+        matrix = np.empty((len(rows), self.columns))
+        self._many.write(rows, matrix[:, : len(self.encoder.columns)])
+        self._add_context(matrix)
+        predictions: list[float] = self.score(matrix)[0].tolist()
         return predictions
 
     def dumps(self) -> bytes:
