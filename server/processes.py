@@ -23,6 +23,7 @@ __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_w
 log = logging.getLogger(__name__)
 
 NICENESS = 5  # of the watcher, which scoring and learning go before
+SWITCH_SECONDS = 0.0005  # a thread that works behind the replies lets them go on after so long
 GARBAGE = 50_000, 20, 20  # objects, and collections of younger ones, before the scorer collects garbage
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
@@ -45,6 +46,7 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
         http=LaneProtocol, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
     rarely_collect_garbage()
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(settings).run(sockets=[listener])
 
 
