@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from online.encoding import Encoded, Encoder, shortcut
-from online.schema import Schema
+from online.encoding import Encoded, Encoder, Reader, reader, shortcut
+from online.schema import Feature, Schema
 
 __all__ = ["ColumnEncoder"]
 
@@ -52,6 +52,21 @@ class KnownColumn:
         return np.asarray(places < unknown)
 
 
+class ReadColumn:
+    """A feature that is read value by value, as one of times."""
+
+    def __init__(self, read: Reader, width: int) -> None:
+        self.width = width
+        self._read = read
+
+    def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
+        """Write the values of a column (n,) to (n, width); which of them were as usual."""
+        cells = [self._read(value) for value in column]
+        gap = (np.nan,) * self.width
+        to[:] = np.array([gap if cell is None else cell.values for cell in cells]).reshape(to.shape)
+        return np.array([cell is not None and not cell.drifted for cell in cells], bool)
+
+
 class ColumnEncoder:
     """Encodes many rows of a schema as its :class:`~online.encoding.Encoder` does one by one.
 
@@ -65,12 +80,7 @@ class ColumnEncoder:
 
     def __init__(self, schema: Schema, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._columns = [
-            (feature.name, NumberColumn(low, high) if kind is float else KnownColumn(kind, known, width))
-            for feature in schema.used
-            for kind, known, low, high in [shortcut(feature)]
-            for width in [len(Encoder((feature,)).columns)]
-        ]
+        self._columns = [(feature.name, column_of(feature)) for feature in schema.used]
 
     def write(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> dict[int, Encoded]:
         """Write rows' values to (n, columns); those that are not as usual, by place, as they were encoded."""
@@ -90,3 +100,14 @@ class ColumnEncoder:
         for place, one in unusual.items():
             encoded[place] = one
         return encoded
+
+
+def column_of(feature: Feature) -> NumberColumn | KnownColumn | ReadColumn:
+    """What encodes a feature of many rows."""
+    read, columns = reader(feature)
+    kind, known, low, high = shortcut(feature)
+    if known:
+        return KnownColumn(kind, known, len(columns))
+    if kind is float and low <= high:
+        return NumberColumn(low, high)
+    return ReadColumn(read, len(columns))

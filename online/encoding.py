@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from online.schema import TEXT_LIMIT, Feature, Schema
 
-__all__ = ["Cell", "Encoded", "Encoder", "clean", "number", "shortcut"]
+__all__ = ["Cell", "Encoded", "Encoder", "Reader", "clean", "number", "reader", "shortcut"]
 
 MISSING = math.nan
 SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
