@@ -56,6 +56,11 @@ class ContextTable:
         group = group_of(self._by, values)
         return MISSING if group is None else self.cells[group]
 
+    def get_many(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """As :meth:`get`, of encoded rows (n, columns); (n,)."""
+        found = groups_of(self._by, values)
+        return np.where(found >= 0, np.asarray(self.cells)[found], MISSING)
+
 
 def groups(by: Sequence[Place]) -> int:
     """How many groups the places make."""

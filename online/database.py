@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import itertools
 import logging
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["connect"]
+__all__ = ["connect", "insert"]
 
 log = logging.getLogger(__name__)
 
+TOGETHER = 512  # rows of the largest statement, a power of two; SQLite takes 32,766 parameters
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
@@ -60,3 +65,24 @@ def renewed(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
         if part.exists():
             part.replace(aside.with_name(aside.name + suffix))
     return opened(path, schema, synchronous)
+
+
+def insert(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows; ``head`` is the statement up to its values.
+
+    Many rows go in one statement, as each statement takes and leaves the interpreter's lock; the statements
+    are of few sizes, so that few are ever parsed.
+    """
+    at, size = 0, TOGETHER
+    while at < len(rows):
+        while size > len(rows) - at:
+            size //= 2
+        part = rows[at : at + size]
+        db.execute(head + values(size, len(part[0])), list(itertools.chain.from_iterable(part)))
+        at += size
+
+
+@functools.cache
+def values(rows: int, columns: int) -> str:
+    """The end of a statement that inserts so many rows."""
+    return " VALUES " + ", ".join([f"({', '.join('?' * columns)})"] * rows)

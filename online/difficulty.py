@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from online.context import Place, group_of, groups, groups_of, places
 from online.kernels.compiled import kept
 from online.schema import Schema
 
-__all__ = ["Difficulty", "deviation", "shares_of", "slot_places", "spread_of", "spread_of_row"]
+__all__ = ["Difficulty", "shares_of", "slot_places", "spread_of", "spread_of_row"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -111,13 +110,3 @@ def spread_of_row(outputs: Floats, shares: Floats) -> float:
     for j in range(len(outputs)):
         total += (outputs[j] - mean) ** 2 * shares[j]
     return float(np.sqrt(total))
-
-
-def deviation(outputs: Sequence[float], shares: Sequence[float]) -> float:
-    """As :func:`spread_of`, of one row's outputs (k,)."""
-    mean = sum(map(operator.mul, outputs, shares))
-    total = 0.0
-    for output, share in zip(outputs, shares, strict=True):
-        apart = output - mean
-        total += apart * apart * share
-    return math.sqrt(total)

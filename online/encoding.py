@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from online.schema import TEXT_LIMIT, Feature, Schema
 
-__all__ = ["Cell", "Encoded", "Encoder", "clean", "number"]
+__all__ = ["Cell", "Encoded", "Encoder", "Reader", "clean", "number", "reader", "shortcut"]
 
 MISSING = math.nan
 SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
@@ -48,9 +48,12 @@ class Encoder:
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
-        readers = [(feature.name, *reader(feature)) for feature in features]
-        self._readers = [(name, read, (MISSING,) * len(columns)) for name, read, columns in readers]
-        self.columns = [column for _, _, columns in readers for column in columns]
+        ways = [(feature, *reader(feature)) for feature in features]
+        self._ways: list[tuple[Any, ...]] = [
+            (feature.name, *shortcut(feature), read, (MISSING,) * len(columns))
+            for feature, read, columns in ways
+        ]
+        self.columns = [column for _, _, columns in ways for column in columns]
 
     @classmethod
     def of(cls, schema: Schema) -> Encoder:
@@ -62,8 +65,20 @@ class Encoder:
         values: list[float] = []
         imputed: list[str] = []
         drifted: list[str] = []
-        for name, read, gap in self._readers:
-            cell = read(row.get(name))
+        for name, kind, known, low, high, read, gap in self._ways:
+            value: Any = row.get(name)
+            if type(value) is kind:
+                if kind is float:
+                    if low <= value <= high:
+                        values.append(value)
+                        continue
+                elif value in known:
+                    values += known[value]
+                    continue
+            elif kind is float and type(value) is int and low <= value <= high:
+                values.append(float(value))
+                continue
+            cell = read(value)
             if cell is None:
                 imputed.append(name)
                 values += gap
@@ -79,17 +94,18 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
     Encoding the cleaned row gives what encoding the row itself gives.
     """
-    return {name: value if plain(value) else scalar(value) for name, value in row.items() if name in names}
-
-
-def plain(value: object) -> bool:
-    """Whether a value is kept as it is, as nearly all are."""
-    kind = type(value)
-    if kind is float:
-        return value - value == 0.0  # type: ignore[operator, no-any-return] # neither NaN nor infinite
-    if kind is str:
-        return len(value) <= TEXT_LIMIT  # type: ignore[arg-type]
-    return kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER  # type: ignore[operator]
+    kept = {}
+    for name, value in row.items():
+        if name in names:
+            kind = type(value)
+            if kind is float:  # kept as it is, as nearly all are
+                plain = value - value == 0.0  # neither NaN nor infinite
+            elif kind is str:
+                plain = len(value) <= TEXT_LIMIT
+            else:
+                plain = kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER
+            kept[name] = value if plain else scalar(value)
+    return kept
 
 
 def scalar(value: object) -> Any:
@@ -116,21 +132,43 @@ def number(value: object) -> float | None:
 Reader = Callable[[Any], Cell | None]
 
 
+def shortcut(feature: Feature) -> tuple[type, dict[Any, tuple[float, ...]], float, float]:
+    """What needs no careful reading: values of a type, those that are known or, of numbers, in a range."""
+    if feature.kind == "numeric":
+        low, high = (1.0, 0.0) if feature.low is None or feature.high is None else (feature.low, feature.high)
+        return float, {}, low, high
+    if feature.kind == "category":
+        return str, {text: cell.values for text, cell in one_hot(feature.values).items() if text}, 0.0, 0.0
+    if feature.kind == "cyclic" and feature.values:
+        size = len(feature.values)
+        return str, {text: wave(place, size) for place, text in enumerate(feature.values)}, 0.0, 0.0
+    steps = whole_steps(feature) if feature.kind == "cyclic" else range(0)
+    return int, {place: wave(place, feature.period or 1.0) for place in steps}, 0.0, 0.0
+
+
+def whole_steps(feature: Feature) -> range:
+    """The whole numbers of a cycle that were seen, so that their sines are not taken again and again."""
+    low, high = feature.low, feature.high
+    if low is None or high is None or high - low > TABLE:
+        return range(0)
+    return range(math.ceil(low), math.floor(high) + 1)
+
+
 def reader(feature: Feature) -> tuple[Reader, list[str]]:
     """How one feature is read, and the columns that gives."""
     name = feature.name
     if feature.kind == "numeric":
-        return numeric_reader(feature), [name]
+        return functools.partial(read_numeric, feature, feature.plausible), [name]
     if feature.kind == "category":
-        cells = one_hot(feature.values)
-        return category_reader(cells), [f"{name}={v}" for v in feature.values]
+        read = functools.partial(read_category, one_hot(feature.values), len(feature.values))
+        return read, [f"{name}={v}" for v in feature.values]
     if feature.kind == "cyclic" and feature.values:
         places = {
             text.casefold(): Cell(wave(i, len(feature.values))) for i, text in enumerate(feature.values)
         }
         return functools.partial(read_cyclic_name, places), [name, f"{name}:sin", f"{name}:cos"]
     if feature.kind == "cyclic":
-        return cyclic_reader(feature), [name, f"{name}:sin", f"{name}:cos"]
+        return functools.partial(read_cyclic, feature), [name, f"{name}:sin", f"{name}:cos"]
     columns = [f"{name}:{part}{wave}" for part in feature.parts for wave in ("", ":sin", ":cos")]
     return functools.partial(read_time, feature.parts), columns
 
@@ -144,45 +182,6 @@ def wave(position: float, period: float) -> tuple[float, float, float]:
     """A position in a cycle as itself, sine and cosine."""
     angle = 2.0 * math.pi * position / period
     return float(position), math.sin(angle), math.cos(angle)
-
-
-def numeric_reader(feature: Feature) -> Reader:
-    """Numbers within the range seen go straight through; all else takes the long way."""
-    low, high = (1.0, 0.0) if feature.low is None or feature.high is None else (feature.low, feature.high)
-    careful = functools.partial(read_numeric, feature, feature.plausible)
-
-    def read(value: Any) -> Cell | None:
-        if (type(value) is float or type(value) is int) and low <= value <= high:
-            return Cell((float(value),))
-        return careful(value)
-
-    return read
-
-
-def category_reader(cells: dict[str, Cell]) -> Reader:
-    """Texts that are known go straight through."""
-    careful = functools.partial(read_category, cells, len(cells))
-
-    def read(value: Any) -> Cell | None:
-        known = cells.get(value) if type(value) is str and value else None
-        return careful(value) if known is None else known
-
-    return read
-
-
-def cyclic_reader(feature: Feature) -> Reader:
-    """Whole numbers within the range seen are looked up, so that sines are not taken again and again."""
-    low, high, period = feature.low, feature.high, feature.period or 1.0
-    careful = functools.partial(read_cyclic, feature)
-    if low is None or high is None or high - low > TABLE:
-        return careful
-    cells = {place: Cell(wave(place, period)) for place in range(math.ceil(low), math.floor(high) + 1)}
-
-    def read(value: Any) -> Cell | None:
-        known = cells.get(value) if type(value) is int else None
-        return careful(value) if known is None else known
-
-    return read
 
 
 def read_numeric(feature: Feature, plausible: tuple[float, float], value: object) -> Cell | None:

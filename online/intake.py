@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 GROUP = 64  # requests committed together at most
 
+Rows = Sequence[Mapping[str, Any]]
+
 
 class Label(msgspec.Struct, frozen=True):
     """A validated label, not yet joined with what was served."""
@@ -51,7 +53,7 @@ class Intake:
     full
         Told the journal's last seq: why no label can be taken in now, if so. None is then.
     expect
-        What the model says of a row nobody asked about; None when it cannot tell.
+        What the model says of rows nobody asked about; None for each where it cannot tell.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Intake:
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
         full: Callable[[int], BusyError | None] = lambda _: None,
-        expect: Callable[[dict[str, Any]], float | None] = lambda _: None,
+        expect: Callable[[Rows], Sequence[float | None]] = lambda rows: [None] * len(rows),
     ) -> None:
         self._schema = schema
         self._fields = frozenset(feature.name for feature in schema.features)
@@ -175,22 +177,32 @@ class Intake:
         labels = [(label, request) for request in group for label in request.labels]
         nameless = [label.features for label, _ in labels if label.id is None and label.features is not None]
         alike = iter(self._ledger.alike(nameless))
-        found = []
-        for label, request in labels:
-            candidates: tuple[Served, ...] = ()
+        candidates: list[tuple[Served, ...]] = []
+        for label, _ in labels:
             if label.id is not None:
-                candidates = (served[label.id],) if label.id in served else ()
-            elif label.features is not None:
-                candidates = next(alike)
-            found.append(self._submit(label, request, candidates))
-        return found
+                candidates.append((served[label.id],) if label.id in served else ())
+            else:
+                candidates.append(next(alike) if label.features is not None else ())
+        expected = self._expected([label for label, _ in labels], candidates)
+        return [
+            Submission(
+                label.target, request.at, label.id, label.features, several, self._suspicion(label), now,
+                request.source,
+            )
+            for (label, request), several, now in zip(labels, candidates, expected, strict=True)
+        ]  # fmt: skip
 
-    def _submit(self, label: Label, request: Request, candidates: tuple[Served, ...]) -> Submission:
-        expected = self._expect(label.features) if label.features is not None and not candidates else None
-        return Submission(
-            label.target, request.at, label.id, label.features, candidates, self._suspicion(label), expected,
-            request.source,
-        )  # fmt: skip
+    def _expected(
+        self, labels: Sequence[Label], candidates: Sequence[tuple[Served, ...]]
+    ) -> list[float | None]:
+        """What the model says of each row now, where no prediction was served."""
+        rows = {
+            place: label.features
+            for place, (label, several) in enumerate(zip(labels, candidates, strict=True))
+            if label.features is not None and not several
+        }
+        found = dict(zip(rows, self._expect(list(rows.values())) if rows else (), strict=True))
+        return [found.get(place) for place in range(len(labels))]
 
     def _suspicion(self, label: Label) -> str | None:
         """What no later label can make plausible."""

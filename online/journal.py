@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from online.database import connect
+from online.database import connect, insert
 from online.errors import InputError, JournalError
 from online.ledger import Served
 from online.quarantine import RECENT, Fault, Watch, WatchState
@@ -92,6 +93,8 @@ class Journal:
         self._path = path
         self._stream = stream
         self._watch = watch
+        self._known: dict[str, Record | None] = {}  # the newest records of ids, in a transaction
+        self._queued: list[tuple[Any, ...]] = []  # rows to be inserted at its end
         try:
             self._db = connect(path, TABLES)
             grow(self._db)
@@ -104,11 +107,35 @@ class Journal:
 
     def append(self, submissions: Sequence[Submission]) -> list[Receipt]:
         """Commit submissions in one transaction, durable on return; a receipt for each."""
-        with Transaction(self._db, self._path):
+        with self._transaction():
             self._recall()
+            self._look_up(submissions)
             receipts = [self._take(submission) for submission in submissions]
             self._note(submissions[-1].received_at if submissions else 0.0)
             return receipts
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction, at whose end what was queued is inserted."""
+        try:
+            with Transaction(self._db, self._path):
+                yield
+                insert(self._db, f"INSERT INTO journal ({COLUMNS})", self._queued)
+        finally:
+            self._known.clear()
+            self._queued.clear()
+
+    def _look_up(self, submissions: Sequence[Submission]) -> None:
+        """Find what is known of all ids that submissions may go by, at once."""
+        names = [one.id for one in submissions if one.id is not None]
+        names += [served.id for one in submissions for served in one.candidates]
+        rows = self._rows(
+            f"SELECT {COLUMNS} FROM journal WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
+            " ORDER BY seq",
+            (self._stream, msgspec.json.encode(names).decode()),
+        )
+        self._known.update(dict.fromkeys(names))
+        self._known.update({row[2]: record(row) for row in rows})
 
     def _recall(self) -> None:
         """Take up the watch's state as the last transaction left it, whichever process that was."""
@@ -143,7 +170,7 @@ class Journal:
         **payload: Any,
     ) -> int:
         """Append an order, or a new batch model; returns its seq, the first one for a name given before."""
-        with Transaction(self._db, self._path):
+        with self._transaction():
             known = self.find(name) if name is not None else None
             if known is not None:
                 return known.seq
@@ -239,6 +266,8 @@ class Journal:
 
     def find(self, name: str) -> Record | None:
         """The newest label, correction or release with an id."""
+        if name in self._known:
+            return self._known[name]
         rows = self._rows(
             f"SELECT {COLUMNS} FROM journal WHERE stream = ? AND id = ? ORDER BY seq DESC LIMIT 1",
             (self._stream, name),
@@ -290,7 +319,7 @@ class Journal:
         InputError
             There is no such quarantined label, it was discarded, has no features, or is too large to learn.
         """
-        with Transaction(self._db, self._path):
+        with self._transaction():
             kept, released_as, discarded = self._set_aside_as(seq)
             if released_as is not None:
                 return int(released_as)
@@ -346,7 +375,8 @@ class Journal:
 
     def _corrections(self, name: str) -> int:
         query = "SELECT count(*) FROM journal WHERE stream = ? AND id = ? AND kind = 'correction'"
-        return int(self._rows(query, (self._stream, name))[0][0])
+        queued = sum(1 for row in self._queued if row[2] == name and row[4] == "correction")
+        return int(self._rows(query, (self._stream, name))[0][0]) + queued
 
     def _place(self, submission: Submission) -> tuple[str, Served | None, Record | None]:
         """The id a label goes by, the prediction it belongs to, and what is known of it already.
@@ -364,7 +394,7 @@ class Journal:
         for served, known in labelled:
             if known is not None and known.target == submission.target:
                 return served.id, served, known
-        return str(uuid.uuid4()), None, None
+        return secrets.token_hex(16), None, None
 
     def _set_aside(
         self, submission: Submission, name: str, served: Served | None, reason: str, *, learned: bool = False
@@ -388,10 +418,16 @@ class Journal:
         return Receipt("quarantined", int(cursor.lastrowid or 0), reason)
 
     def _insert(self, new: Record) -> int:
-        newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
-        row = (newest[0] + 1 if newest else 1, *values(new))
-        self._db.execute(f"INSERT INTO journal ({COLUMNS}) VALUES (?{', ?' * 15})", (*row, checksum(row)))
-        return int(row[0])
+        """Queue a record for the transaction's end; its seq."""
+        if self._queued:
+            seq = self._queued[-1][0] + 1
+        else:
+            newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
+            seq = newest[0] + 1 if newest else 1
+        row = (seq, *values(new))
+        self._queued.append((*row, checksum(row)))
+        self._known[new.id] = msgspec.structs.replace(new, seq=seq)
+        return int(seq)
 
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         try:

@@ -4,7 +4,7 @@ Written behind the replies: :meth:`Ledger.record` only queues, a thread commits 
 The queue is bounded; what does not fit is counted as lost, and a label for it still learns from its own
 features. One SQLite table; the oldest predictions go when there are more than ``rows``.
 
-What is queued goes to SQLite as one JSON text in one statement, which runs outside the interpreter's lock:
+What is queued goes to SQLite in statements of many rows, each of which runs outside the interpreter's lock:
 a server that answers many thousand predictions a second has no time to hand over rows one by one. A row's
 ``record`` is the JSON of its :class:`Served`, byte for byte as it was encoded, its ``fingerprint`` what
 :func:`~online.served.fingerprints` makes of the encoded features.
@@ -23,7 +23,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from online.database import connect
+from online.columns import ColumnEncoder
+from online.database import connect, insert
 from online.encoding import Encoder
 from online.schema import Schema
 from online.served import Batch, Prepared, Served, fingerprints, identifier
@@ -33,6 +34,7 @@ __all__ = ["Ledger", "Served", "identifier"]
 log = logging.getLogger(__name__)
 
 RECORDS = msgspec.json.Decoder(Served)
+encode = msgspec.json.Encoder().encode
 
 TABLES = """
 DROP TABLE IF EXISTS ledger;
@@ -43,10 +45,7 @@ CREATE TABLE IF NOT EXISTS served (
 CREATE UNIQUE INDEX IF NOT EXISTS served_id ON served (stream, id);
 CREATE INDEX IF NOT EXISTS served_fingerprint ON served (stream, fingerprint);
 """
-INSERT = (
-    "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record)"
-    " SELECT ?, value->>0, value->>1, value->>2, value->3 FROM json_each(?)"
-)
+INSERT = "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record)"
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
 EXPIRE = (  # of the oldest only: rows stand in the order they were written
     "DELETE FROM served WHERE row IN (SELECT row FROM (SELECT row, served_at FROM served ORDER BY row LIMIT"
@@ -87,6 +86,7 @@ class Ledger:
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._encoder = Encoder.of(schema)
+        self._many = ColumnEncoder(schema, self._encoder)
         self._rows = rows
         self._days = days
         self._waiting: collections.deque[Batch] = collections.deque()
@@ -143,7 +143,8 @@ class Ledger:
         """
         if not rows:
             return []
-        values = np.array([self._encoder.encode(row).values for row in rows], dtype=float)
+        values = np.empty((len(rows), len(self._encoder.columns)))
+        self._many.write(rows, values)
         marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
         with self._lock:
             rows_found = self._db.execute(ALIKE, {"marks": marks, "stream": self._stream}).fetchall()
@@ -160,10 +161,10 @@ class Ledger:
             self._db.close()
 
     def _commit(self, batches: list[Batch]) -> None:
-        content = as_json(batches)
+        rows = as_rows(batches, self._stream)
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.execute(INSERT, (self._stream, content))
+            insert(self._db, INSERT, rows)
             self._db.execute(
                 "DELETE FROM served WHERE row <= (SELECT max(row) FROM served) - ?", (self._rows,)
             )
@@ -202,10 +203,12 @@ def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
     return taken
 
 
-def as_json(batches: Sequence[Batch]) -> str:
-    """What one statement writes: an array of [id, served_at, fingerprint, record]."""
+def as_rows(batches: Sequence[Batch], stream: str) -> list[tuple[Any, ...]]:
+    """The table's rows."""
     served = [one for batch in batches for one in batch.served()]
     values = [encoded for batch in batches for encoded in batch.values()]
     marks = fingerprints(np.array(values, dtype=float)).tolist()
-    rows = [(one.id, one.served_at, mark, one) for one, mark in zip(served, marks, strict=True)]
-    return msgspec.json.encode(rows).decode()
+    return [
+        (stream, one.id, one.served_at, mark, encode(one).decode())
+        for one, mark in zip(served, marks, strict=True)
+    ]

@@ -16,19 +16,21 @@ import msgspec
 import numpy as np
 
 from online import plan_file
+from online.columns import ColumnEncoder
 from online.context import context_tables
-from online.difficulty import Difficulty, deviation, shares_of, slot_places, spread_of
-from online.encoding import Encoder
+from online.difficulty import Difficulty, shares_of, slot_places, spread_of
+from online.encoding import Encoded, Encoder
 from online.errors import PlanError, SchemaError
 from online.home import write_atomically
 from online.kernels.arrays import CHILD_BITS, FEATURE_BIT, LINE, PLAN_ARRAYS, handle_of, scratch_size
 from online.kernels.compiled import Array
+from online.kernels.cuts import cuts_of
 from online.kernels.scoring import score_kernel
 from online.schema import Schema
 
 __all__ = ["PlanInfo", "Reach", "Score", "ScoringPlan"]
 
-STORED = {name: dtype for name, dtype in PLAN_ARRAYS.items() if name != "limits"} | {
+STORED = PLAN_ARRAYS | {
     "context": np.float64, "difficulty": np.float64, "expert_weight": np.float64,
 }  # fmt: skip
 
@@ -64,10 +66,11 @@ class PlanInfo(msgspec.Struct, frozen=True):
 
 
 class Score(NamedTuple):
-    """A prediction and the experts' outputs behind it, in target units, all finite."""
+    """A prediction, the experts' outputs behind it, and how far apart these are: finite, in target units."""
 
     prediction: float
     experts: tuple[float, ...]
+    spread: float
 
 
 class ScoringPlan:
@@ -90,14 +93,14 @@ class ScoringPlan:
         self.info = info
         self.arrays = checked(info, arrays)
         limits = np.array([info.low, info.high, info.fallback])
-        self._handle = handle_of(self.arrays | {"limits": limits})
-        self._kept = limits
+        self._shares = shares_of(self.arrays["expert_weight"])
+        self._kept = {"limits": limits, "expert_share": self._shares} | cuts_of(self.arrays)
+        self._handle = handle_of(self.arrays | self._kept)
         self.encoder = Encoder.of(info.schema)
+        self._many = ColumnEncoder(info.schema, self.encoder)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
         reach, cells = info.reach, self.arrays["difficulty"].tolist()
         self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
-        self._shares = shares_of(self.arrays["expert_weight"])
-        self._share_of: list[float] = self._shares.tolist()
         self.columns = len(self.arrays["impute"])
         self.fields = frozenset(feature.name for feature in info.schema.features)
         self._kernel = score_kernel()
@@ -124,20 +127,20 @@ class ScoringPlan:
         rows = np.ascontiguousarray(rows, np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.columns:
             raise ValueError(f"rows must be of shape (n, {self.columns}), not {rows.shape}")
-        out = np.empty((len(rows), 1 + len(self.info.experts)))
+        out = np.empty((len(rows), outputs_of(self.info)))
         desk = self._desk()
         self._kernel(self._handle.ctypes.data, rows.ctypes.data, len(rows), out.ctypes.data, desk.work_at)
         self._desks.append(desk)
-        return out[:, 0], out[:, 1:]
+        return out[:, 0], out[:, 1:-1]
 
     def score_one(self, values: Sequence[float]) -> Score:
         """Score one encoded row: its values, then its context features, NaN where one is to be imputed."""
         desk = self._desk()
-        desk.inbox.pack_into(desk.row.data, 0, *values)
-        self._kernel(desk.handle_at, desk.row_at, 1, desk.out_at, desk.work_at)
-        prediction, *experts = desk.outbox.unpack_from(desk.out.data)
+        desk.write(desk.row, 0, *values)
+        self._kernel(*desk.call)
+        out = desk.read(desk.out)
         self._desks.append(desk)
-        return Score(prediction, tuple(experts))
+        return Score(out[0], out[1:-1], out[-1])
 
     def intervals(self, values: Array, predictions: Array, outputs: Array) -> tuple[Array, Array]:
         """The intervals around predictions (n,): lower and upper ends (n,), in target units.
@@ -149,17 +152,37 @@ class ScoringPlan:
 
     def interval(self, values: Sequence[float], score: Score) -> tuple[float, float]:
         """As :meth:`intervals`, around one row's prediction."""
-        scale, reach = self._difficulty.get(values, deviation(score.experts, self._share_of)), self.info.reach
+        scale, reach = self._difficulty.get(values, score.spread), self.info.reach
         return score.prediction - reach.below * scale, score.prediction + reach.above * scale
 
     def context(self, values: Sequence[float]) -> list[float]:
         """The context features of an encoded row; NaN where there is none yet."""
         return [table.get(values) for table in self._context]
 
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, list[Encoded]]:
+        """Raw rows as :meth:`score` takes them, (n, columns), and each as it was encoded."""
+        matrix = np.empty((len(rows), self.columns))
+        encoded = self._many.encode(rows, matrix[:, : len(self.encoder.columns)])
+        self._add_context(matrix)
+        return matrix, encoded
+
+    def _add_context(self, matrix: Array) -> None:
+        """Write the context features of encoded rows beside their values."""
+        for place, table in enumerate(self._context, start=len(self.encoder.columns)):
+            matrix[:, place] = table.get_many(matrix)
+
     def score_row(self, row: Mapping[str, Any]) -> float:
         """The prediction for one raw row."""
         values = self.encoder.encode(row).values
         return self.score_one(values + self.context(values)).prediction
+
+    def score_raw(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """The predictions for raw rows."""
+        matrix = np.empty((len(rows), self.columns))
+        self._many.write(rows, matrix[:, : len(self.encoder.columns)])
+        self._add_context(matrix)
+        predictions: list[float] = self.score(matrix)[0].tolist()
+        return predictions
 
     def dumps(self) -> bytes:
         """The plan as bytes."""
@@ -190,18 +213,24 @@ class ScoringPlan:
         try:
             return self._desks.pop()
         except IndexError:
-            return Desk(self._handle, self.columns, len(self.info.experts))
+            return Desk(self._handle, self.columns, outputs_of(self.info))
 
 
 class Desk:
     """Where one caller at a time puts a row, scores it and finds the outputs."""
 
-    def __init__(self, handle: Array, columns: int, experts: int) -> None:
-        work = np.zeros(scratch_size(handle))
-        self.row, self.out, self._kept = np.zeros(columns), np.zeros(1 + experts), (work, handle)
-        self.inbox, self.outbox = struct.Struct(f"{columns}d"), struct.Struct(f"{1 + experts}d")
-        self.handle_at, self.work_at = handle.ctypes.data, work.ctypes.data
-        self.row_at, self.out_at = self.row.ctypes.data, self.out.ctypes.data
+    def __init__(self, handle: Array, columns: int, outputs: int) -> None:
+        row, out, work = np.zeros(columns), np.zeros(outputs), np.zeros(scratch_size(handle))
+        self._kept, self.work_at = (handle, work), work.ctypes.data
+        self.row, self.out = row.data, out.data
+        self.write = struct.Struct(f"{columns}d").pack_into
+        self.read = struct.Struct(f"{outputs}d").unpack_from
+        self.call = (handle.ctypes.data, row.ctypes.data, 1, out.ctypes.data, self.work_at)
+
+
+def outputs_of(info: PlanInfo) -> int:
+    """How many numbers a row's score has: the prediction, the experts' outputs, their spread."""
+    return 2 + len(info.experts)
 
 
 def checked(info: PlanInfo, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -9,7 +9,7 @@ of a few: where so many break the rules, the world has changed, and they are tak
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -99,15 +99,14 @@ class Watch:
         """
         if corrections >= self._settings.corrections:
             return Fault(f"its label was corrected {corrections} times already", learned=False)
-        values = {name: read for name in self._bounds if (read := number(features.get(name))) is not None}
-        values[self._target] = target
-        reason = self._out_of_range(values) or self._surprise(target, expected)
+        unusual = self._unusual(features, target)
+        reason = self._out_of_range(unusual) or self._surprise(target, expected)
         state = self.state
         state.judged += 1
         state.recent = (state.recent << 1 | (reason is not None)) & ((1 << RECENT) - 1)
         if reason is not None and not self.crowd:
             return Fault(reason)
-        self._learn(values, target, expected)
+        self._learn(unusual, target, expected)
         return None
 
     def flood(self, source: str | None, at: float) -> Fault | None:
@@ -125,11 +124,27 @@ class Watch:
             return None
         return Fault(f"source {source!r} sends more than {rate} labels a minute", learned=False)
 
-    def _out_of_range(self, values: Mapping[str, float]) -> str | None:
-        for name, value in values.items():
+    def _unusual(self, features: Mapping[str, Any], target: float) -> list[tuple[str, float]]:
+        """The columns and values that may lie outside a range or move it.
+
+        Left out is what lies inside bootstrap's range while nothing else was learned: as nearly all does.
+        """
+        found = []
+        for name, (low, high) in self._bounds.items():
+            value = target if name == self._target else features.get(name)
+            usual = type(value) is float and low <= value <= high
+            if (not usual or name in self.state.ranges) and (read := number(value)) is not None:
+                found.append((name, read))
+        return found
+
+    def _range(self, name: str) -> tuple[float, float]:
+        return self.state.ranges.get(name) or self._bounds[name]
+
+    def _out_of_range(self, unusual: Sequence[tuple[str, float]]) -> str | None:
+        for name, value in unusual:
             low, high = self._range(name)
             slack = self._settings.slack * ((high - low) or max(abs(low), 1.0))
-            if name in self._bounds and not low - slack <= value <= high + slack:
+            if not low - slack <= value <= high + slack:
                 return (
                     f"{name} {value:g} lies outside the plausible range {low - slack:g} to {high + slack:g}"
                 )
@@ -147,12 +162,9 @@ class Watch:
             f" {bound:g} is the most that is plausible now"
         )
 
-    def _range(self, name: str) -> tuple[float, float]:
-        return self.state.ranges.get(name) or self._bounds.get(name, (-math.inf, math.inf))
-
-    def _learn(self, values: Mapping[str, float], target: float, expected: float | None) -> None:
-        for name in self._bounds.keys() & values.keys():
-            self._widen(name, values[name])
+    def _learn(self, unusual: Sequence[tuple[str, float]], target: float, expected: float | None) -> None:
+        for name, value in unusual:
+            self._widen(name, value)
         if expected is not None:
             state = self.state
             error = max(abs(target - expected), self._smallest)
@@ -164,8 +176,7 @@ class Watch:
 
     def _widen(self, name: str, value: float) -> None:
         """Move the learned range towards holding the middle of what comes; never inside bootstrap's."""
-        low, high = self._range(name)
-        first_low, first_high = self._bounds[name]
+        (first_low, first_high), (low, high) = self._bounds[name], self._range(name)
         step = RANGE_STEP * ((high - low) or max(abs(low), 1.0))
         high += step * (OUTER if value > high else OUTER - 1.0)
         low -= step * (OUTER if value < low else OUTER - 1.0)

@@ -18,7 +18,7 @@ COLUMNS = (
     "seq, stream, id, received_at, kind, features, context, experts, prediction, lower, upper, served_at,"
     " plan_seq, target, payload, checksum"
 )
-REALS = frozenset((3, 8, 9, 10, 11, 13))  # the float columns' places
+REALS = (3, 8, 9, 10, 11, 13)  # the float columns' places
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -120,17 +120,17 @@ def values(new: Record) -> tuple[Any, ...]:
     """A record's row without its seq."""
     return (
         new.stream, new.id, new.received_at, new.kind, encode(new.features), encode(new.context),
-        np.asarray(new.experts, "<f8").tobytes(), new.prediction, new.lower, new.upper, new.served_at,
-        new.plan_seq, new.target, encode(new.payload),
+        np.asarray(new.experts, "<f8").tobytes() if new.experts else b"", new.prediction, new.lower,
+        new.upper, new.served_at, new.plan_seq, new.target, encode(new.payload),
     )  # fmt: skip
 
 
 def checksum(row: Any) -> int:
     """CRC-32 of a row's first 15 columns as SQLite gives them back: it knows no negative zero."""
-    plain = [
-        float(value) + 0.0 if place in REALS and value is not None else value
-        for place, value in enumerate(row[:15])
-    ]
+    plain = list(row[:15])
+    for place in REALS:
+        if plain[place] is not None:
+            plain[place] = float(plain[place]) + 0.0
     return zlib.crc32(msgspec.msgpack.encode(plain))
 
 

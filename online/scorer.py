@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from online.errors import InputError, PlanError
 from online.plan import ScoringPlan
 from online.plan_file import previous_of
@@ -138,13 +136,11 @@ class Scorer:
             There is no plan yet.
         """
         plan, now = self.plan, self._clock()
-        names = self._names(rows)
         if len(rows) == 1:
-            return scored_one(plan, now, names, rows)
-        encoded = [plan.encoder.encode(row) for row in rows]
-        contexts = [plan.context(one.values) for one in encoded]
-        matrix = np.array([one.values + context for one, context in zip(encoded, contexts, strict=True)])
-        matrix = matrix.reshape(len(rows), plan.columns)
+            return scored_one(plan, now, (self._name(rows[0].get("id"), 0),), rows)
+        names = self._names(rows)
+        matrix, encoded = plan.encode(rows)
+        contexts = matrix[:, len(plan.encoder.columns) :].tolist()
         predictions, experts = plan.score(matrix)
         lower, upper = plan.intervals(matrix, predictions, experts)
         return Scored(
@@ -153,8 +149,10 @@ class Scorer:
         )  # fmt: skip
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        if not any("id" in row for row in rows):
+            return [f"{self._prefix}-{number:x}" for number in itertools.islice(self._count, len(rows))]
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
-        if len(names) > 1 and len(set(names)) < len(names):
+        if len(set(names)) < len(names):
             first = {name: index for index, name in reversed(list(enumerate(names)))}
             index = next(index for index, name in enumerate(names) if first[name] < index)
             raise InputError(f"id {names[index]!r} stands twice in the batch", field="id", index=index)

@@ -13,7 +13,7 @@ import math
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,8 @@ class Run:
         self.errors: dict[int, float] = {}
         self.fates: dict[str, dict[str, int]] = {}
 
-    def _expect(self, features: Row) -> float:
-        return self._scorer.plan.score_row(features)
+    def _expect(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        return self._scorer.plan.score_raw(rows)
 
     def chunk(self, first: int, rows: list[Row], labels: list[float], spoiled: dict[int, str]) -> None:
         """Ask, then label; the labels of ``spoiled`` rows are poison, or left out of the clean run."""

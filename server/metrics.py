@@ -114,23 +114,29 @@ class Metrics:
     def settle(self) -> None:
         """Count what was noted. Any thread may call it."""
         with self._settling:
-            for scored, lost in drained(self._scored):
-                self._count(scored, lost)
+            self._count(list(drained(self._scored)))
             took = collections.defaultdict(list)
             for route, code, seconds in drained(self._took):
                 took[route, code].append(seconds)
             for (route, code), amounts in took.items():
                 self.seconds.labels(route, code).observe_all(amounts)
+            staged = collections.defaultdict(list)
             for stages in drained(self._staged):
                 for stage, seconds in stages:
-                    self.stages.labels(stage).observe(seconds)
+                    staged[stage].append(seconds)
+            for stage, amounts in staged.items():
+                self.stages.labels(stage).observe_all(amounts)
 
-    def _count(self, scored: Scored, lost: int) -> None:
-        known = scored.plan.fields | {"id"}
-        self.predictions.inc(len(scored))
-        self.imputed.inc(sum(bool(one.imputed) for one in scored.encoded))
-        self.drifted.inc(sum(bool(one.drifted) for one in scored.encoded))
-        self.unknown.inc(sum(len(row.keys() - known) for row in scored.rows))
+    def _count(self, noted: Sequence[tuple[Scored, int]]) -> None:
+        if not noted:
+            return
+        every = [scored for scored, _ in noted]
+        encoded = [one for scored in every for one in scored.encoded]
+        self.predictions.inc(len(encoded))
+        self.imputed.inc(sum(1 for one in encoded if one.imputed))
+        self.drifted.inc(sum(1 for one in encoded if one.drifted))
+        self.unknown.inc(sum(unknown_fields(scored) for scored in every))
+        lost = noted[-1][1]
         if lost > self._lost_before:
             self.lost.inc(lost - self._lost_before)
             self._lost_before = lost
@@ -150,6 +156,12 @@ class Metrics:
             registry.register(Existing(self._registry))
         registry.register(State(state))
         return generate_latest(registry)
+
+
+def unknown_fields(scored: Scored) -> int:
+    """How many fields of some rows no feature has."""
+    fields = scored.plan.fields
+    return sum(len(row.keys() - fields) - ("id" in row) for row in scored.rows if not row.keys() <= fields)
 
 
 def drained(noted: collections.deque[Noted]) -> Iterator[Noted]:

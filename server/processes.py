@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -22,6 +23,8 @@ __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_w
 log = logging.getLogger(__name__)
 
 NICENESS = 5  # of the watcher, which scoring and learning go before
+SWITCH_SECONDS = 0.0005  # a thread that works behind the replies lets them go on after so long
+GARBAGE = 50_000, 20, 20  # objects, and collections of younger ones, before the scorer collects garbage
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
 
@@ -34,14 +37,24 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
     import uvicorn  # only this role needs it
 
     from server.app import create_app
+    from server.protocol import LaneProtocol
     from server.startup import check_plan
 
     check_plan(home, config)
     settings = uvicorn.Config(
         create_app(home, config), log_level="warning", access_log=False, lifespan="on",
-        timeout_graceful_shutdown=10, server_header=False,
+        http=LaneProtocol, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
+    rarely_collect_garbage()
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(settings).run(sockets=[listener])
+
+
+def rarely_collect_garbage() -> None:
+    """Let a request make many objects before cycles are looked for, and never among those of the start."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 def run_learner(home: Home, config: Config) -> None:

@@ -68,10 +68,10 @@ class Service:
         watch = Watch(self.config.schema, self.config.quarantine)
         return Journal(self.home.journal, self.config.stream, watch)
 
-    def _expect(self, features: dict[str, Any]) -> float | None:
-        """What the plan at hand says of a row that comes with its label."""
+    def _expect(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[float | None]:
+        """What the plan at hand says of rows that come with their labels."""
         plan = self.watch.plan
-        return None if plan is None else plan.score_row(features)
+        return [None] * len(rows) if plan is None else plan.score_raw(rows)
 
     def close(self) -> None:
         """Commit what waits and stop the threads."""

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from online.columns import ColumnEncoder
 from online.config import (
     Config,
     ExpertsConfig,
@@ -19,7 +21,7 @@ from online.config import (
     load,
 )
 from online.encoding import Encoder, clean
-from online.schema import ContextFeature, Feature, Target
+from online.schema import ContextFeature, Feature, Schema, Target
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FEATURES = (
@@ -199,3 +201,19 @@ def test_values_as_they_mostly_come_encode_as_their_texts_do(wind: float, hour: 
     plain = {"wind": wind, "hour": hour, "site": site}
     spelled = {name: str(value) for name, value in plain.items()}
     assert repr(encoder.encode(plain)) == repr(encoder.encode(spelled))
+
+
+usual = st.fixed_dictionaries(
+    {"wind": st.floats(0, 30), "site": st.sampled_from(["A", "3"]), "hour": st.integers(0, 23)}
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.one_of(usual, st.dictionaries(st.sampled_from(sorted(NAMES)), anything)), max_size=8))
+def test_many_rows_encode_as_each_of_them_does(rows: list[dict[str, Any]]) -> None:
+    encoder = Encoder(FEATURES)
+    values = np.empty((len(rows), len(encoder.columns)))
+    together = ColumnEncoder(Schema("s", Target("y"), FEATURES), encoder).encode(rows, values)
+    alone = [encoder.encode(row) for row in rows]
+    assert repr(together) == repr(alone)
+    assert repr(values.tolist()) == repr([one.values for one in alone])

@@ -203,6 +203,27 @@ def test_other_wrong_labels_are_problems_that_name_the_field(shared_server: Serv
     assert shared_server.get("/model")["journal_seq"] == 0
 
 
+def test_plain_labels_are_answered_as_others_are(server: Server) -> None:
+    rows, labels = stream_rows(server.home, 3)
+    full = [{**row, TARGET: labels[n], "id": f"row {n}"} for n, row in enumerate(rows)]
+    for path, expected in (("/learn", (3, 0)), ("/learn?wait=false", (0, 3))):
+        answer = server.client.post(path, json=full)
+        found = answer.json()
+        assert (answer.status_code, found["accepted"], found["duplicates"]) == (202, *expected)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-request-id"]
+        assert found["seq"] == 3
+    one = server.client.post("/learn", json={**full[0], TARGET: labels[0] + 1.0}).json()
+    assert (one["corrections"], one["seq"]) == (1, 4)
+
+
+def test_a_label_that_repeats_in_one_request_is_learned_once(server: Server) -> None:
+    rows, labels = stream_rows(server.home, 1)
+    label = {**rows[0], TARGET: labels[0], "id": "again"}
+    found = server.learn([label, label, {**label, TARGET: labels[0] + 1.0}])
+    assert [found[name] for name in ("accepted", "duplicates", "corrections", "seq")] == [1, 1, 1, 2]
+
+
 def test_a_page_of_another_origin_cannot_teach(shared_server: Server) -> None:
     answer = shared_server.client.post("/learn", json={}, headers={"Origin": "http://elsewhere.example"})
     assert answer.status_code == 403

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import socket
+import time
 from typing import Any
 
 import httpx
@@ -279,6 +280,24 @@ def test_the_fast_lane_answers_as_the_long_way_does(shared_server: Server) -> No
         )
         assert (fast.status_code, fast.json()) == (slow.status_code, slow.json())
         assert fast.status_code in (400, 422)
+
+
+def test_requests_on_one_connection_are_answered_in_order_however_they_are_cut(shared_server: Server) -> None:
+    body = msgspec.json.encode(ROW)
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    wanted = [(b"/predict", body), (b"/predict?record=true", body), (b"/predict", b"{"), (b"/predict", body)]
+    sent = b"".join(head % (path, len(content)) + content for path, content in wanted)
+    url = httpx.URL(shared_server.url)
+    for size in (7, 100, len(sent)):
+        with socket.create_connection((url.host, url.port)) as connection:
+            for at in range(0, len(sent), size):
+                connection.sendall(sent[at : at + size])
+                time.sleep(0.001)
+            reply = b""
+            while reply.count(b"HTTP/1.1 ") < len(wanted):
+                reply += connection.recv(65536)
+        codes = [part[:3] for part in reply.split(b"HTTP/1.1 ")[1:]]
+        assert codes == [b"200", b"200", b"400", b"200"]
 
 
 def test_requests_of_either_lane_are_counted(shared_server: Server) -> None:

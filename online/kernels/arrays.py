@@ -26,6 +26,9 @@ in which places it asks for.
     head_weight     float64 (Q, k)
     impute, mean, scale  float64 (C,)  missing values, then (value - mean) / scale, 0 for scale 0
     limits          float64 (3,)  lowest and highest target seen, and what stands in for no number
+    expert_share    float64 (k,)  how much each counts in how far experts stand apart, one in all
+
+Those of :mod:`online.kernels.cuts` are made from these.
 
 With the experts' outputs o, each finite and within the limits, the prediction is::
 
@@ -49,6 +52,7 @@ __all__ = [
 ]  # fmt: skip
 
 BLOCK = 64  # rows scored together: what they need stays in the caches closest to the core
+LANES = 8  # walkers that go down trees together
 STACK = 256  # alternates that wait while a row descends
 
 # columns of leaf, and how many
@@ -90,6 +94,16 @@ class PlanArrays(NamedTuple):
     mean: int
     scale: int
     limits: int
+    expert_share: int
+    expert_cut: int
+    cut_start: int
+    cut_value: int
+    cut_tree: int
+    cut_mask: int
+    tree_answer: int
+    cut_answer: int
+    tree_branch: int
+    branch: int
     columns: int
     experts: int
     heads: int
@@ -98,10 +112,11 @@ class PlanArrays(NamedTuple):
 SMALL = frozenset(
     ("node_alternate", "tree_root", "expert_tree", "expert_read", "expert_beside", "read_place")
 )
+ARRAYS = PlanArrays._fields[: PlanArrays._fields.index("columns")]
 PLAN_ARRAYS: dict[str, type] = {
     name: np.int64 if name == "node" else np.int32 if name in SMALL else np.float64
-    for name in PlanArrays._fields[:-3]
-}
+    for name in ARRAYS[: ARRAYS.index("limits")]
+}  # those that a plan holds; the others are made from it
 
 
 def padded(width: int) -> int:
@@ -121,26 +136,25 @@ def sizes_of(a: Mapping[str, Array]) -> list[int]:
 
 def handle_of(a: Mapping[str, Array]) -> Array:
     """Sizes and addresses of a plan's arrays, which must be C-contiguous and outlive the handle."""
-    return np.array([*sizes_of(a), *(a[name].ctypes.data for name in PLAN_ARRAYS)], np.int64)
+    return np.array([*sizes_of(a), *(a[name].ctypes.data for name in ARRAYS)], np.int64)
 
 
 class Scratch(NamedTuple):
     """Addresses of what a kernel notes on the way; W walkers: rows of a block, or trees of an expert."""
 
-    x: int  # (BLOCK * 2 C,) float64: rows imputed, then scaled
+    x: int  # (BLOCK * 2 C,) float64: rows imputed, then scaled; the cell before may be read too
+    across: int  # (2 C * BLOCK,) float64: the same place by place
     line: int  # (BLOCK * widest,) float64: what lines read of each
     total: int  # (BLOCK,) float64: an expert's outputs so far
     gap: int  # (BLOCK,) int64: 1 where a row misses a value
-    start: int  # (W,) int64: where each walker's row starts in x
-    place: int  # (W,) int64: its node
-    active: int  # (W,) int64: who is still on the way
+    place: int  # (W,) int64: each walker's node, then its leaf
     stack: int  # (STACK,) int64: alternates still to go down
 
 
 def scratch_size(handle: Array) -> int:
     """Cells of 8 bytes that scoring needs."""
-    walkers = max(BLOCK, int(handle[MOST_TREES]))
-    return BLOCK * (2 * int(handle[COLUMNS]) + int(handle[WIDEST]) + 2) + 3 * walkers + STACK
+    walkers = max(BLOCK, int(handle[MOST_TREES]) + LANES)
+    return 1 + BLOCK * (4 * int(handle[COLUMNS]) + int(handle[WIDEST]) + 2) + walkers + STACK
 
 
 @kernel
@@ -169,6 +183,16 @@ def opened(h: int) -> PlanArrays:
         whole(h, SIZES + 19),
         whole(h, SIZES + 20),
         whole(h, SIZES + 21),
+        whole(h, SIZES + 22),
+        whole(h, SIZES + 23),
+        whole(h, SIZES + 24),
+        whole(h, SIZES + 25),
+        whole(h, SIZES + 26),
+        whole(h, SIZES + 27),
+        whole(h, SIZES + 28),
+        whole(h, SIZES + 29),
+        whole(h, SIZES + 30),
+        whole(h, SIZES + 31),
         whole(h, COLUMNS), whole(h, EXPERTS), whole(h, HEADS),
     )  # fmt: skip
 
@@ -176,9 +200,10 @@ def opened(h: int) -> PlanArrays:
 @kernel
 def opened_scratch(h: int, work: int) -> Scratch:
     """The scratch space at an address, for the plan of the handle at another."""
-    walkers = 8 * max(BLOCK, whole(h, MOST_TREES))
-    line = work + 8 * BLOCK * 2 * whole(h, COLUMNS)
+    x = work + 8
+    across = x + 8 * BLOCK * 2 * whole(h, COLUMNS)
+    line = across + 8 * BLOCK * 2 * whole(h, COLUMNS)
     total = line + 8 * BLOCK * whole(h, WIDEST)
     gap = total + 8 * BLOCK
-    start = gap + 8 * BLOCK
-    return Scratch(work, line, total, gap, start, start + walkers, start + 2 * walkers, start + 3 * walkers)
+    place = gap + 8 * BLOCK
+    return Scratch(x, across, line, total, gap, place, place + 8 * max(BLOCK, whole(h, MOST_TREES) + LANES))

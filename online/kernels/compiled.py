@@ -20,8 +20,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 __all__ = [
-    "Array", "cached", "checksum", "kept", "kernel", "pointer", "put_real", "put_whole", "real", "small",
-    "whole",
+    "Array", "cached", "checksum", "kept", "kernel", "lowest_bit", "pointer", "put_real", "put_whole",
+    "real", "small", "whole",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,16 @@ whole = _loading(types.int64, types.int64)  # of an int64 array
 small = _loading(types.int32, types.int64)  # of an int32 array
 put_real = _storing(types.float64)  # put_real(address, place, value)
 put_whole = _storing(types.int64)
+
+
+@intrinsic
+def lowest_bit(typing: Any, number: Any) -> Any:
+    """The place of the lowest bit that is set, 64 when none is."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], cgutils.false_bit)
+
+    return types.int64(types.int64), generate
 
 
 def checksum(sources: Iterable[Path]) -> int:

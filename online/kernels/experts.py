@@ -20,6 +20,7 @@ from online.kernels.arrays import (
     Scratch,
 )
 from online.kernels.compiled import kernel, put_real, put_whole, real, small, whole
+from online.kernels.cuts import answer_by_cuts, answers_by_cuts
 from online.kernels.descent import child, descend, descend_with_gaps
 
 __all__ = ["expert_of_row", "expert_of_rows"]
@@ -49,9 +50,9 @@ def read_row(p: PlanArrays, s: Scratch, e: int, at: int, to: int) -> int:
 
 
 @kernel
-def leaf_answer(p: PlanArrays, s: Scratch, node: int, at: int, width: int) -> float:
-    """What a leaf says of a row; lines read its ``width`` numbers at ``line[at]``, whole fours."""
-    leaf = p.leaf + 8 * LEAF * (whole(p.node, 2 * node + 1) & CHILD_BITS)
+def leaf_answer(p: PlanArrays, s: Scratch, place: int, at: int, width: int) -> float:
+    """What a row of the leaf table says; lines read ``width`` numbers at ``line[at]``, whole fours."""
+    leaf = p.leaf + 8 * LEAF * place
     answer = real(leaf, BIAS)
     start = int(real(leaf, LINE))
     if start >= 0:
@@ -84,7 +85,7 @@ def mean_answer(p: PlanArrays, s: Scratch, root: int, at: int, to: int, width: i
                 waiting += 1
             node = child(p, node, way, real(s.x, at + (way >> FEATURE_BIT)))
             way = whole(p.node, 2 * node + 1)
-        total += leaf_answer(p, s, node, to, width)
+        total += leaf_answer(p, s, way & CHILD_BITS, to, width)
         leaves += 1
     return total / leaves
 
@@ -100,6 +101,8 @@ def held(p: PlanArrays, output: float) -> float:
 @kernel
 def expert_of_row(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
     """One expert's output for the row at ``x[at]``, all of its trees going down together."""
+    if small(p.expert_cut, e):
+        return held(p, answer_by_cuts(p, s, e, at))
     first, last = small(p.expert_tree, e), small(p.expert_tree, e + 1)
     width, total = line_width(p, e), 0.0
     gap = read_row(p, s, e, at, 0)
@@ -110,9 +113,8 @@ def expert_of_row(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
         return held(p, total)
     for i in range(last - first):
         root = small(p.tree_root, first + i)
-        put_whole(s.start, i, at)
         put_whole(s.place, i, descend_with_gaps(p, s, at, root, real(p.expert_reach, e)) if gap else root)
-    descend(p, s, last - first)
+    descend(p, s, at, 0, last - first)
     for i in range(last - first):
         total += real(p.tree_weight, first + i) * leaf_answer(p, s, whole(s.place, i), 0, width)
     return held(p, total)
@@ -125,9 +127,13 @@ def expert_of_rows(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
     The sums are those of :func:`expert_of_row`, bit for bit.
     """
     row, width = 2 * p.columns, line_width(p, e)
+    if small(p.expert_cut, e):
+        answers_by_cuts(p, s, e, n)
+        for i in range(n):
+            put_real(s.total, i, held(p, real(s.total, i)))
+        return
     for i in range(n):
         put_whole(s.gap, i, read_row(p, s, e, i * row, i * width))
-        put_whole(s.start, i, i * row)
         put_real(s.total, i, 0.0)
     for tree in range(small(p.expert_tree, e), small(p.expert_tree, e + 1)):
         weight, root = real(p.tree_weight, tree), small(p.tree_root, tree)
@@ -140,7 +146,7 @@ def expert_of_rows(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
             gap = whole(s.gap, i)
             place = descend_with_gaps(p, s, i * row, root, real(p.expert_reach, e)) if gap else root
             put_whole(s.place, i, place)
-        descend(p, s, n)
+        descend(p, s, 0, row, n)
         for i in range(n):
             answer = leaf_answer(p, s, whole(s.place, i), i * width, width)
             put_real(s.total, i, real(s.total, i) + weight * answer)

@@ -13,7 +13,7 @@ from online.kernels.experts import expert_of_row, expert_of_rows
 
 __all__ = ["score_kernel"]
 
-SOURCES = ("arrays", "compiled", "descent", "experts", "scoring")
+SOURCES = ("arrays", "compiled", "cuts", "descent", "experts", "scoring")
 TOGETHER = 8  # from so many rows on, a tree takes all rows before the next tree does
 
 
@@ -27,6 +27,14 @@ def prepare(p: PlanArrays, rows: int, x: int) -> None:
         put_real(x, j, value)
         scale = real(p.scale, j)
         put_real(x, p.columns + j, (value - real(p.mean, j)) / scale if scale > 0.0 else 0.0)
+
+
+@kernel
+def turn(s: Scratch, width: int, n: int) -> None:
+    """Write the rows of ``x`` place by place."""
+    for i in range(n):
+        for j in range(width):
+            put_real(s.across, BLOCK * j + i, real(s.x, width * i + j))
 
 
 @kernel
@@ -44,13 +52,27 @@ def combine(p: PlanArrays, outputs: int) -> float:
 
 
 @kernel
+def spread(p: PlanArrays, outputs: int) -> float:
+    """How far the experts' outputs stand apart: their standard deviation, by shares."""
+    mean, total = 0.0, 0.0
+    for e in range(p.experts):
+        mean += real(outputs, e) * real(p.expert_share, e)
+    for e in range(p.experts):
+        apart = real(outputs, e) - mean
+        total += apart * apart * real(p.expert_share, e)
+    return math.sqrt(total)
+
+
+@kernel
 def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
-    """Score rows (n, C) into (n, 1 + k): the prediction, then the experts' outputs."""
-    width, wide = 2 * p.columns, 1 + p.experts
+    """Score rows (n, C) into (n, 2 + k): the prediction, the experts' outputs, their spread."""
+    width, wide = 2 * p.columns, 2 + p.experts
     for first in range(0, n, BLOCK):
         count = min(BLOCK, n - first)
         for i in range(count):
             prepare(p, rows + 8 * p.columns * (first + i), s.x + 8 * width * i)
+        if count >= TOGETHER:
+            turn(s, width, count)
         for e in range(p.experts):
             if count < TOGETHER:
                 for i in range(count):
@@ -60,7 +82,9 @@ def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
                 for i in range(count):
                     put_real(out, (first + i) * wide + 1 + e, real(s.total, i))
         for i in range(first, first + count):
-            put_real(out, i * wide, combine(p, out + 8 * (i * wide + 1)))
+            outputs = out + 8 * (i * wide + 1)
+            put_real(out, i * wide, combine(p, outputs))
+            put_real(outputs, p.experts, spread(p, outputs))
 
 
 @functools.cache

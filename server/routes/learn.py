@@ -17,7 +17,7 @@ from server.bodies import decode_rows, read_body, reply
 from server.openapi import label_operation
 from server.service import Service, last_seq
 
-__all__ = ["Accepted", "discard", "learn_route", "quarantine", "release"]
+__all__ = ["Accepted", "discard", "learn_route", "quarantine", "release", "source_of", "summary"]
 
 WAIT_SECONDS = 60.0
 SOURCE_LIMIT = 100  # characters
@@ -69,7 +69,12 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
 def source(request: Request[Any, Any, Any]) -> str | None:
     """Who sends labels: what the header `X-Label-Source` says, else the caller's address."""
     client = request.client.host if request.client is not None else None
-    return request.headers.get("x-label-source", "")[:SOURCE_LIMIT] or client
+    return source_of(request.headers.get("x-label-source", ""), client)
+
+
+def source_of(named: str, client: str | None) -> str | None:
+    """Who sends labels, by the header and the caller's address."""
+    return named[:SOURCE_LIMIT] or client
 
 
 def summary(receipts: Sequence[Receipt]) -> Accepted:
