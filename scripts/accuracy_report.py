@@ -120,7 +120,7 @@ def cost_lines(pairs: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     """Microseconds a row."""
     lines = [
         "### Microseconds a row, learned and predicted", "",
-        "On a shared machine, each model by itself: for orders of magnitude. Training again is included.", "",
+        "Of processor time, on a shared machine: for orders of magnitude. Training again is included.", "",
         f"| stream, delay | {' | '.join(shown)} |", f"|---|{'---|' * len(shown)}",
     ]  # fmt: skip
     for name, pair in pairs.items():
