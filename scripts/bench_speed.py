@@ -277,14 +277,18 @@ def learn(bench: Bench) -> dict[str, Any]:
 
 def start(bench: Bench) -> dict[str, Any]:
     """From the command to ready, caches warm; memory of the parts right after."""
-    seconds, memory = [], {}
+    seconds: dict[str, list[float]] = {"ready": [], "learning": []}
+    memory = {}
     for _ in range(bench.rounds):
         begun = time.perf_counter()
         with bench.serving() as ours:
-            seconds.append(time.perf_counter() - begun)
+            seconds["learning"].append(time.perf_counter() - begun)
+            seconds["ready"].append(ours.ready_seconds)
             memory = {role: resident_mb(ours.pids(role)[0]) for role in ("scorer", "learner", "monitor")}
-        console.print(f"start: {seconds[-1]:.2f} s")
-    return {"seconds": statistics.median(seconds), "resident_mb": memory}
+        console.print(f"start: ready {seconds['ready'][-1]:.2f} s, learning {seconds['learning'][-1]:.2f} s")
+    return {"seconds": {what: statistics.median(all_) for what, all_ in seconds.items()}} | {
+        "resident_mb": memory
+    }
 
 
 def monitor(bench: Bench) -> dict[str, Any]:

@@ -86,7 +86,10 @@ def learn(part: dict[str, Any]) -> list[str]:
 
 def start(part: dict[str, Any]) -> list[str]:
     """Start and memory."""
-    found = {"start to ready, s": f"{part['seconds']:.2f}"}
+    found = {
+        "start to ready, s": f"{part['seconds']['ready']:.2f}",
+        "until the learner learns, too, s": f"{part['seconds']['learning']:.2f}",
+    }
     found |= {f"{role}, MB": f"{size:.0f}" for role, size in part["resident_mb"].items()}
     return table("Start, and memory right after", found)
 

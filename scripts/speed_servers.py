@@ -33,12 +33,17 @@ class Served:
         The process that was started.
     monitor_url
         Where its monitor's page is, if it has one.
+    ready_seconds
+        From its start to its first prediction, as far as it says so.
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes], monitor_url: str = "") -> None:
+    def __init__(
+        self, url: str, process: subprocess.Popen[bytes], monitor_url: str = "", ready_seconds: float = 0.0
+    ) -> None:
         self.url = url
         self.process = process
         self.monitor_url = monitor_url
+        self.ready_seconds = ready_seconds
 
     def pids(self, role: str) -> list[int]:
         """The child processes of a Millrace role."""
@@ -82,6 +87,7 @@ def millrace(home: Path, *options: str, environ: dict[str, str] | None = None) -
     advert.unlink(missing_ok=True)
     command = [sys.executable, "-m", "millrace", "serve", "--home", str(home), "--port", "0"]
     command += ["--monitor-port", "0", *options]
+    begun = time.perf_counter()
     with (home / "log.txt").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own
             command, stdout=log, stderr=log, env=os.environ | (environ or {}), cwd=ROOT
@@ -89,9 +95,11 @@ def millrace(home: Path, *options: str, environ: dict[str, str] | None = None) -
     try:
         until(lambda: advert.exists() or process.poll() is not None, "data/server.json")
         found = json.loads(advert.read_text())
-        url = found["url"]
-        until(lambda: ready(url), "Millrace to be ready")
-        yield Served(url, process, found["monitor_url"])
+        with httpx.Client(base_url=found["url"]) as client:
+            until(lambda: health(client), "Millrace to be ready")
+            seconds = time.perf_counter() - begun
+            until(lambda: health(client).get("learner", {}).get("alive"), "Millrace to learn")
+        yield Served(found["url"], process, found["monitor_url"], seconds)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -104,12 +112,12 @@ def answers(url: str, body: bytes) -> bool:
     return False
 
 
-def ready(url: str) -> bool:
-    """Whether a Millrace server both predicts and learns."""
+def health(client: httpx.Client) -> dict[str, Any]:
+    """What a Millrace server that predicts says of itself; nothing of one that does not yet."""
     with contextlib.suppress(httpx.TransportError):
-        reply = httpx.get(f"{url}/health/ready")
-        return reply.status_code == 200 and bool(reply.json()["learner"]["alive"])
-    return False
+        reply = client.get("/health/ready")
+        return dict(reply.json()) if reply.status_code == 200 else {}
+    return {}
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
