@@ -23,6 +23,7 @@ from online.errors import InputError, MissingLibraryError, SnapshotError
 from online.fold import Fold, FoldState, Guess
 from online.home import Home
 from online.pipeline import BOOSTED, ENCODER, RECENT, build_pipeline
+from online.plan import ScoringPlan
 from online.prequential import errors
 from online.row_encoder import CONTEXT
 from online.snapshot import Manifest, SnapshotStore
@@ -98,7 +99,8 @@ def train(home: Home, config: Config, console: Console) -> None:
     course = Course(fold, config)
     reports = learn(course, rows, console)
     course.keep(home)
-    manifest = save(home, config, store, fold, reports)
+    manifest = save(config, store, fold, reports)
+    course.plan(manifest.version).save(home.plan)
     console.print(errors_table(reports, config))
     console.print(
         f"[bold]model_v{manifest.version}[/] written: {manifest.size_bytes / 1e6:.1f} MB in {home.models}"
@@ -159,6 +161,13 @@ class Course:
         if model is not None:
             self.fold.refresh(model, BOOSTED, RECENT)
 
+    def plan(self, version: int = 0) -> ScoringPlan:
+        """What has been learned, as a plan."""
+        fold = self.fold
+        return compile_plan(
+            fold.pipeline, self._config.schema, version=version, seq=0, interval=fold.state.interval
+        )
+
     def keep(self, home: Home) -> None:
         """Write down the rows for the batch experts to come."""
         keep(home.training_rows, self._config.schema, np.array(self._encoded), np.array(self._targets))
@@ -180,26 +189,22 @@ def learn(course: Course, rows: dict[str, list[Row]], console: Console) -> dict[
         course.boost()
         reports["prequential"] = course.scores.report()
         course.scores.restart()
+        frozen = course.plan()
         for features, target in bars.track(rows["validation"], description="scoring validation.csv"):
-            course.scores.score(course.fold.pipeline.predict_one(features), target)
+            course.scores.score(frozen.score_row(features), target)
         reports["validation"] = course.scores.report()
         course.prequential(bars.track(rows["validation"], description="learning validation.csv"))
     course.boost()
     return {part: report for part, report in reports.items() if report}
 
 
-def save(home: Home, config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, Any]) -> Manifest:
-    """Write the snapshot, then the plan that serves it."""
+def save(config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, Any]) -> Manifest:
+    """Write the snapshot."""
     measured = reports.get("validation", reports["prequential"])["model"]
-    manifest = store.save(
+    return store.save(
         fold.pipeline, fold.state, schema=config.schema, seq=0, parent=None, reason="bootstrap",
         created_at=time.time(), probe=fold.state.probe, metrics=measured | {"bootstrap": reports},
     )  # fmt: skip
-    plan = compile_plan(
-        fold.pipeline, config.schema, version=manifest.version, seq=0, interval=fold.state.interval
-    )
-    plan.save(home.plan)
-    return manifest
 
 
 def read_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any], float]]:
