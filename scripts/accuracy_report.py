@@ -158,7 +158,7 @@ def rolling(forecast: Forecast, stream: Stream) -> list[float]:
     error = np.abs(stream.targets[stream.bootstrap :] - forecast.predictions) / stream.deviation
     window = max(1, min(BLOCK, len(error) // 5))
     means = np.convolve(error, np.ones(window), "valid") / window
-    return [float(one) for one in means[:: max(1, len(means) // 200)]]
+    return [round(float(one), 5) for one in means[:: max(1, len(means) // 200)]]
 
 
 def plot(path: Path, title: str, lines: Mapping[str, Sequence[float]], rows: int) -> None:

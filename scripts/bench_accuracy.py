@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,7 +86,13 @@ class Figures:
         self.kept["versions"] = {"python": platform.python_version(), "river": river.__version__}
         self.kept["versions"]["numpy"] = np.__version__
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.kept, indent=1) + "\n", encoding="utf-8")
+        text = re.sub(r"\[[^][{}]*\]", one_line, json.dumps(self.kept, indent=1))
+        self.path.write_text(text + "\n", encoding="utf-8")
+
+
+def one_line(numbers: re.Match[str]) -> str:
+    """A list of numbers as one line of JSON."""
+    return " ".join(numbers[0].split())
 
 
 def title(stream: str, delay: int) -> str:
