@@ -162,9 +162,8 @@ class Fold:
             self.pipeline[POOL].expect(outputs, age)
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
-        self.state.probe = clean(
-            features, frozenset(features) - {CONTEXT, ENCODED}
-        )  # it goes into a JSON file
+        fields = frozenset(features) - {CONTEXT, ENCODED}
+        self.state.probe = clean(features, fields)  # it goes into a JSON file
 
     def rehearse(self) -> None:
         """Learn a row on a copy, so that no label waits for kernels that have to be compiled or loaded."""
