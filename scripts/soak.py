@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 
 from online import config as configuration
@@ -76,7 +75,7 @@ def main(labels: int, root: Path, bootstrap_rows: int) -> None:
         found = soak(copy, labels, PART)
     sizes = list(found["resident_mb"].values())
     found["ratio"] = sizes[-1] / sizes[0]
-    (FIGURES / "soak.json").write_text(msgspec.json.format(json.dumps(found)).decode() + "\n")
+    (FIGURES / "soak.json").write_text(json.dumps(found, indent=1) + "\n")
     console.print(f"from the first tenth to the end: {found['ratio']:.2f} times")
     sys.exit(found["ratio"] > MOST)
 
