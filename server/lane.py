@@ -3,8 +3,8 @@
 Bringing a request to a handler and its reply back takes uvicorn and Litestar ten times as long as scoring a
 row. So what goes well is answered here: one row for ``/predict`` as soon as uvicorn has parsed it
 (:mod:`server.protocol`), labels for ``/learn`` as an ASGI app. Whatever does not go well, or is not plain,
-is handed on to Litestar's own routes, which do the same in full, with their
-problems, media types and documentation.
+is handed on to Litestar's own routes, which do the same in full, with their problems, media types and
+documentation.
 """
 
 from __future__ import annotations
