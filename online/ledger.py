@@ -2,23 +2,25 @@
 
 Written behind the replies: :meth:`Ledger.record` only queues, a thread commits every ``flush_seconds``.
 The queue is bounded; what does not fit is counted as lost, and a label for it still learns from its own
-features. One SQLite table; the oldest predictions go when there are more than ``rows``.
+features. One SQLite file; the oldest predictions go when there are more than ``rows``.
 
-What is queued goes to SQLite in statements of many rows, each of which runs outside the interpreter's lock:
-a server that answers many thousand predictions a second has no time to hand over rows one by one. A row's
-``record`` is the JSON of its :class:`Served`, byte for byte as it was encoded, its ``fingerprint`` what
-:func:`~online.served.fingerprints` makes of the encoded features.
+What is queued goes to SQLite a few predictions a block, in statements of many rows, each of which runs
+outside the interpreter's lock: a server that answers many thousand predictions a second has no time to write
+them one by one. A block's ``record`` is the MessagePack of a list of
+:class:`~online.served.ServedColumns`; predictions are numbered, ``last`` is the number of its last one. A
+prediction's ``fingerprint`` is what :func:`~online.served.fingerprints` makes of the encoded features.
 """
 
 from __future__ import annotations
 
 import collections
+import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,36 +29,42 @@ from online.columns import ColumnEncoder
 from online.database import connect, insert
 from online.encoding import Encoder
 from online.schema import Schema
-from online.served import Batch, Prepared, Served, fingerprints, identifier
+from online.served import Batch, Prepared, Served, ServedColumns, fingerprints, identifier
 
 __all__ = ["Ledger", "Served", "identifier"]
 
 log = logging.getLogger(__name__)
 
-RECORDS = msgspec.json.Decoder(Served)
-encode = msgspec.json.Encoder().encode
+PARTS = msgspec.msgpack.Decoder(list[ServedColumns])
+encode = msgspec.msgpack.Encoder().encode
 
 TABLES = """
-DROP TABLE IF EXISTS ledger;
-CREATE TABLE IF NOT EXISTS served (
-    row INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, served_at REAL NOT NULL,
-    fingerprint INTEGER NOT NULL, record TEXT NOT NULL
+DROP TABLE IF EXISTS served;
+CREATE TABLE IF NOT EXISTS block (
+    last INTEGER PRIMARY KEY, stream TEXT NOT NULL, served_at REAL NOT NULL, record BLOB NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS served_id ON served (stream, id);
-CREATE INDEX IF NOT EXISTS served_fingerprint ON served (stream, fingerprint);
+CREATE TABLE IF NOT EXISTS prediction (
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL, fingerprint INTEGER NOT NULL, block INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS prediction_id ON prediction (id);
+CREATE INDEX IF NOT EXISTS prediction_fingerprint ON prediction (fingerprint);
 """
-INSERT = "INSERT OR REPLACE INTO served (stream, id, served_at, fingerprint, record)"
+INSERT_BLOCK = "INSERT INTO block (last, stream, served_at, record)"
+INSERT = "INSERT OR REPLACE INTO prediction (row, id, fingerprint, block)"
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
-EXPIRE = (  # of the oldest only: rows stand in the order they were written
-    "DELETE FROM served WHERE row IN (SELECT row FROM (SELECT row, served_at FROM served ORDER BY row LIMIT"
-    " 1000) WHERE served_at < (SELECT served_at FROM served ORDER BY row DESC LIMIT 1) - ?)"
+EXPIRED = (  # of the oldest only
+    "SELECT coalesce(max(last), 0) FROM (SELECT last, served_at FROM block ORDER BY last LIMIT 100)"
+    " WHERE served_at < (SELECT served_at FROM block ORDER BY last DESC LIMIT 1) - ?"
 )
+NAMED = "SELECT row, block FROM prediction WHERE id IN (SELECT value FROM json_each(?))"
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 ALIKE = (
-    "SELECT mark.key, served.record FROM json_each(:marks) AS mark JOIN served ON served.row IN ("
-    "SELECT row FROM served WHERE stream = :stream AND fingerprint = mark.value"
-    f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY served.row"
+    "SELECT mark.key, prediction.row, block FROM json_each(?) AS mark JOIN prediction ON prediction.row IN ("
+    "SELECT row FROM prediction WHERE fingerprint = mark.value"
+    f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY prediction.row"
 )
+BLOCKS = "SELECT last, record FROM block WHERE stream = ? AND last IN (SELECT value FROM json_each(?))"
+BLOCK = 16  # predictions of a block at most: a label reads all of its prediction's
 STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
 
 
@@ -85,6 +93,7 @@ class Ledger:
         self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
+        self._fields = fields_of(schema)
         self._encoder = Encoder.of(schema)
         self._many = ColumnEncoder(schema, self._encoder)
         self._rows = rows
@@ -110,7 +119,7 @@ class Ledger:
         with self._counting:
             if len(one) > self._room:
                 self.lost += len(one) - self._room
-                one = Prepared(one.served()[: self._room], self._encoder)
+                one = one.cut(0, self._room)
             self._room -= len(one)
             if len(one):
                 self._waiting.append(one)
@@ -127,10 +136,9 @@ class Ledger:
     def find(self, names: Iterable[str]) -> dict[str, Served]:
         """Predictions by id, those that are known. Raises sqlite3.Error."""
         wanted = msgspec.json.encode(list(names)).decode()
-        query = "SELECT record FROM served WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
         with self._lock:
-            rows = self._db.execute(query, (self._stream, wanted)).fetchall()
-        return {one.id: one for one in (RECORDS.decode(record) for (record,) in rows)}
+            found = self._read(self._db.execute(NAMED, (wanted,)).fetchall())
+        return {one.id: one for one in found.values()}
 
     def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
         """The last predictions made from just these features, oldest first. Raises sqlite3.Error."""
@@ -147,10 +155,12 @@ class Ledger:
         self._many.write(rows, values)
         marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
         with self._lock:
-            rows_found = self._db.execute(ALIKE, {"marks": marks, "stream": self._stream}).fetchall()
+            places = self._db.execute(ALIKE, (marks,)).fetchall()
+            known = self._read([(row, block) for _, row, block in places])
         found: list[list[Served]] = [[] for _ in rows]
-        for place, record in rows_found:
-            found[place].append(RECORDS.decode(record))
+        for place, row, _ in places:
+            if row in known:
+                found[place].append(known[row])
         return [tuple(one) for one in found]
 
     def close(self) -> None:
@@ -160,16 +170,34 @@ class Ledger:
         with self._lock:
             self._db.close()
 
+    def _read(self, places: Sequence[tuple[int, int]]) -> dict[int, Served]:
+        """Predictions of this stream by number, from their numbers and blocks."""
+        if not places:
+            return {}
+        wanted = msgspec.json.encode(list({block for _, block in places})).decode()
+        records = self._db.execute(BLOCKS, (self._stream, wanted))
+        blocks = {last: unpack(record, self._fields) for last, record in records}
+        return {row: blocks[block][row - block - 1] for row, block in places if block in blocks}
+
     def _commit(self, batches: list[Batch]) -> None:
-        rows = as_rows(batches, self._stream)
+        written = as_blocks(batches, self._fields)
+        marks = fingerprints(np.array([values for batch in batches for values in batch.values()], float))
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            insert(self._db, INSERT, rows)
-            self._db.execute(
-                "DELETE FROM served WHERE row <= (SELECT max(row) FROM served) - ?", (self._rows,)
-            )
-            if self._days:
-                self._db.execute(EXPIRE, (86_400.0 * self._days,))
+            (first,) = self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()
+            ends = first + np.cumsum([len(block.ids) for block in written])
+            blocks = [
+                (last, self._stream, block.served_at, block.record)
+                for last, block in zip(ends.tolist(), written, strict=True)
+            ]
+            insert(self._db, INSERT_BLOCK, blocks)
+            names = [name for block in written for name in block.ids]
+            of_row = np.repeat(ends, [len(block.ids) for block in written]).tolist()
+            insert(
+                self._db, INSERT,
+                list(zip(itertools.count(first + 1), names, marks.tolist(), of_row, strict=False)),
+            )  # fmt: skip
+            self._drop_old(first + len(names))
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -179,6 +207,14 @@ class Ledger:
             self._waiting.popleft()
             with self._counting:
                 self._room += len(batch)
+
+    def _drop_old(self, last: int) -> None:
+        """Delete what is too old or too much, ``last`` being the newest prediction's number."""
+        bound = last - self._rows
+        if self._days:
+            bound = max(bound, *self._db.execute(EXPIRED, (86_400.0 * self._days,)).fetchone())
+        self._db.execute("DELETE FROM prediction WHERE row <= ?", (bound,))
+        self._db.execute("DELETE FROM block WHERE last <= ?", (bound,))
 
     def _write(self) -> None:
         """The writer thread: flush until closed, once more at the end."""
@@ -203,12 +239,52 @@ def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
     return taken
 
 
-def as_rows(batches: Sequence[Batch], stream: str) -> list[tuple[Any, ...]]:
-    """The table's rows."""
-    served = [one for batch in batches for one in batch.served()]
-    values = [encoded for batch in batches for encoded in batch.values()]
-    marks = fingerprints(np.array(values, dtype=float)).tolist()
-    return [
-        (stream, one.id, one.served_at, mark, encode(one).decode())
-        for one, mark in zip(served, marks, strict=True)
-    ]
+class Block(NamedTuple):
+    """Predictions that are written together."""
+
+    served_at: float
+    ids: list[str]
+    record: bytes
+
+
+def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Block]:
+    """Predictions in blocks, in order; ``fields`` of their rows are needed, others need not be kept."""
+    blocks: list[Block] = []
+    parts: list[ServedColumns] = []
+    room = BLOCK
+    for piece in pieces(batches):
+        if len(piece) > room:
+            blocks.append(packed(parts, fields))
+            parts, room = [], BLOCK
+        parts += piece.columns()
+        room -= len(piece)
+    return [*blocks, packed(parts, fields)] if parts else blocks
+
+
+def pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same predictions, in batches that fit into a block."""
+    for batch in batches:
+        if len(batch) <= BLOCK:
+            yield batch
+        else:
+            yield from (batch.cut(first, first + BLOCK) for first in range(0, len(batch), BLOCK))
+
+
+def packed(parts: list[ServedColumns], fields: frozenset[str]) -> Block:
+    """A block."""
+    names = [name for part in parts for name in part.ids]
+    try:
+        record = encode(parts)
+    except OverflowError:  # an integer that MessagePack does not have
+        record = encode([part.cleaned(fields) for part in parts])
+    return Block(parts[-1].served_at, names, record)
+
+
+def unpack(record: bytes, fields: frozenset[str]) -> list[Served]:
+    """The predictions of a block's record, with these fields of their rows."""
+    return [one for part in PARTS.decode(record) for one in part.served(fields)]
+
+
+def fields_of(schema: Schema) -> frozenset[str]:
+    """The fields of a row that the ledger keeps."""
+    return frozenset(feature.name for feature in schema.features)

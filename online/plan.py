@@ -103,6 +103,8 @@ class ScoringPlan:
         self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
         self.columns = len(self.arrays["impute"])
         self.fields = frozenset(feature.name for feature in info.schema.features)
+        self.plain = frozenset(("id", *(feature.name for feature in info.schema.used)))
+        self.context_names = tuple(spec.name for spec in info.schema.context)
         self._kernel = score_kernel()
         self._desks: list[Desk] = []
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from online.encoding import Encoded, clean
 from online.plan import ScoringPlan
-from online.schema import Schema
-from online.served import Served
+from online.served import Served, ServedColumns
 
 __all__ = ["Scored"]
 
@@ -58,22 +57,30 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         """What the features of each encoded to, NaN where one is missing."""
         return [one.values for one in self.encoded]
 
-    def served(self) -> list[Served]:
-        """Each prediction as served, with the row's known fields."""
-        info, fields = self.plan.info, self.plan.fields
+    def cut(self, first: int, last: int) -> Scored:
+        """Those from one place up to another."""
+        part = slice(first, last)
+        return Scored(
+            self.plan, self.at, self.names[part], self.rows[part], self.encoded[part], self.contexts[part],
+            self.predictions[part], self.lower[part], self.upper[part], self.experts[part],
+        )  # fmt: skip
+
+    def columns(self) -> list[ServedColumns]:
+        """As they were served, with no more of a row than is needed to encode it again."""
+        info, plain, fields = self.plan.info, self.plan.plain, self.plan.fields
+        features = [
+            row if row.keys() <= plain and not (one.imputed or one.drifted) else clean(row, fields)
+            for row, one in zip(self.rows, self.encoded, strict=True)
+        ]
         experts = self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
+        imputed, drifted = [one.imputed for one in self.encoded], [one.drifted for one in self.encoded]
         return [
-            Served(
-                name, self.at, clean(row, fields), named(info.schema, context), tuple(outputs), prediction,
-                lower, upper, tuple(one.imputed), tuple(one.drifted), info.version, info.seq,
-            )
-            for name, row, one, context, outputs, prediction, lower, upper in zip(
-                self.names, self.rows, self.encoded, self.contexts, experts, self.predictions,
-                self.lower, self.upper, strict=True,
+            ServedColumns(
+                self.at, info.version, info.seq, self.plan.context_names, self.names, features, self.contexts,
+                experts, self.predictions, self.lower, self.upper, imputed, drifted,
             )
         ]  # fmt: skip
 
-
-def named(schema: Schema, context: Sequence[float]) -> dict[str, float]:
-    """Context features by name, those there are."""
-    return {spec.name: v for spec, v in zip(schema.context, context, strict=True) if v == v}
+    def served(self) -> list[Served]:
+        """Each prediction as served, with the row's known fields."""
+        return [one for part in self.columns() for one in part.served(self.plan.fields)]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
-from online.encoding import Encoder
+from online.encoding import Encoder, clean
 from online.errors import InputError
 
-__all__ = ["Batch", "Prepared", "Served", "fingerprints", "identifier"]
+__all__ = ["Batch", "Prepared", "Served", "ServedColumns", "fingerprints", "identifier"]
 
 ID_LIMIT = 200  # characters
 
@@ -33,6 +33,48 @@ class Served(msgspec.Struct, frozen=True):
     plan_seq: int
 
 
+class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
+    """Predictions made together, as columns: what the ledger holds.
+
+    ``features`` may still hold more than a row's features, ``contexts`` is NaN where there is no value.
+    """
+
+    served_at: float
+    model_version: int
+    plan_seq: int
+    context_names: Sequence[str]
+    ids: Sequence[str]
+    features: Sequence[Mapping[str, Any]]
+    contexts: Sequence[Sequence[float]]
+    experts: Sequence[Sequence[float]]
+    predictions: Sequence[float]
+    lower: Sequence[float]
+    upper: Sequence[float]
+    imputed: Sequence[Sequence[str]]
+    drifted: Sequence[Sequence[str]]
+
+    def served(self, fields: frozenset[str]) -> list[Served]:
+        """Each as it was served, with the known fields of its row."""
+        return [
+            Served(
+                name, self.served_at, clean(row, fields), self._context(context), tuple(outputs), prediction,
+                lower, upper, tuple(imputed), tuple(drifted), self.model_version, self.plan_seq,
+            )
+            for name, row, context, outputs, prediction, lower, upper, imputed, drifted in zip(
+                self.ids, self.features, self.contexts, self.experts, self.predictions, self.lower,
+                self.upper, self.imputed, self.drifted, strict=True,
+            )
+        ]  # fmt: skip
+
+    def cleaned(self, fields: frozenset[str]) -> ServedColumns:
+        """The same with nothing else than these fields of the rows."""
+        features = [clean(row, fields) for row in self.features]
+        return msgspec.structs.replace(self, features=features)
+
+    def _context(self, values: Sequence[float]) -> dict[str, float]:
+        return {name: v for name, v in zip(self.context_names, values, strict=True) if v == v}
+
+
 class Batch(Protocol):
     """Predictions that were made together."""
 
@@ -42,8 +84,11 @@ class Batch(Protocol):
     def values(self) -> Sequence[Sequence[float]]:
         """What the features of each encode to, NaN where one is missing."""
 
-    def served(self) -> Sequence[Served]:
-        """Each as it was served."""
+    def cut(self, first: int, last: int) -> Batch:
+        """Those from one place up to another."""
+
+    def columns(self) -> Sequence[ServedColumns]:
+        """As they were served, in order."""
 
 
 class Prepared:
@@ -69,9 +114,20 @@ class Prepared:
         """What the features of each encode to, NaN where one is missing."""
         return [self._encoder.encode(one.features).values for one in self._served]
 
-    def served(self) -> Sequence[Served]:
-        """Each as it was served."""
-        return self._served
+    def cut(self, first: int, last: int) -> Prepared:
+        """Those from one place up to another."""
+        return Prepared(self._served[first:last], self._encoder)
+
+    def columns(self) -> list[ServedColumns]:
+        """As they were served, in order."""
+        return [
+            ServedColumns(
+                one.served_at, one.model_version, one.plan_seq, list(one.context), [one.id], [one.features],
+                [list(one.context.values())], [one.experts], [one.prediction], [one.lower], [one.upper],
+                [one.imputed], [one.drifted],
+            )
+            for one in self._served
+        ]  # fmt: skip
 
 
 def fingerprints(values: np.ndarray) -> np.ndarray:

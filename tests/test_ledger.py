@@ -91,11 +91,11 @@ def test_what_could_not_be_written_waits_and_is_written_later(
     waits = ledger(tmp_path)
     waits.record([served("a"), served("b")])
     with sqlite3.connect(tmp_path / "ledger.db") as db:
-        db.execute("ALTER TABLE served RENAME TO elsewhere")
+        db.execute("ALTER TABLE prediction RENAME TO elsewhere")
     with pytest.raises(sqlite3.OperationalError):
         waits.flush()
     with sqlite3.connect(tmp_path / "ledger.db") as db:
-        db.execute("ALTER TABLE elsewhere RENAME TO served")
+        db.execute("ALTER TABLE elsewhere RENAME TO prediction")
     waits.flush()
     assert set(waits.find(["a", "b"])) == {"a", "b"}
     waits.close()
@@ -104,11 +104,11 @@ def test_what_could_not_be_written_waits_and_is_written_later(
 def test_a_failing_writer_says_so_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with sqlite3.connect(tmp_path / "ledger.db") as db:
         failing = ledger(tmp_path, flush_seconds=0.005)
-        db.execute("ALTER TABLE served RENAME TO elsewhere")
+        db.execute("ALTER TABLE prediction RENAME TO elsewhere")
         with caplog.at_level(logging.WARNING, "online.ledger"):
             failing.record([served("a")])
             until(lambda: "1 predictions wait" in caplog.text, "a warning")
-        db.execute("ALTER TABLE elsewhere RENAME TO served")
+        db.execute("ALTER TABLE elsewhere RENAME TO prediction")
     assert "a" in until(lambda: failing.find(["a"]), "the writer")
     failing.close()
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import msgspec
 
 from online.database import connect
+from online.ledger import fields_of, unpack
+from online.schema import Schema
 from online.served import Served
 
 __all__ = ["DriftScores", "Labelled", "ScoreStore", "ServedReader"]
@@ -18,7 +20,6 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS input_drift (row INTEGER PRIMARY KEY, at REAL NOT NULL, scores TEXT NOT NULL);
 """
 KEPT = 20_000  # moments of drift by subject
-RECORDS = msgspec.json.Decoder(Served)
 SCORES = msgspec.json.Decoder(dict[str, float])
 
 
@@ -43,18 +44,26 @@ class DriftScores(msgspec.Struct, frozen=True):
 class ServedReader:
     """Reads a ledger in the order in which it was written. Belongs to one thread; errors are sqlite3's."""
 
-    def __init__(self, path: Path, stream: str) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
         self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0, isolation_level=None)
-        self._stream = stream
+        self._stream = schema.stream
+        self._fields = fields_of(schema)
 
     def last(self) -> int:
         """The newest row's number, 0 when there is none."""
-        return int(self._db.execute("SELECT coalesce(max(row), 0) FROM served").fetchone()[0])
+        return int(self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()[0])
 
     def after(self, row: int, limit: int) -> list[tuple[int, Served]]:
         """The rows after one, with their numbers, oldest first."""
-        query = "SELECT row, record FROM served WHERE row > ? AND stream = ? ORDER BY row LIMIT ?"
-        return [(n, RECORDS.decode(one)) for n, one in self._db.execute(query, (row, self._stream, limit))]
+        query = "SELECT last, record FROM block WHERE last > ? AND stream = ? ORDER BY last"
+        found: list[tuple[int, Served]] = []
+        for last, record in self._db.execute(query, (row, self._stream)):
+            several = unpack(record, self._fields)
+            numbers = range(last - len(several) + 1, last + 1)
+            found += [(n, one) for n, one in zip(numbers, several, strict=True) if n > row]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     def newest(self, limit: int) -> list[tuple[int, Served]]:
         """The newest rows, oldest first."""

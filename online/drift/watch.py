@@ -66,7 +66,7 @@ class Watch:
         self._encoder = Encoder.of(self._schema)
         self._history = History(home.create().history, config.learner.history_rows)
         self._store = ScoreStore(home.history)
-        self._ledger = ServedReader(home.ledger, config.stream)
+        self._ledger = ServedReader(home.ledger, self._schema)
         settings = config.drift
         self._log = DriftLog(home.drift_log, self._schema, settings.log_bytes, settings.log_files)
         self._begin()

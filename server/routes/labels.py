@@ -29,7 +29,7 @@ def labels_wanted(
 ) -> Response[bytes]:
     """Served rows without a label whose labels would help most, with reasons; some are drawn at random."""
     service.ledger.flush()
-    reader = ServedReader(service.home.ledger, service.config.stream)
+    reader = ServedReader(service.home.ledger, service.config.schema)
     try:
         rows = [one for _, one in reader.newest(last)]
     finally:
