@@ -113,9 +113,9 @@ class Ledger:
         """How many predictions are queued."""
         return self._limit - self._room
 
-    def record(self, batch: Batch | Sequence[Served]) -> None:
+    def record(self, batch: Batch | list[Served]) -> None:
         """Queue predictions; never waits."""
-        one = batch if not isinstance(batch, Sequence) else Prepared(batch, self._encoder)
+        one = Prepared(batch, self._encoder) if isinstance(batch, list) else batch
         with self._counting:
             if len(one) > self._room:
                 self.lost += len(one) - self._room
