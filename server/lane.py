@@ -9,6 +9,7 @@ documentation.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,7 @@ from litestar import Litestar
 from litestar.types import Receive, Send
 
 from online.errors import MillraceError
-from server.logs import HEADER
+from server.logs import HEADER, RequestIds
 from server.routes.learn import source_of, summary
 from server.routes.predict import single
 from server.service import Service
@@ -55,6 +56,16 @@ class FastLane:
     def __init__(self, app: Litestar) -> None:
         self._app = app
 
+    @functools.cached_property
+    def _service(self) -> Service:
+        service: Service = self._app.state.service
+        return service
+
+    @functools.cached_property
+    def _requests(self) -> RequestIds:
+        requests: RequestIds = self._app.state.requests
+        return requests
+
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer labels, or hand a request on to Litestar."""
         if scope["type"] != "http" or scope["path"] != LEARN or not plain(scope):
@@ -62,30 +73,28 @@ class FastLane:
             return
         began = time.perf_counter()
         message = await receive()
-        state = self._app.state
-        body = await learned(state.service, scope, message)
+        body = await learned(self._service, scope, message)
         if body is None:
             await self._app(scope, again(message, receive), send)
             return
-        name = state.requests.name(scope["headers"]).encode()
+        name = self._requests.name(scope["headers"]).encode()
         headers = [
             (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (HEADER, name),
         ]  # fmt: skip
         await send({"type": "http.response.start", "status": 202, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
-        state.service.metrics.count_request(LEARN, "202", time.perf_counter() - began)
+        self._service.metrics.count_request(LEARN, "202", time.perf_counter() - began)
 
     def reply(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes | None:
         """The last headers of a reply with status 200 and its body; None when Litestar has to answer."""
         began = time.perf_counter()
-        state = self._app.state
-        service: Service = state.service
+        service = self._service
         if len(body) > service.config.server.max_body_bytes:
             return None
         content = predicted(service, body)
         if content is None:
             return None
-        name = state.requests.name(headers).encode()
+        name = self._requests.name(headers).encode()
         service.metrics.count_request(PATH, "200", time.perf_counter() - began)
         return REPLY % (len(content), name, content)
 
