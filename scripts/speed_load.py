@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shutil
 import statistics
@@ -73,7 +72,7 @@ def load(
 
 def by_wrk(url: str, bodies: list[bytes], seconds: float, connections: int, pause: float, media: str) -> Load:
     """Have wrk do it, on one thread."""
-    quoted = ", ".join(json.dumps(body.decode()) for body in bodies)
+    quoted = ", ".join('"' + "".join(map("\\{:03d}".format, body)) + '"' for body in bodies)
     delay = DELAY.format(milliseconds=round(1000 * pause)) if pause else ""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"

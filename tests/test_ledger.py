@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from online.drift.store import ServedReader
 from online.encoding import clean
 from online.errors import InputError
 from online.ledger import Ledger, Served, identifier
@@ -161,6 +162,33 @@ def test_streams_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
     assert theirs.like({"wind": 1.0}) == ()
     theirs.close()
     ours.close()
+
+
+@given(sizes=st.lists(st.integers(0, 40), max_size=6), limit=st.integers(1, 30))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_predictions_are_read_in_the_order_they_were_written(
+    tmp_path: Path, sizes: list[int], limit: int
+) -> None:
+    for old in tmp_path.glob("ledger.db*"):
+        old.unlink()
+    book = ledger(tmp_path)
+    names = [f"{batch}-{n}" for batch, size in enumerate(sizes) for n in range(size)]
+    for place, size in enumerate(sizes):
+        book.record([served(f"{place}-{n}") for n in range(size)])
+        if place % 2:
+            book.flush()
+    book.flush()
+    reader = ServedReader(tmp_path / "ledger.db", SCHEMA)
+    read: list[tuple[int, Served]] = []
+    while found := reader.after(len(read), limit):
+        read += found
+        assert len(found) <= limit
+    assert [(n, one.id) for n, one in read] == list(enumerate(names, start=1))
+    assert reader.last() == len(names)
+    assert [one.id for _, one in reader.newest(limit)] == names[-limit:]
+    assert list(book.find(names[:5])) == names[:5]
+    reader.close()
+    book.close()
 
 
 texts = st.text(max_size=20)

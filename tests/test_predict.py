@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import socket
 import time
 from typing import Any
@@ -298,6 +299,66 @@ def test_requests_on_one_connection_are_answered_in_order_however_they_are_cut(s
                 reply += connection.recv(65536)
         codes = [part[:3] for part in reply.split(b"HTTP/1.1 ")[1:]]
         assert codes == [b"200", b"200", b"400", b"200"]
+
+
+def test_requests_with_the_headers_of_one_before_are_answered_as_the_first(shared_server: Server) -> None:
+    url = httpx.URL(shared_server.url)
+    rows = [{**ROW, "Start_Hour": hour} for hour in (10, 11, 12, 13)]
+    wanted = [shared_server.predict(row)["prediction"] for row in rows]
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine-7\r\nContent-Length: %d\r\n\r\n"
+    whole = [head % len(body) + body for body in map(msgspec.json.encode, rows)]
+    broken = whole[0][:-1] + b","
+    with socket.create_connection((url.host, url.port)) as connection:
+        for _ in range(2):
+            for pieces in ([whole[0]], [whole[1]], [whole[2][:-5], whole[2][-5:]], [whole[3] + whole[0]]):
+                for piece in pieces:
+                    connection.sendall(piece)
+                    time.sleep(0.001)
+                several = sum(piece.count(b"POST") for piece in pieces)
+                answers = replies(connection, several)
+                first = whole.index(b"".join(pieces)[: len(whole[0])])
+                places = [(first + n) % len(whole) for n in range(several)]
+                assert [msgspec.json.decode(body)["prediction"] for _, body in answers] == [
+                    wanted[place] for place in places
+                ]
+                assert all(b"x-request-id: mine-7" in top and b"200 OK" in top for top, _ in answers)
+            connection.sendall(broken)
+            ((top, body),) = replies(connection, 1)
+            assert b"400 Bad Request" in top and b"not well-formed" in body
+
+
+def test_an_idle_connection_is_closed_also_after_known_headers(shared_server: Server) -> None:
+    url, body = httpx.URL(shared_server.url), msgspec.json.encode(ROW)
+    request = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection((url.host, url.port), timeout=60) as connection:
+        for _ in range(3):
+            connection.sendall(request)
+            replies(connection, 1)
+        assert connection.recv(1) == b""
+
+
+def replies(connection: socket.socket, count: int) -> list[tuple[bytes, bytes]]:
+    """So many replies from a connection, each as its head and its body."""
+    found, come = [], b""
+    while len(found) < count:
+        top, _, body = come.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", top)
+        if length is not None and len(body) >= int(length[1]):
+            found.append((top, body[: int(length[1])]))
+            come = body[int(length[1]) :]
+            continue
+        more = connection.recv(65536)
+        assert more, "the server closed the connection"
+        come += more
+    assert not come
+    return found
+
+
+def test_a_whole_number_larger_than_any_in_messagepack_is_kept_in_the_ledger(shared_server: Server) -> None:
+    name = 10**40
+    shared_server.predict([{**ROW, "id": name}, ROW])
+    found = shared_server.get(f"/predictions/{name}")["served"]
+    assert (found["id"], found["features"]) == (str(name), ROW)
 
 
 def test_requests_of_either_lane_are_counted(shared_server: Server) -> None:

@@ -100,17 +100,19 @@ def checksum(sources: Iterable[Path]) -> int:
     return zlib.crc32(b"".join(source.read_bytes() for source in sources)) + 1
 
 
-def cached(function: Callable[..., Any], signature: str) -> Any:
+def cached(function: Callable[..., Any], signature: str, *, nogil: bool = False) -> Any:
     """Compile a function now, or load its compiled form, and keep that on disk where it can be.
+
+    With ``nogil`` other threads run Python meanwhile.
 
     The folder is ``NUMBA_CACHE_DIR``, else beside the source, else the user's own. When none of them can be
     written the kernel is compiled in every process: that costs start-up time and nothing else.
     """
     try:
-        return njit(signature, cache=True)(function)
+        return njit(signature, cache=True, nogil=nogil)(function)
     except (RuntimeError, OSError) as exc:
         log.warning("compiled kernels cannot be kept, which makes every start slower: %s", exc)
-        return njit(signature)(function)
+        return njit(signature, nogil=nogil)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:

@@ -104,6 +104,6 @@ def scoring_for(sources: int) -> Callable[[int, int, int, int, int], None]:
             score_rows(opened(handle), opened_scratch(handle, work), rows, n, out)
 
     compiled: Callable[[int, int, int, int, int], None] = cached(
-        score, "void(int64, int64, int64, int64, int64)"
+        score, "void(int64, int64, int64, int64, int64)", nogil=True
     )
     return compiled
