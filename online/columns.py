@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from online.encoding import Encoded, Encoder, Reader, reader, shortcut
 from online.schema import Feature, Schema
 
-__all__ = ["ColumnEncoder"]
+__all__ = ["ColumnEncoder", "Told"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,6 +67,13 @@ class ReadColumn:
         return np.array([cell is not None and not cell.drifted for cell in cells], bool)
 
 
+class Told(NamedTuple):
+    """What is to be told of some rows: ``imputed`` and ``drifted`` of each, as in Encoded."""
+
+    imputed: list[list[str]]
+    drifted: list[list[str]]
+
+
 class ColumnEncoder:
     """Encodes many rows of a schema as its :class:`~online.encoding.Encoder` does one by one.
 
@@ -93,13 +100,13 @@ class ColumnEncoder:
             to[place] = one.values
         return unusual
 
-    def encode(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> list[Encoded]:
-        """As :meth:`write`; every row as it was encoded."""
+    def encode(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> Told:
+        """As :meth:`write`; what is to be told of every row."""
         unusual = self.write(rows, to)
-        encoded = [Encoded(values, [], []) for values in to.tolist()]
+        told = Told([[] for _ in rows], [[] for _ in rows])
         for place, one in unusual.items():
-            encoded[place] = one
-        return encoded
+            told.imputed[place], told.drifted[place] = one.imputed, one.drifted
+        return told
 
 
 def column_of(feature: Feature) -> NumberColumn | KnownColumn | ReadColumn:

@@ -181,7 +181,7 @@ class Ledger:
 
     def _commit(self, batches: list[Batch]) -> None:
         written = as_blocks(batches, self._fields)
-        marks = fingerprints(np.array([values for batch in batches for values in batch.values()], float))
+        marks = fingerprints(np.concatenate([np.asarray(batch.values, float) for batch in batches]))
         self._db.execute("BEGIN IMMEDIATE")
         try:
             (first,) = self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()

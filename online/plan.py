@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 
 from online import plan_file
-from online.columns import ColumnEncoder
+from online.columns import ColumnEncoder, Told
 from online.context import context_tables
 from online.difficulty import Difficulty, shares_of, slot_places, spread_of
-from online.encoding import Encoded, Encoder
+from online.encoding import Encoder
 from online.errors import PlanError, SchemaError
 from online.home import write_atomically
 from online.kernels.arrays import CHILD_BITS, FEATURE_BIT, LINE, PLAN_ARRAYS, handle_of, scratch_size
@@ -161,12 +161,12 @@ class ScoringPlan:
         """The context features of an encoded row; NaN where there is none yet."""
         return [table.get(values) for table in self._context]
 
-    def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, list[Encoded]]:
-        """Raw rows as :meth:`score` takes them, (n, columns), and each as it was encoded."""
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, Told]:
+        """Raw rows as :meth:`score` takes them, (n, columns), and what is to be told of each."""
         matrix = np.empty((len(rows), self.columns))
-        encoded = self._many.encode(rows, matrix[:, : len(self.encoder.columns)])
+        told = self._many.encode(rows, matrix[:, : len(self.encoder.columns)])
         self._add_context(matrix)
-        return matrix, encoded
+        return matrix, told
 
     def _add_context(self, matrix: Array) -> None:
         """Write the context features of encoded rows beside their values."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from online.encoding import Encoded, clean
+from online.encoding import clean
 from online.plan import ScoringPlan
 from online.served import Served, ServedColumns
 
@@ -28,8 +28,10 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         Their ids.
     rows
         As they came.
-    encoded
-        As they were encoded.
+    values
+        What their features encode to, (n, columns), NaN where one is missing.
+    imputed, drifted
+        Of each, as in :class:`~online.encoding.Encoded`.
     contexts
         Their context features, NaN where there is none.
     predictions, lower, upper
@@ -42,7 +44,9 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     at: float
     names: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
-    encoded: Sequence[Encoded]
+    values: Sequence[Sequence[float]] | np.ndarray
+    imputed: Sequence[list[str]]
+    drifted: Sequence[list[str]]
     contexts: Sequence[Sequence[float]]
     predictions: list[float]
     lower: list[float]
@@ -53,31 +57,27 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         """How many rows."""
         return len(self.rows)
 
-    def values(self) -> Sequence[Sequence[float]]:
-        """What the features of each encoded to, NaN where one is missing."""
-        return [one.values for one in self.encoded]
-
     def cut(self, first: int, last: int) -> Scored:
         """Those from one place up to another."""
         part = slice(first, last)
         return Scored(
-            self.plan, self.at, self.names[part], self.rows[part], self.encoded[part], self.contexts[part],
-            self.predictions[part], self.lower[part], self.upper[part], self.experts[part],
+            self.plan, self.at, self.names[part], self.rows[part], self.values[part], self.imputed[part],
+            self.drifted[part], self.contexts[part], self.predictions[part], self.lower[part],
+            self.upper[part], self.experts[part],
         )  # fmt: skip
 
     def columns(self) -> list[ServedColumns]:
         """As they were served, with no more of a row than is needed to encode it again."""
         info, plain, fields = self.plan.info, self.plan.plain, self.plan.fields
         features = [
-            row if row.keys() <= plain and not (one.imputed or one.drifted) else clean(row, fields)
-            for row, one in zip(self.rows, self.encoded, strict=True)
+            row if row.keys() <= plain and not (imputed or drifted) else clean(row, fields)
+            for row, imputed, drifted in zip(self.rows, self.imputed, self.drifted, strict=True)
         ]
         experts = self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
-        imputed, drifted = [one.imputed for one in self.encoded], [one.drifted for one in self.encoded]
         return [
             ServedColumns(
                 self.at, info.version, info.seq, self.plan.context_names, self.names, features, self.contexts,
-                experts, self.predictions, self.lower, self.upper, imputed, drifted,
+                experts, self.predictions, self.lower, self.upper, self.imputed, self.drifted,
             )
         ]  # fmt: skip
 

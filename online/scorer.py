@@ -139,13 +139,13 @@ class Scorer:
         if len(rows) == 1:
             return scored_one(plan, now, (self._name(rows[0].get("id"), 0),), rows)
         names = self._names(rows)
-        matrix, encoded = plan.encode(rows)
-        contexts = matrix[:, len(plan.encoder.columns) :].tolist()
+        matrix, told = plan.encode(rows)
+        columns = len(plan.encoder.columns)
         predictions, experts = plan.score(matrix)
         lower, upper = plan.intervals(matrix, predictions, experts)
         return Scored(
-            plan, now, names, rows, encoded, contexts, predictions.tolist(), lower.tolist(), upper.tolist(),
-            experts,
+            plan, now, names, rows, matrix[:, :columns], told.imputed, told.drifted,
+            matrix[:, columns:].tolist(), predictions.tolist(), lower.tolist(), upper.tolist(), experts,
         )  # fmt: skip
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -174,5 +174,6 @@ def scored_one(
     score = plan.score_one(values)
     lower, upper = plan.interval(values, score)
     return Scored(
-        plan, now, names, rows, (encoded,), (context,), [score.prediction], [lower], [upper], (score.experts,)
-    )
+        plan, now, names, rows, (encoded.values,), (encoded.imputed,), (encoded.drifted,), (context,),
+        [score.prediction], [lower], [upper], (score.experts,),
+    )  # fmt: skip

@@ -81,8 +81,9 @@ class Batch(Protocol):
     def __len__(self) -> int:
         """How many."""
 
-    def values(self) -> Sequence[Sequence[float]]:
-        """What the features of each encode to, NaN where one is missing."""
+    @property
+    def values(self) -> Sequence[Sequence[float]] | np.ndarray:
+        """What the features of each encode to, (n, columns), NaN where one is missing."""
 
     def cut(self, first: int, last: int) -> Batch:
         """Those from one place up to another."""
@@ -110,8 +111,9 @@ class Prepared:
         """How many."""
         return len(self._served)
 
+    @property
     def values(self) -> Sequence[Sequence[float]]:
-        """What the features of each encode to, NaN where one is missing."""
+        """What the features of each encode to, (n, columns), NaN where one is missing."""
         return [self._encoder.encode(one.features).values for one in self._served]
 
     def cut(self, first: int, last: int) -> Prepared:

@@ -131,10 +131,9 @@ class Metrics:
         if not noted:
             return
         every = [scored for scored, _ in noted]
-        encoded = [one for scored in every for one in scored.encoded]
-        self.predictions.inc(len(encoded))
-        self.imputed.inc(sum(1 for one in encoded if one.imputed))
-        self.drifted.inc(sum(1 for one in encoded if one.drifted))
+        self.predictions.inc(sum(map(len, every)))
+        self.imputed.inc(sum(1 for scored in every for imputed in scored.imputed if imputed))
+        self.drifted.inc(sum(1 for scored in every for drifted in scored.drifted if drifted))
         self.unknown.inc(sum(unknown_fields(scored) for scored in every))
         lost = noted[-1][1]
         if lost > self._lost_before:

@@ -44,17 +44,17 @@ class Marks(msgspec.Struct, frozen=True):
     def add(self, scored: Scored, slots: Slots) -> None:
         """Add the reasons that hold to what each row is marked with."""
         if self.width < NO_LIMIT:
-            for one, low, high in zip(scored.encoded, scored.lower, scored.upper, strict=True):
+            for drifted, low, high in zip(scored.drifted, scored.lower, scored.upper, strict=True):
                 if high - low > self.width:
-                    one.drifted.append(WIDE)
+                    drifted.append(WIDE)
         if self.spread < NO_LIMIT:
-            for one, outputs in zip(scored.encoded, rows_of(scored.experts), strict=True):
+            for drifted, outputs in zip(scored.drifted, rows_of(scored.experts), strict=True):
                 if max(outputs) - min(outputs) > self.spread:
-                    one.drifted.append(DISAGREE)
+                    drifted.append(DISAGREE)
         if self.hot:
-            for one, row in zip(scored.encoded, scored.rows, strict=True):
+            for drifted, row in zip(scored.drifted, scored.rows, strict=True):
                 if slots.locate(row) in self.hot:
-                    one.drifted.append(HOT)
+                    drifted.append(HOT)
 
 
 def rows_of(outputs: Sequence[Sequence[float]] | np.ndarray) -> Sequence[Sequence[float]]:

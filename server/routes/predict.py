@@ -66,20 +66,19 @@ def predict_route(schema: Schema) -> HTTPRouteHandler:
 
 def single(scored: Scored) -> Prediction:
     """The reply to one row."""
-    info, encoded = scored.plan.info, scored.encoded[0]
+    info = scored.plan.info
     return Prediction(
-        scored.predictions[0], scored.lower[0], scored.upper[0], scored.names[0], bool(encoded.drifted),
-        info.version, info.seq, encoded.imputed or msgspec.UNSET,
+        scored.predictions[0], scored.lower[0], scored.upper[0], scored.names[0], bool(scored.drifted[0]),
+        info.version, info.seq, scored.imputed[0] or msgspec.UNSET,
     )  # fmt: skip
 
 
 def columns(scored: Scored) -> PredictionColumns:
     """The reply to an array of rows."""
-    info, encoded = scored.plan.info, scored.encoded
+    info = scored.plan.info
     return PredictionColumns(
-        scored.predictions, scored.lower, scored.upper, scored.names, [bool(one.drifted) for one in encoded],
-        info.version, info.seq,
-        [one.imputed for one in encoded] if any(one.imputed for one in encoded) else msgspec.UNSET,
+        scored.predictions, scored.lower, scored.upper, scored.names, list(map(bool, scored.drifted)),
+        info.version, info.seq, scored.imputed if any(scored.imputed) else msgspec.UNSET,
     )  # fmt: skip
 
 
