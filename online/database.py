@@ -1,17 +1,18 @@
-"""How every SQLite file of a home is opened."""
+"""How every SQLite file of a home is opened and written."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import itertools
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["connect", "insert"]
+__all__ = ["connect", "insert", "transaction"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,19 @@ def renewed(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
         if part.exists():
             part.replace(aside.with_name(aside.name + suffix))
     return opened(path, schema, synchronous)
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """One immediate transaction: committed as a whole, or rolled back as a whole. Raises sqlite3.Error."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def insert(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> None:

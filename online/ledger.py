@@ -7,8 +7,11 @@ features. One SQLite file; the oldest predictions go when there are more than ``
 What is queued goes to SQLite a few predictions a block, in statements of many rows, each of which runs
 outside the interpreter's lock: a server that answers many thousand predictions a second has no time to write
 them one by one. A block's ``record`` is the MessagePack of a list of
-:class:`~online.served.ServedColumns`; predictions are numbered, ``last`` is the number of its last one. A
-prediction's ``fingerprint`` is what :func:`~online.served.fingerprints` makes of the encoded features.
+:class:`~online.served.ServedColumns`; predictions are numbered, ``last`` is the number of its last one.
+
+A prediction's ``fingerprint`` is what :func:`~online.served.fingerprints` makes of the encoded features. It
+is indexed when a label without an id asks for that, for many predictions at once: with every commit, keeping
+that index would take most of the time.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import msgspec
 import numpy as np
 
 from online.columns import ColumnEncoder
-from online.database import connect, insert
+from online.database import connect, insert, transaction
 from online.encoding import Encoder
 from online.schema import Schema
 from online.served import Batch, Prepared, Served, ServedColumns, fingerprints, identifier
@@ -47,7 +50,11 @@ CREATE TABLE IF NOT EXISTS prediction (
     row INTEGER PRIMARY KEY, id TEXT NOT NULL, fingerprint INTEGER NOT NULL, block INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS prediction_id ON prediction (id);
-CREATE INDEX IF NOT EXISTS prediction_fingerprint ON prediction (fingerprint);
+CREATE TABLE IF NOT EXISTS mark (
+    fingerprint INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (fingerprint, row)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS marked (one INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL);
+INSERT OR IGNORE INTO marked VALUES (1, 0, 0);
 """
 INSERT_BLOCK = "INSERT INTO block (last, stream, served_at, record)"
 INSERT = "INSERT OR REPLACE INTO prediction (row, id, fingerprint, block)"
@@ -59,10 +66,13 @@ EXPIRED = (  # of the oldest only
 NAMED = "SELECT row, block FROM prediction WHERE id IN (SELECT value FROM json_each(?))"
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 ALIKE = (
-    "SELECT mark.key, prediction.row, block FROM json_each(?) AS mark JOIN prediction ON prediction.row IN ("
-    "SELECT row FROM prediction WHERE fingerprint = mark.value"
-    f" ORDER BY row DESC LIMIT {SAME_FEATURES}) ORDER BY prediction.row"
+    "SELECT wanted.key, prediction.row, block FROM json_each(?) AS wanted JOIN prediction ON prediction.row"
+    " IN (SELECT mark.row FROM mark JOIN prediction USING (row) WHERE mark.fingerprint = wanted.value"
+    f" ORDER BY mark.row DESC LIMIT {SAME_FEATURES}) ORDER BY prediction.row"
 )
+NEWEST = "SELECT (SELECT max(row) FROM prediction), last FROM marked"
+OLDEST = "SELECT (SELECT min(row) FROM prediction), first FROM marked"
+MARK = "INSERT INTO mark SELECT fingerprint, row FROM prediction WHERE row > ? ORDER BY fingerprint, row"
 BLOCKS = "SELECT last, record FROM block WHERE stream = ? AND last IN (SELECT value FROM json_each(?))"
 BLOCK = 16  # predictions of a block at most: a label reads all of its prediction's
 STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
@@ -155,6 +165,7 @@ class Ledger:
         self._many.write(rows, values)
         marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
         with self._lock:
+            self._mark()
             places = self._db.execute(ALIKE, (marks,)).fetchall()
             known = self._read([(row, block) for _, row, block in places])
         found: list[list[Served]] = [[] for _ in rows]
@@ -179,11 +190,24 @@ class Ledger:
         blocks = {last: unpack(record, self._fields) for last, record in records}
         return {row: blocks[block][row - block - 1] for row, block in places if block in blocks}
 
+    def _mark(self) -> None:
+        """Index what has been written since the last time, and forget what has gone, now and then."""
+        newest, last = self._db.execute(NEWEST).fetchone()
+        if newest is None or newest == last:
+            return
+        with transaction(self._db):
+            newest, last = self._db.execute(NEWEST).fetchone()
+            oldest, first = self._db.execute(OLDEST).fetchone()
+            self._db.execute(MARK, (last,))
+            if oldest - first > self._rows // 4:
+                self._db.execute("DELETE FROM mark WHERE row < ?", (oldest,))
+                first = oldest
+            self._db.execute("UPDATE marked SET first = ?, last = ?", (first, newest))
+
     def _commit(self, batches: list[Batch]) -> None:
         written = as_blocks(batches, self._fields)
         marks = fingerprints(np.concatenate([np.asarray(batch.values, float) for batch in batches]))
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._db):
             (first,) = self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()
             ends = first + np.cumsum([len(block.ids) for block in written])
             blocks = [
@@ -198,11 +222,6 @@ class Ledger:
                 list(zip(itertools.count(first + 1), names, marks.tolist(), of_row, strict=False)),
             )  # fmt: skip
             self._drop_old(first + len(names))
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
         for batch in batches:
             self._waiting.popleft()
             with self._counting:

@@ -150,6 +150,28 @@ def test_predictions_of_the_same_features_come_oldest_first_and_are_bounded(tmp_
     many.close()
 
 
+def test_predictions_that_have_gone_are_not_found_by_their_features(tmp_path: Path) -> None:
+    kept = ledger(tmp_path, rows=8)
+    for first in range(0, 40, 4):
+        kept.record([served(str(n), {"wind": float(n % 8)}) for n in range(first, first + 4)])
+        kept.flush()
+        alike = [[one.id for one in found] for found in kept.alike([{"wind": float(n)} for n in range(8)])]
+        newest = range(max(0, first - 4), first + 4)
+        assert alike == [[str(n) for n in newest if n % 8 == wind] for wind in range(8)]
+    kept.close()
+
+
+def test_two_workers_find_each_others_predictions_by_features(tmp_path: Path) -> None:
+    one, other = ledger(tmp_path), ledger(tmp_path)
+    for n in range(6):
+        (one if n % 2 else other).record([served(str(n), {"wind": 1.0})])
+        (one if n % 2 else other).flush()
+        for book in (one, other, other):
+            assert [found.id for found in book.like({"wind": 1.0})] == [str(k) for k in range(n + 1)]
+    one.close()
+    other.close()
+
+
 def test_streams_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
     ours = ledger(tmp_path)
     theirs = Ledger(
