@@ -20,6 +20,8 @@ from online.schema import Schema
 __all__ = ["PREDICTION", "Reference", "Subject"]
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+Group = tuple[int, Places]
 
 PREDICTION = "prediction"
 RAREST = 0.01  # share of a category that gets a score of its own
@@ -76,33 +78,26 @@ class Reference:
     def scores(self, rows: Floats) -> Floats:
         """Scores (n, width) of encoded rows, the prediction their last column; 0 where a value is missing."""
         first, second, share = self.season.places(rows)
+        nearest = [(1.0 - share, groups(first)), (share, groups(second))]
         found = np.zeros((len(rows), self.width))
         for subject in self.subjects:
             values = rows[:, subject.columns]
             if subject.numeric:
-                found[:, subject.series] = self._ranks(subject.name, values[:, 0], first, second, share)
+                found[:, subject.series] = self._ranks(subject.name, values[:, 0], nearest)
             else:
                 expected = self._shares[subject.name]
                 usual = expected[first] + share[:, None] * (expected[second] - expected[first])
                 found[:, subject.series] = values[:, self._kept(subject)] - usual
         return np.nan_to_num(found)
 
-    def _ranks(
-        self,
-        name: str,
-        values: Floats,
-        first: npt.NDArray[np.int64],
-        second: npt.NDArray[np.int64],
-        share: Floats,
-    ) -> Floats:
+    def _ranks(self, name: str, values: Floats, nearest: list[tuple[Floats, list[Group]]]) -> Floats:
         """Mid-ranks from -1 to 1 and their distance from the middle, between the two nearest slots' ranks."""
-        rank = np.full(len(values), np.nan)
-        for slot in np.unique(np.concatenate([first, second])):
-            ordered = self._ranked[name][slot]
-            below = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-            place = below / max(len(ordered), 1) - 1.0
-            weight = np.where(first == slot, 1.0 - share, 0.0) + np.where(second == slot, share, 0.0)
-            rank = np.where(weight > 0.0, np.nan_to_num(rank) + weight * place, rank)
+        rank = np.zeros(len(values))
+        for weight, of_slots in nearest:
+            for slot, rows in of_slots:
+                ordered, mine = self._ranked[name][slot], values[rows]
+                below = ordered.searchsorted(mine, "left") + ordered.searchsorted(mine, "right")
+                rank[rows] += weight[rows] * (below / max(len(ordered), 1) - 1.0)
         rank[np.isnan(values)] = np.nan
         return np.column_stack([rank, np.abs(rank) - 0.5])
 
@@ -128,6 +123,13 @@ class Reference:
     def _kept(self, subject: Subject) -> list[int]:
         places: list[int] = self._places[subject.name]
         return places
+
+
+def groups(slots: Places) -> list[Group]:
+    """The slots that rows (n,) lie in, and which rows those are."""
+    order = np.argsort(slots, kind="stable")
+    found, starts = np.unique(slots[order], return_index=True)
+    return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def changes(cells: Floats) -> float:
