@@ -88,6 +88,7 @@ class ColumnEncoder:
     def __init__(self, schema: Schema, encoder: Encoder) -> None:
         self._encoder = encoder
         self._columns = [(feature.name, column_of(feature)) for feature in schema.used]
+        self.width = len(encoder.columns)
 
     def write(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> dict[int, Encoded]:
         """Write rows' values to (n, columns); those that are not as usual, by place, as they were encoded."""

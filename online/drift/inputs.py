@@ -72,19 +72,26 @@ class InputDrift:
         self.distances: dict[str, float] = {}
         self.place = 0
 
-    def update(self, rows: Floats) -> Iterator[Detection]:
-        """Take in served rows, encoded, with the prediction as last column, (n, columns + 1)."""
+    def scores(self, rows: Floats) -> Floats:
+        """What rows score against the bootstrap rows; many at once take little longer than a few."""
+        return self._reference.scores(rows)
+
+    def update(self, rows: Floats, scores: Floats | None = None) -> Iterator[Detection]:
+        """Take in served rows, encoded, with the prediction as last column, (n, columns + 1).
+
+        ``scores`` are theirs, where they are known already.
+        """
+        scores = self.scores(rows) if scores is None else scores
         while len(rows):
             size = STEP - self.place % STEP
-            yield from self._step(rows[:size])
-            rows = rows[size:]
+            yield from self._step(rows[:size], scores[:size])
+            rows, scores = rows[size:], scores[size:]
 
-    def _step(self, rows: Floats) -> Iterator[Detection]:
+    def _step(self, rows: Floats, scores: Floats) -> Iterator[Detection]:
         """Rows that do not reach over a multiple of STEP."""
         first = self.place
         self.place += len(rows)
         self._kept = np.concatenate([self._kept, rows])[-KEPT:]
-        scores = self._reference.scores(rows)
         levels, begun = self._bank.update(np.hstack([scores, self._month.shifts(scores)]), first)
         yield from self._shifted(levels, begun[:, self._reference.width :], first)
         yield from self._rarities(*self._rare.update(self._events(rows), first), first)

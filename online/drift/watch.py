@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from online.columns import ColumnEncoder
 from online.config import Config
 from online.drift.detection import Detection
 from online.drift.errors import ErrorDrift
@@ -63,7 +64,7 @@ class Watch:
     def __enter__(self) -> Watch:
         home, config = self._home, self._config
         self._schema = config.schema
-        self._encoder = Encoder.of(self._schema)
+        self._encoder = ColumnEncoder(self._schema, Encoder.of(self._schema))
         self._history = History(home.create().history, config.learner.history_rows)
         self._store = ScoreStore(home.history)
         self._ledger = ServedReader(home.ledger, self._schema)
@@ -118,6 +119,10 @@ class Watch:
 
     def _served(self, rows: Sequence[tuple[int, Served]]) -> None:
         """Take in served rows, HOP at a time, so that scores are kept about every HOP rows."""
+        if not rows:
+            return
+        values = self._encoded(rows)
+        scores = values if self._inputs is None else self._inputs.scores(values)
         for start in range(0, len(rows), HOP):
             chunk = rows[start : start + HOP]
             self._row = chunk[-1][0]
@@ -125,13 +130,19 @@ class Watch:
             self._limits.served([one for _, one in chunk])
             if self._inputs is None:
                 continue
-            values = [[*self._encoder.encode(one.features).values, one.prediction] for _, one in chunk]
-            before = self._inputs.place
-            for found in self._inputs.update(np.array(values, dtype=np.float64)):
+            before, part = self._inputs.place, slice(start, start + HOP)
+            for found in self._inputs.update(values[part], scores[part]):
                 back = min(max(1, before + len(chunk) - found.since), len(self._rows))
                 self._alarm(found, *self._rows[-back])
             if self._inputs.place // HOP > before // HOP:
                 self._moments.append((self._row, chunk[-1][1].served_at, dict(self._inputs.distances)))
+
+    def _encoded(self, rows: Sequence[tuple[int, Served]]) -> np.ndarray:
+        """What rows' features encode to, with the prediction as last column: (n, columns + 1)."""
+        values = np.empty((len(rows), self._encoder.width + 1))
+        self._encoder.write([one.features for _, one in rows], values[:, :-1])
+        values[:, -1] = [one.prediction for _, one in rows]
+        return values
 
     def _labelled(self, outcomes: Sequence[Labelled]) -> None:
         for one in outcomes:
