@@ -131,7 +131,8 @@ class ScoringPlan:
             raise ValueError(f"rows must be of shape (n, {self.columns}), not {rows.shape}")
         out = np.empty((len(rows), outputs_of(self.info)))
         desk = self._desk()
-        self._kernel(self._handle.ctypes.data, rows.ctypes.data, len(rows), out.ctypes.data, desk.work_at)
+        call = call_of(self._handle, rows, len(rows), out, desk.work)
+        self._kernel.beside(call.ctypes.data)
         self._desks.append(desk)
         return out[:, 0], out[:, 1:-1]
 
@@ -139,7 +140,7 @@ class ScoringPlan:
         """Score one encoded row: its values, then its context features, NaN where one is to be imputed."""
         desk = self._desk()
         desk.write(desk.row, 0, *values)
-        self._kernel(*desk.call)
+        self._kernel.alone(desk.call_at)
         out = desk.read(desk.out)
         self._desks.append(desk)
         return Score(out[0], out[1:-1], out[-1])
@@ -222,12 +223,17 @@ class Desk:
     """Where one caller at a time puts a row, scores it and finds the outputs."""
 
     def __init__(self, handle: Array, columns: int, outputs: int) -> None:
-        row, out, work = np.zeros(columns), np.zeros(outputs), np.zeros(scratch_size(handle))
-        self._kept, self.work_at = (handle, work), work.ctypes.data
+        row, out, self.work = np.zeros(columns), np.zeros(outputs), np.zeros(scratch_size(handle))
+        self._call = call_of(handle, row, 1, out, self.work)
+        self._kept, self.call_at = handle, self._call.ctypes.data
         self.row, self.out = row.data, out.data
         self.write = struct.Struct(f"{columns}d").pack_into
         self.read = struct.Struct(f"{outputs}d").unpack_from
-        self.call = (handle.ctypes.data, row.ctypes.data, 1, out.ctypes.data, self.work_at)
+
+
+def call_of(handle: Array, rows: Array, n: int, out: Array, work: Array) -> Array:
+    """What the kernel is called with; the arrays must outlive the call."""
+    return np.array([handle.ctypes.data, rows.ctypes.data, n, out.ctypes.data, work.ctypes.data], np.int64)
 
 
 def outputs_of(info: PlanInfo) -> int:

@@ -100,19 +100,19 @@ def checksum(sources: Iterable[Path]) -> int:
     return zlib.crc32(b"".join(source.read_bytes() for source in sources)) + 1
 
 
-def cached(function: Callable[..., Any], signature: str, *, nogil: bool = False) -> Any:
+def cached(function: Callable[..., Any], signature: str, compiler: Callable[..., Any] = njit) -> Any:
     """Compile a function now, or load its compiled form, and keep that on disk where it can be.
 
-    With ``nogil`` other threads run Python meanwhile.
+    ``compiler`` is Numba's ``njit``, or ``cfunc`` for one that other things than Python call.
 
     The folder is ``NUMBA_CACHE_DIR``, else beside the source, else the user's own. When none of them can be
     written the kernel is compiled in every process: that costs start-up time and nothing else.
     """
     try:
-        return njit(signature, cache=True, nogil=nogil)(function)
+        return compiler(signature, cache=True)(function)
     except (RuntimeError, OSError) as exc:
         log.warning("compiled kernels cannot be kept, which makes every start slower: %s", exc)
-        return njit(signature, nogil=nogil)(function)
+        return compiler(signature)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:

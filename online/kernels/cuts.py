@@ -193,7 +193,7 @@ def cutting_for(sources: int) -> Callable[..., int]:
         put_whole(starts, trees, said)
         return count
 
-    compiled: Callable[..., int] = cached(cutting, f"int64({', '.join(['int64'] * 9)})", nogil=True)
+    compiled: Callable[..., int] = cached(cutting, f"int64({', '.join(['int64'] * 9)})")
     return compiled
 
 

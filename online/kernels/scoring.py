@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from numba import cfunc
 
 from online.kernels.arrays import BLOCK, LEAST, MOST, PlanArrays, Scratch, opened, opened_scratch
-from online.kernels.compiled import cached, checksum, kernel, put_real, real
+from online.kernels.compiled import cached, checksum, kernel, put_real, real, whole
 from online.kernels.experts import expert_of_row, expert_of_rows
 
-__all__ = ["score_kernel"]
+__all__ = ["ScoreKernel", "score_kernel"]
 
 SOURCES = ("arrays", "compiled", "cuts", "descent", "experts", "scoring")
 TOGETHER = 8  # from so many rows on, a tree takes all rows before the next tree does
@@ -87,23 +91,33 @@ def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
             put_real(outputs, p.experts, spread(p, outputs))
 
 
-@functools.cache
-def score_kernel() -> Callable[[int, int, int, int, int], None]:
-    """The kernel ``score(handle, rows, n, out, work)``, all but n addresses; compiled or loaded once.
+class ScoreKernel(NamedTuple):
+    """Scores the rows of the call at an address: int64 ``handle, rows, n, out, work``, all but n addresses.
 
-    ``work`` is scratch of :func:`online.kernels.arrays.scratch_size` cells.
+    ``work`` is scratch of :func:`online.kernels.arrays.scratch_size` cells. The same function twice.
     """
+
+    alone: Callable[[int], None]  # keeps the interpreter's lock: for one row, getting it back takes longer
+    beside: Callable[[int], None]  # lets other threads run Python meanwhile
+    code: Any  # what both are the code of
+
+
+@functools.cache
+def score_kernel() -> ScoreKernel:
+    """The kernel, compiled or loaded once."""
     return scoring_for(checksum(Path(__file__).with_name(f"{name}.py") for name in SOURCES))
 
 
-def scoring_for(sources: int) -> Callable[[int, int, int, int, int], None]:
+def scoring_for(sources: int) -> ScoreKernel:
     """The kernel of a version of the sources, which it must mention for Numba to tell versions apart."""
 
-    def score(handle: int, rows: int, n: int, out: int, work: int) -> None:
+    def score(call: int) -> None:
         if sources:
+            handle, rows, n, out, work = (
+                whole(call, 0), whole(call, 1), whole(call, 2), whole(call, 3), whole(call, 4),
+            )  # fmt: skip
             score_rows(opened(handle), opened_scratch(handle, work), rows, n, out)
 
-    compiled: Callable[[int, int, int, int, int], None] = cached(
-        score, "void(int64, int64, int64, int64, int64)", nogil=True
-    )
-    return compiled
+    code = cached(score, "void(int64)", cfunc)
+    alone, beside = ctypes.PYFUNCTYPE(None, ctypes.c_int64), ctypes.CFUNCTYPE(None, ctypes.c_int64)
+    return ScoreKernel(alone(code.address), beside(code.address), code)
