@@ -95,6 +95,8 @@ class Journal:
         self._watch = watch
         self._known: dict[str, Record | None] = {}  # the newest records of ids, in a transaction
         self._queued: list[tuple[Any, ...]] = []  # rows to be inserted at its end
+        self._prefix = secrets.token_hex(12)
+        self._count = itertools.count(1)
         try:
             self._db = connect(path, TABLES)
             grow(self._db)
@@ -394,7 +396,11 @@ class Journal:
         for served, known in labelled:
             if known is not None and known.target == submission.target:
                 return served.id, served, known
-        return secrets.token_hex(16), None, None
+        return self._new_name(), None, None
+
+    def _new_name(self) -> str:
+        """An id for a label without one. They come in order: the index has few places to write to."""
+        return f"{self._prefix}-{next(self._count):08x}"
 
     def _set_aside(
         self, submission: Submission, name: str, served: Served | None, reason: str, *, learned: bool = False
