@@ -430,9 +430,10 @@ class Journal:
         else:
             newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
             seq = newest[0] + 1 if newest else 1
-        row = (seq, *values(new))
+        new = msgspec.structs.replace(new, seq=seq)
+        row = values(new)
         self._queued.append((*row, checksum(row)))
-        self._known[new.id] = msgspec.structs.replace(new, seq=seq)
+        self._known[new.id] = new
         return int(seq)
 
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:

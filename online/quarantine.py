@@ -25,6 +25,7 @@ RECENT = 100  # labels among which a crowd is counted
 OUTER = 0.95  # share of values inside a learned range, and of errors under the learned error
 RANGE_STEP = 0.01  # of a range's width
 ERROR_STEP = 0.05  # of the learned error's logarithm
+GROWTH, DECLINE = math.exp(ERROR_STEP * OUTER), math.exp(ERROR_STEP * (OUTER - 1.0))
 SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error surprises
 SOURCES = 1000  # sources remembered, the last seen
 
@@ -129,11 +130,12 @@ class Watch:
 
         Left out is what lies inside bootstrap's range while nothing else was learned: as nearly all does.
         """
-        found = []
+        found, learned = [], self.state.ranges
         for name, (low, high) in self._bounds.items():
             value = target if name == self._target else features.get(name)
-            usual = type(value) is float and low <= value <= high
-            if (not usual or name in self.state.ranges) and (read := number(value)) is not None:
+            if type(value) is float and low <= value <= high and name not in learned:
+                continue
+            if (read := number(value)) is not None:
                 found.append((name, read))
         return found
 
@@ -172,7 +174,7 @@ class Watch:
             if state.errors <= WARMUP:  # a high first guess: the larger errors of the first ones
                 state.error = error if state.errors == 1 else max(state.error, error)
             else:
-                state.error *= math.exp(ERROR_STEP * (OUTER if error > state.error else OUTER - 1.0))
+                state.error *= GROWTH if error > state.error else DECLINE
 
     def _widen(self, name: str, value: float) -> None:
         """Move the learned range towards holding the middle of what comes; never inside bootstrap's."""
