@@ -68,7 +68,7 @@ class Intake:
         full: Callable[[int], BusyError | None] = lambda _: None,
         expect: Callable[[Rows], Sequence[float | None]] = lambda rows: [None] * len(rows),
     ) -> None:
-        self._schema = schema
+        self._target = schema.target.name
         self._fields = frozenset(feature.name for feature in schema.features)
         self._open_journal = open_journal
         self._journal: Journal | None = None
@@ -112,7 +112,7 @@ class Intake:
         self._drop_journal()
 
     def _label(self, row: Mapping[str, Any], index: int) -> Label:
-        target = self._schema.target.name
+        target = self._target
         if target not in row:
             raise InputError(f"the label {target!r} is missing", field=target, index=index)
         value = row[target]
@@ -172,9 +172,11 @@ class Intake:
     def _join(self, group: list[Request]) -> list[Submission]:
         """Find what was served for each label; another worker may not have written it yet."""
         self._ledger.flush()
-        names = {label.id for request in group for label in request.labels if label.id is not None}
-        served = self._ledger.find(names)
-        if any(lonely(label, served) for request in group for label in request.labels):
+        labels = [label for request in group for label in request.labels]
+        names = {label.id for label in labels if label.id is not None}
+        lonely = {label.id for label in labels if label.features is None}
+        served = self._ledger.find(names) if names else {}
+        if not lonely <= served.keys():
             time.sleep(2 * self._ledger.flush_seconds)
             served = self._ledger.find(names)
         return self._submissions(group, served)
@@ -215,8 +217,7 @@ class Intake:
         """What no later label can make plausible."""
         if abs(label.target) <= LARGEST:
             return None
-        name = self._schema.target.name
-        return f"{name} {label.target:g} lies outside the plausible range: it is too large to learn"
+        return f"{self._target} {label.target:g} lies outside the plausible range: it is too large to learn"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -255,8 +256,3 @@ def refuse(group: list[Request], reason: Exception) -> None:
     """Tell every request of a group that nothing of it was kept."""
     for request in group:
         request.settle(JournalError(f"no label of this request was kept: {reason}"))
-
-
-def lonely(label: Label, served: Mapping[str, Any]) -> bool:
-    """Whether a label can only be learned with a prediction that has not been found."""
-    return label.id is not None and label.features is None and label.id not in served

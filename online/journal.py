@@ -131,6 +131,8 @@ class Journal:
         """Find what is known of all ids that submissions may go by, at once."""
         names = [one.id for one in submissions if one.id is not None]
         names += [served.id for one in submissions for served in one.candidates]
+        if not names:
+            return
         rows = self._rows(
             f"SELECT {COLUMNS} FROM journal WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
             " ORDER BY seq",

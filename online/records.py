@@ -19,6 +19,9 @@ COLUMNS = (
     " plan_seq, target, payload, checksum"
 )
 
+text = msgspec.json.Encoder().encode
+packed = msgspec.msgpack.Encoder().encode
+
 
 class Record(msgspec.Struct, frozen=True):
     """One journal record. A label without a served prediction has ``prediction=None``."""
@@ -132,12 +135,12 @@ def real(value: float | None) -> float | None:
 
 def checksum(row: Any) -> int:
     """CRC-32 of a row's first 15 columns."""
-    return zlib.crc32(msgspec.msgpack.encode(row[:15]))
+    return zlib.crc32(packed(row[:15]))
 
 
 def encode(content: Any) -> str | None:
     """JSON text; an empty or missing object is NULL."""
-    return msgspec.json.encode(content).decode() if content else None
+    return text(content).decode() if content else None
 
 
 def decode(content: str | None) -> Any:
