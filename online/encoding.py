@@ -94,17 +94,17 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
     Encoding the cleaned row gives what encoding the row itself gives.
     """
-    kept = {}
-    for name, value in row.items():
-        if name in names:
-            kind = type(value)
-            if kind is float:  # kept as it is, as nearly all are
-                plain = value - value == 0.0  # neither NaN nor infinite
-            elif kind is str:
-                plain = len(value) <= TEXT_LIMIT
-            else:
-                plain = kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER
-            kept[name] = value if plain else scalar(value)
+    kept = {name: value for name, value in row.items() if name in names}
+    for name, value in kept.items():
+        kind = type(value)
+        if kind is float:  # kept as it is, as nearly all are
+            plain = value - value == 0.0  # neither NaN nor infinite
+        elif kind is str:
+            plain = len(value) <= TEXT_LIMIT
+        else:
+            plain = kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER
+        if not plain:
+            kept[name] = scalar(value)
     return kept
 
 

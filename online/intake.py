@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import itertools
 import logging
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from online.encoding import clean, number
-from online.errors import BusyError, InputError, JournalError
+from online.errors import BusyError, InputError, JournalError, MillraceError
 from online.journal import Journal
 from online.ledger import Ledger, Served, identifier
 from online.records import Receipt, Submission
 from online.schema import LARGEST, Schema
 
-__all__ = ["Intake", "Label"]
+__all__ = ["Intake", "Label", "Outcome", "fulfil"]
 
 log = logging.getLogger(__name__)
 
 GROUP = 64  # requests committed together at most
 
 Rows = Sequence[Mapping[str, Any]]
+Outcome = list[Receipt] | MillraceError  # a receipt for each label of a request, or why none was kept
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -65,7 +68,7 @@ class Intake:
         full: Callable[[int], BusyError | None] = lambda _: None,
         expect: Callable[[Rows], Sequence[float | None]] = lambda rows: [None] * len(rows),
     ) -> None:
-        self._schema = schema
+        self._target = schema.target.name
         self._fields = frozenset(feature.name for feature in schema.features)
         self._open_journal = open_journal
         self._journal: Journal | None = None
@@ -94,9 +97,13 @@ class Intake:
 
         The future raises JournalError or BusyError when nothing was kept.
         """
-        request = Request(labels, self._clock(), concurrent.futures.Future(), source)
-        self._requests.put(request)
-        return request.future
+        future: concurrent.futures.Future[list[Receipt]] = concurrent.futures.Future()
+        self.submit(labels, source, functools.partial(fulfil, future))
+        return future
+
+    def submit(self, labels: Sequence[Label], source: str | None, settle: Callable[[Outcome], None]) -> None:
+        """As :meth:`accept`; ``settle`` is called in the committing thread."""
+        self._requests.put(Request(labels, self._clock(), settle, source))
 
     def close(self) -> None:
         """Commit what is waiting and stop."""
@@ -105,7 +112,7 @@ class Intake:
         self._drop_journal()
 
     def _label(self, row: Mapping[str, Any], index: int) -> Label:
-        target = self._schema.target.name
+        target = self._target
         if target not in row:
             raise InputError(f"the label {target!r} is missing", field=target, index=index)
         value = row[target]
@@ -142,7 +149,7 @@ class Intake:
             self._journal = self._journal or self._open_journal()
             if (busy := self._full(self._journal.last_seq())) is not None:
                 for request in group:
-                    request.future.set_exception(busy)
+                    request.settle(busy)
                 return
             submissions = self._join(group)
             receipts = iter(self._journal.append(submissions))
@@ -155,7 +162,7 @@ class Intake:
             refuse(group, exc)
             return
         for request in group:
-            request.future.set_result([next(receipts) for _ in request.labels])
+            request.settle(list(itertools.islice(receipts, len(request.labels))))
 
     def _drop_journal(self) -> None:
         if self._journal is not None:
@@ -165,9 +172,11 @@ class Intake:
     def _join(self, group: list[Request]) -> list[Submission]:
         """Find what was served for each label; another worker may not have written it yet."""
         self._ledger.flush()
-        names = {label.id for request in group for label in request.labels if label.id is not None}
-        served = self._ledger.find(names)
-        if any(lonely(label, served) for request in group for label in request.labels):
+        labels = [label for request in group for label in request.labels]
+        names = {label.id for label in labels if label.id is not None}
+        lonely = {label.id for label in labels if label.features is None}
+        served = self._ledger.find(names) if names else {}
+        if not lonely <= served.keys():
             time.sleep(2 * self._ledger.flush_seconds)
             served = self._ledger.find(names)
         return self._submissions(group, served)
@@ -208,25 +217,42 @@ class Intake:
         """What no later label can make plausible."""
         if abs(label.target) <= LARGEST:
             return None
-        name = self._schema.target.name
-        return f"{name} {label.target:g} lies outside the plausible range: it is too large to learn"
+        return f"{self._target} {label.target:g} lies outside the plausible range: it is too large to learn"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Labels of one request, and where their receipts go."""
+    """Labels of one request, and who is told what became of them."""
 
     labels: Sequence[Label]
     at: float
-    future: concurrent.futures.Future[list[Receipt]]
+    settle: Callable[[Outcome], None]
     source: str | None = None
+
+
+class Future(Protocol):
+    """A future of :mod:`asyncio` or :mod:`concurrent.futures`."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: list[Receipt], /) -> None:
+        """Give what was waited for."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Say why there is nothing."""
+
+
+def fulfil(future: Future, outcome: Outcome) -> None:
+    """Give a future what became of a request's labels, unless it was cancelled."""
+    if future.done():
+        return
+    if isinstance(outcome, MillraceError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def refuse(group: list[Request], reason: Exception) -> None:
     """Tell every request of a group that nothing of it was kept."""
     for request in group:
-        request.future.set_exception(JournalError(f"no label of this request was kept: {reason}"))
-
-
-def lonely(label: Label, served: Mapping[str, Any]) -> bool:
-    """Whether a label can only be learned with a prediction that has not been found."""
-    return label.id is not None and label.features is None and label.id not in served
+        request.settle(JournalError(f"no label of this request was kept: {reason}"))

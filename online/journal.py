@@ -95,6 +95,8 @@ class Journal:
         self._watch = watch
         self._known: dict[str, Record | None] = {}  # the newest records of ids, in a transaction
         self._queued: list[tuple[Any, ...]] = []  # rows to be inserted at its end
+        self._prefix = secrets.token_hex(12)
+        self._count = itertools.count(1)
         try:
             self._db = connect(path, TABLES)
             grow(self._db)
@@ -129,6 +131,8 @@ class Journal:
         """Find what is known of all ids that submissions may go by, at once."""
         names = [one.id for one in submissions if one.id is not None]
         names += [served.id for one in submissions for served in one.candidates]
+        if not names:
+            return
         rows = self._rows(
             f"SELECT {COLUMNS} FROM journal WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
             " ORDER BY seq",
@@ -394,7 +398,11 @@ class Journal:
         for served, known in labelled:
             if known is not None and known.target == submission.target:
                 return served.id, served, known
-        return secrets.token_hex(16), None, None
+        return self._new_name(), None, None
+
+    def _new_name(self) -> str:
+        """An id for a label without one. They come in order: the index has few places to write to."""
+        return f"{self._prefix}-{next(self._count):08x}"
 
     def _set_aside(
         self, submission: Submission, name: str, served: Served | None, reason: str, *, learned: bool = False
@@ -424,9 +432,10 @@ class Journal:
         else:
             newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
             seq = newest[0] + 1 if newest else 1
-        row = (seq, *values(new))
+        new = msgspec.structs.replace(new, seq=seq)
+        row = values(new)
         self._queued.append((*row, checksum(row)))
-        self._known[new.id] = msgspec.structs.replace(new, seq=seq)
+        self._known[new.id] = new
         return int(seq)
 
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:

@@ -25,8 +25,10 @@ RECENT = 100  # labels among which a crowd is counted
 OUTER = 0.95  # share of values inside a learned range, and of errors under the learned error
 RANGE_STEP = 0.01  # of a range's width
 ERROR_STEP = 0.05  # of the learned error's logarithm
+GROWTH, DECLINE = math.exp(ERROR_STEP * OUTER), math.exp(ERROR_STEP * (OUTER - 1.0))
 SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error surprises
 SOURCES = 1000  # sources remembered, the last seen
+ALL = (1 << RECENT) - 1
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -72,6 +74,8 @@ class Watch:
             for column in [*columns, schema.target]
             if column.low is not None and column.high is not None
         }
+        self._columns = [(name, *usual) for name, usual in self._bounds.items() if name != self._target]
+        self._usual = self._bounds.get(self._target, (-math.inf, math.inf))
         low, high = self._bounds.get(self._target, (0.0, 0.0))
         self._smallest = SMALLEST_ERROR * (high - low) or 1e-12
         self.state = WatchState()
@@ -100,13 +104,18 @@ class Watch:
         if corrections >= self._settings.corrections:
             return Fault(f"its label was corrected {corrections} times already", learned=False)
         unusual = self._unusual(features, target)
-        reason = self._out_of_range(unusual) or self._surprise(target, expected)
+        reason = self._out_of_range(unusual) if unusual else None
+        if reason is None and expected is not None:
+            reason = self._surprise(target, expected)
         state = self.state
         state.judged += 1
-        state.recent = (state.recent << 1 | (reason is not None)) & ((1 << RECENT) - 1)
+        state.recent = (state.recent << 1 | (reason is not None)) & ALL
         if reason is not None and not self.crowd:
             return Fault(reason)
-        self._learn(unusual, target, expected)
+        for name, value in unusual:
+            self._widen(name, value)
+        if expected is not None:
+            self._learn(abs(target - expected))
         return None
 
     def flood(self, source: str | None, at: float) -> Fault | None:
@@ -129,12 +138,16 @@ class Watch:
 
         Left out is what lies inside bootstrap's range while nothing else was learned: as nearly all does.
         """
-        found = []
-        for name, (low, high) in self._bounds.items():
-            value = target if name == self._target else features.get(name)
-            usual = type(value) is float and low <= value <= high
-            if (not usual or name in self.state.ranges) and (read := number(value)) is not None:
+        found, learned = [], self.state.ranges
+        for name, low, high in self._columns:
+            value = features.get(name)
+            if type(value) is float and low <= value <= high and name not in learned:
+                continue
+            if (read := number(value)) is not None:
                 found.append((name, read))
+        low, high = self._usual
+        if not low <= target <= high or self._target in learned:
+            found.append((self._target, target))
         return found
 
     def _range(self, name: str) -> tuple[float, float]:
@@ -150,9 +163,9 @@ class Watch:
                 )
         return None
 
-    def _surprise(self, target: float, expected: float | None) -> str | None:
+    def _surprise(self, target: float, expected: float) -> str | None:
         state = self.state
-        if expected is None or state.errors < WARMUP:
+        if state.errors < WARMUP:
             return None
         error, bound = abs(target - expected), self._settings.surprise * max(state.error, self._smallest)
         if error <= bound:
@@ -162,17 +175,15 @@ class Watch:
             f" {bound:g} is the most that is plausible now"
         )
 
-    def _learn(self, unusual: Sequence[tuple[str, float]], target: float, expected: float | None) -> None:
-        for name, value in unusual:
-            self._widen(name, value)
-        if expected is not None:
-            state = self.state
-            error = max(abs(target - expected), self._smallest)
-            state.errors += 1
-            if state.errors <= WARMUP:  # a high first guess: the larger errors of the first ones
-                state.error = error if state.errors == 1 else max(state.error, error)
-            else:
-                state.error *= math.exp(ERROR_STEP * (OUTER if error > state.error else OUTER - 1.0))
+    def _learn(self, error: float) -> None:
+        """Move the learned error towards its quantile."""
+        state = self.state
+        error = max(error, self._smallest)
+        state.errors += 1
+        if state.errors <= WARMUP:  # a high first guess: the larger errors of the first ones
+            state.error = error if state.errors == 1 else max(state.error, error)
+        else:
+            state.error *= GROWTH if error > state.error else DECLINE
 
     def _widen(self, name: str, value: float) -> None:
         """Move the learned range towards holding the middle of what comes; never inside bootstrap's."""

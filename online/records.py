@@ -18,7 +18,9 @@ COLUMNS = (
     "seq, stream, id, received_at, kind, features, context, experts, prediction, lower, upper, served_at,"
     " plan_seq, target, payload, checksum"
 )
-REALS = (3, 8, 9, 10, 11, 13)  # the float columns' places
+
+text = msgspec.json.Encoder().encode
+packed = msgspec.msgpack.Encoder().encode
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -117,26 +119,28 @@ def record(row: Any) -> Record:
 
 
 def values(new: Record) -> tuple[Any, ...]:
-    """A record's row without its seq."""
+    """A record's row without its checksum, as SQLite will give it back."""
     return (
-        new.stream, new.id, new.received_at, new.kind, encode(new.features), encode(new.context),
-        np.asarray(new.experts, "<f8").tobytes() if new.experts else b"", new.prediction, new.lower,
-        new.upper, new.served_at, new.plan_seq, new.target, encode(new.payload),
+        new.seq, new.stream, new.id, real(new.received_at), new.kind, encode(new.features),
+        encode(new.context), np.asarray(new.experts, "<f8").tobytes() if new.experts else b"",
+        real(new.prediction), real(new.lower), real(new.upper), real(new.served_at), new.plan_seq,
+        real(new.target), encode(new.payload),
     )  # fmt: skip
 
 
+def real(value: float | None) -> float | None:
+    """A value of a float column: SQLite knows no negative zero."""
+    return None if value is None else float(value) + 0.0
+
+
 def checksum(row: Any) -> int:
-    """CRC-32 of a row's first 15 columns as SQLite gives them back: it knows no negative zero."""
-    plain = list(row[:15])
-    for place in REALS:
-        if plain[place] is not None:
-            plain[place] = float(plain[place]) + 0.0
-    return zlib.crc32(msgspec.msgpack.encode(plain))
+    """CRC-32 of a row's first 15 columns."""
+    return zlib.crc32(packed(row[:15]))
 
 
 def encode(content: Any) -> str | None:
     """JSON text; an empty or missing object is NULL."""
-    return msgspec.json.encode(content).decode() if content else None
+    return text(content).decode() if content else None
 
 
 def decode(content: str | None) -> Any:

@@ -1,8 +1,8 @@
 """The fast lane: plain JSON for ``POST /predict`` and ``POST /learn`` is answered before Litestar.
 
 Bringing a request to a handler and its reply back takes uvicorn and Litestar ten times as long as scoring a
-row. So what goes well is answered here: one row for ``/predict`` as soon as uvicorn has parsed it
-(:mod:`server.protocol`), labels for ``/learn`` as an ASGI app. Whatever does not go well, or is not plain,
+row. So what goes well is answered here, once uvicorn has parsed it (:mod:`server.protocol`): one row for
+``/predict`` at once, labels for ``/learn`` when they are durable. Whatever does not go well, or is not plain,
 is handed on to Litestar's own routes, which do the same in full, with their problems, media types and
 documentation.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,12 +19,13 @@ from litestar import Litestar
 from litestar.types import Receive, Send
 
 from online.errors import MillraceError
-from server.logs import HEADER, RequestIds
+from online.intake import Outcome
+from server.logs import RequestIds
 from server.routes.learn import source_of, summary
 from server.routes.predict import single
 from server.service import Service
 
-__all__ = ["PATH", "FastLane", "ordinary"]
+__all__ = ["LEARN", "PATH", "FastLane", "ordinary", "plain"]
 
 PATH = "/predict"
 LEARN = "/learn"
@@ -67,23 +68,8 @@ class FastLane:
         return requests
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer labels, or hand a request on to Litestar."""
-        if scope["type"] != "http" or scope["path"] != LEARN or not plain(scope):
-            await self._app(got(scope), receive, send)
-            return
-        began = time.perf_counter()
-        message = await receive()
-        body = await learned(self._service, scope, message)
-        if body is None:
-            await self._app(scope, again(message, receive), send)
-            return
-        name = self._requests.name(scope["headers"]).encode()
-        headers = [
-            (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (HEADER, name),
-        ]  # fmt: skip
-        await send({"type": "http.response.start", "status": 202, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-        self._service.metrics.count_request(LEARN, "202", time.perf_counter() - began)
+        """Hand a request on to Litestar."""
+        await self._app(got(scope), receive, send)
 
     def reply(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes | None:
         """The last headers of a reply with status 200 and its body; None when Litestar has to answer."""
@@ -94,8 +80,39 @@ class FastLane:
         content = predicted(service, body)
         if content is None:
             return None
+        return self._ending(PATH, "200", headers, content, began)
+
+    def learn(self, scope: Any, body: bytes | bytearray, answer: Callable[[bytes | None], None]) -> bool:
+        """Take in labels; False when Litestar has to.
+
+        Once they are durable, ``answer`` is given the last headers of a reply with status 202 and its body;
+        None when none was kept, and Litestar has to answer.
+        """
+        began = time.perf_counter()
+        service = self._service
+        rows = labels(service, body)
+        if rows is None or (service.config.quarantine.labels_per_minute and forwarded(scope)):
+            return False
+        try:
+            service.teach(rows, sender(scope), functools.partial(self._learned, scope, answer, began))
+        except MillraceError:
+            return False
+        return True
+
+    def _learned(
+        self, scope: Any, answer: Callable[[bytes | None], None], began: float, outcome: Outcome
+    ) -> None:
+        if isinstance(outcome, MillraceError):
+            answer(None)
+        else:
+            answer(self._ending(LEARN, "202", scope["headers"], encode(summary(outcome)), began))
+
+    def _ending(
+        self, route: str, code: str, headers: Iterable[tuple[bytes, bytes]], content: bytes, began: float
+    ) -> bytes:
+        """The last headers of a reply and its body; the request is counted."""
         name = self._requests.name(headers).encode()
-        service.metrics.count_request(PATH, "200", time.perf_counter() - began)
+        self._service.metrics.count_request(route, code, time.perf_counter() - began)
         return REPLY % (len(content), name, content)
 
 
@@ -109,31 +126,24 @@ def plain(scope: Any) -> bool:
     return scope["method"] == "POST" and not scope["query_string"] and ordinary(scope["headers"])
 
 
-def again(message: Any, receive: Receive) -> Receive:
-    """What receives a message once more, then goes on."""
-    taken = [message]
-
-    async def replayed() -> Any:
-        return taken.pop() if taken else await receive()
-
-    return replayed
-
-
-async def learned(service: Service, scope: Any, message: Any) -> bytes | None:
-    """The reply to a message that holds labels, durable now; None when it does not, or none was kept."""
-    if message.get("more_body") or message["type"] != "http.request":
-        return None
-    body, limits = message["body"], service.config.server
+def labels(service: Service, body: bytes | bytearray) -> list[dict[str, Any]] | None:
+    """The rows of a body; None when there are none, too many, or others than objects."""
+    limits = service.config.server
     if len(body) > limits.max_body_bytes:
         return None
     try:
         content = decode(body)
-        rows = [content] if type(content) is dict else content
-        if type(rows) is not list or len(rows) > limits.max_batch_rows or set(map(type, rows)) - {dict}:
-            return None
-        return encode(summary(await service.learn(rows, sender(scope))))
-    except (msgspec.DecodeError, RecursionError, MillraceError):
+    except (msgspec.DecodeError, RecursionError):
         return None
+    rows = [content] if type(content) is dict else content
+    if type(rows) is not list or len(rows) > limits.max_batch_rows or set(map(type, rows)) - {dict}:
+        return None
+    return rows
+
+
+def forwarded(scope: Any) -> bool:
+    """Whether a request came by a proxy: uvicorn tells Litestar for whom."""
+    return any(name == b"x-forwarded-for" for name, _ in scope["headers"])
 
 
 def sender(scope: Any) -> str | None:

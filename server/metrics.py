@@ -92,6 +92,7 @@ class Metrics:
         self._turn = 0
         self._scored: collections.deque[tuple[Scored, int]] = collections.deque()
         self._took: collections.deque[tuple[str, str, float]] = collections.deque()
+        self._receipts: collections.deque[Sequence[Receipt]] = collections.deque()
         self._settling = threading.Lock()
 
     def count_predictions(self, scored: Scored, lost: int) -> None:
@@ -101,6 +102,10 @@ class Metrics:
     def count_request(self, route: str, code: str, seconds: float) -> None:
         """Note an answered request, to be counted by :meth:`settle`."""
         self._took.append((route, code, seconds))
+
+    def count_labels(self, receipts: Sequence[Receipt]) -> None:
+        """Note what became of labels, to be counted by :meth:`settle`."""
+        self._receipts.append(receipts)
 
     def sampled(self) -> bool:
         """Whether it is this request's turn to be timed stage by stage."""
@@ -115,6 +120,9 @@ class Metrics:
         """Count what was noted. Any thread may call it."""
         with self._settling:
             self._count(list(drained(self._scored)))
+            became = collections.Counter(one.status for some in drained(self._receipts) for one in some)
+            for status, count in became.items():
+                self.labels.labels(status).inc(count)
             took = collections.defaultdict(list)
             for route, code, seconds in drained(self._took):
                 took[route, code].append(seconds)
@@ -139,11 +147,6 @@ class Metrics:
         if lost > self._lost_before:
             self.lost.inc(lost - self._lost_before)
             self._lost_before = lost
-
-    def count_labels(self, receipts: Sequence[Receipt]) -> None:
-        """Count labels by outcome."""
-        for status, count in collections.Counter(receipt.status for receipt in receipts).items():
-            self.labels.labels(status).inc(count)
 
     def exposition(self, state: Callable[[], dict[str, Any]]) -> bytes:
         """Everything in Prometheus' text format, ``state`` read now."""

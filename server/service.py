@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from online.config import Config
@@ -14,7 +15,7 @@ from online.drift.store import ScoreStore
 from online.errors import BusyError
 from online.history import History
 from online.home import Home
-from online.intake import Intake
+from online.intake import Intake, Outcome, fulfil
 from online.journal import Journal
 from online.ledger import Ledger
 from online.quarantine import Watch
@@ -23,6 +24,7 @@ from online.scored import Scored
 from online.scorer import PlanWatch, Scorer
 from online.slots import Slots
 from online.snapshot import SnapshotStore
+from server.handover import Handover
 from server.metrics import Metrics
 from server.tally import Settler
 from server.words import learner_state
@@ -63,6 +65,7 @@ class Service:
             config.schema, self._watched_journal, self.ledger, full=self._full, expect=self._expect
         )
         self._teaching = 0  # requests of labels under way
+        self._slowed: set[asyncio.Task[None]] = set()
 
     def _watched_journal(self) -> Journal:
         watch = Watch(self.config.schema, self.config.quarantine)
@@ -102,15 +105,33 @@ class Service:
         JournalError
             The journal failed: nothing was kept.
         """
+        future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
+        self.teach(rows, source, functools.partial(fulfil, future))
+        return await future
+
+    def teach(
+        self, rows: Sequence[Mapping[str, Any]], source: str | None, settle: Callable[[Outcome], None]
+    ) -> None:
+        """As :meth:`learn`; ``settle`` is called in the event loop. Raises InputError."""
         labels = self.intake.validate(rows)
         self._teaching += 1
-        try:
-            receipts = await asyncio.wrap_future(self.intake.accept(labels, source))
-            self.metrics.count_labels(receipts)
-            await self._pace(last_seq(receipts))
-        finally:
-            self._teaching -= 1
-        return receipts
+        self.intake.submit(labels, source, functools.partial(self._handover.leave, self._taught, settle))
+
+    @functools.cached_property
+    def _handover(self) -> Handover:
+        return Handover(asyncio.get_running_loop())
+
+    def _taught(self, settle: Callable[[Outcome], None], outcome: Outcome) -> None:
+        """Count labels that are durable now and tell of them, a client that outruns the learner later."""
+        if isinstance(outcome, list):
+            self.metrics.count_labels(outcome)
+            if self._behind(enough := last_seq(outcome) - self.config.learner.pace_labels):
+                task = asyncio.ensure_future(self._slow(enough, functools.partial(settle, outcome)))
+                self._slowed.add(task)
+                task.add_done_callback(self._slowed.discard)
+                return
+        self._teaching -= 1
+        settle(outcome)
 
     def _full(self, last: int) -> BusyError | None:
         """Whether the journal, its last record being ``last``, is too far ahead of the learner."""
@@ -123,18 +144,20 @@ class Service:
             RETRY_SECONDS,
         )
 
-    async def _pace(self, seq: int) -> None:
-        """Slow a client that outruns the learner; one that is down slows nobody.
+    async def _slow(self, enough: int, tell: Callable[[], None]) -> None:
+        """Tell a client later when it outruns the learner; one that is down slows nobody.
 
         Only a request that is alone waits: its client would learn from fresher predictions. Several at once
         want throughput.
         """
-        settings = self.config.learner
-        enough = seq - settings.pace_labels
-        if self._behind(enough) and await asyncio.to_thread(self.learner_alive):
-            deadline = time.monotonic() + settings.pace_seconds
-            while self._behind(enough) and time.monotonic() < deadline:
-                await asyncio.sleep(LEARN_POLL_SECONDS)
+        try:
+            if await asyncio.to_thread(self.learner_alive):
+                deadline = time.monotonic() + self.config.learner.pace_seconds
+                while self._behind(enough) and time.monotonic() < deadline:
+                    await asyncio.sleep(LEARN_POLL_SECONDS)
+        finally:
+            self._teaching -= 1
+            tell()
 
     def _behind(self, seq: int) -> bool:
         """Whether the only request under way is of labels beyond what is served."""
