@@ -47,6 +47,7 @@ RAW = FIGURES / "speed.json"
 CONNECTIONS = 32
 ARF_ROWS = 2000
 BATCHES = 4  # connections that batches come by, so that the worker never waits for a client
+WAITING = 300  # labels that the learner always has to learn
 SENDERS = 8  # connections that labels come by: each waits for the disk
 console = Console()
 
@@ -148,20 +149,23 @@ def at_half(url: str, bench: Bench, most: float) -> Load:
 @contextlib.contextmanager
 def teaching(url: str, bench: Bench) -> Iterator[None]:
     """Keep some hundred labels waiting for the learner meanwhile."""
-    stop = threading.Event()
-    body = [{**row, TARGET: label} for row, label in zip(bench.rows[:100], bench.labels, strict=False)]
+    stop, behind = threading.Event(), threading.Event()
+    rows = [{**row, TARGET: label} for row, label in zip(bench.rows[:100], bench.labels, strict=False)]
+    body = msgspec.json.encode(rows)
 
     def teach() -> None:
-        with httpx.Client() as client:
-            while not stop.is_set():
-                if waiting(url) < 400:
-                    client.post(f"{url}/learn", json=body)
-                time.sleep(0.05)
+        learn, ask, sent = asker(url, "/learn"), asker(url, "/predict?record=false"), 0
+        while not stop.is_set():
+            if sent - ask(bench.bodies[0])["learned_seq"] < WAITING:
+                sent = learn(body)["seq"]
+                behind.set()
+            else:
+                time.sleep(0.01)
 
     thread = threading.Thread(target=teach)
     thread.start()
     try:
-        until(lambda: waiting(url) > 0, "labels to wait")
+        behind.wait(60)
         yield
     finally:
         stop.set()

@@ -22,8 +22,8 @@ __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_w
 
 log = logging.getLogger(__name__)
 
-NICENESS = 5  # of the watcher, which scoring and learning go before
-SWITCH_SECONDS = 0.0005  # a thread that works behind the replies lets them go on after so long
+NICENESS = {"learner": 10, "watcher": 15}  # scoring goes first, then learning
+SWITCH_SECONDS = 0.0001  # a thread that works behind the replies lets them go on after so long
 GARBAGE = 50_000, 20, 20  # objects, and collections of younger ones, before the scorer collects garbage
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
@@ -62,6 +62,7 @@ def run_learner(home: Home, config: Config) -> None:
 
     Raises LockError when another learner is at work in this home.
     """
+    os.nice(NICENESS["learner"])
     from online.learner import Learner  # River takes a while to import
 
     stopped = stopped_by_signals()
@@ -104,7 +105,7 @@ def wait(seconds: float, stopped: Callable[[], bool]) -> None:
 
 def run_watcher(home: Home, config: Config) -> None:
     """Watch for drift until SIGTERM."""
-    os.nice(NICENESS)  # before it imports anything
+    os.nice(NICENESS["watcher"])  # before it imports anything
     from server.watcher import watch_until
 
     watch_until(home, config, stopped_by_signals())
