@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import shutil
 import statistics
@@ -31,7 +32,7 @@ function done(summary, latency, requests)
     latency:percentile(50), latency:percentile(99)))
 end
 """
-DELAY = "function delay() return {milliseconds} end"
+DELAY = "function delay() return math.random(0, {most}) end"
 REPLY = re.compile(rb"HTTP/1\.1 (\d+).*?content-length: (\d+)\r\n.*?\r\n\r\n", re.DOTALL | re.IGNORECASE)
 
 
@@ -60,7 +61,7 @@ def load(
     seconds, connections
         For how long, and how many at once.
     rate
-        Requests a second to keep to; as many as are answered by default.
+        Requests a second to keep to, at random times; as many as are answered by default.
     media
         The bodies' content type.
     """
@@ -73,7 +74,7 @@ def load(
 def by_wrk(url: str, bodies: list[bytes], seconds: float, connections: int, pause: float, media: str) -> Load:
     """Have wrk do it, on one thread."""
     quoted = ", ".join('"' + "".join(map("\\{:03d}".format, body)) + '"' for body in bodies)
-    delay = DELAY.format(milliseconds=round(1000 * pause)) if pause else ""
+    delay = DELAY.format(most=round(2000 * pause)) if pause else ""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(SCRIPT.format(bodies=quoted, media=media, delay=delay))
@@ -105,7 +106,7 @@ async def by_asyncio(
             took.append(time.perf_counter() - began)
             at += 1
             if pause:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(random.uniform(0, 2 * pause))  # noqa: S311
         writer.close()
 
     begun = time.perf_counter()
