@@ -125,7 +125,8 @@ class Service:
         """Count labels that are durable now and tell of them, a client that outruns the learner later."""
         if isinstance(outcome, list):
             self.metrics.count_labels(outcome)
-            if self._behind(enough := last_seq(outcome) - self.config.learner.pace_labels):
+            enough = last_seq(outcome) - self.config.learner.pace_labels
+            if self._behind(enough):
                 task = asyncio.ensure_future(self._slow(enough, functools.partial(settle, outcome)))
                 self._slowed.add(task)
                 task.add_done_callback(self._slowed.discard)
@@ -208,4 +209,4 @@ class Service:
 
 def last_seq(receipts: Sequence[Receipt]) -> int:
     """The last journal record that labels are in; 0 when all were set aside."""
-    return max((receipt.seq for receipt in receipts if receipt.status != "quarantined"), default=0)
+    return max([receipt.seq for receipt in receipts if receipt.status != "quarantined"], default=0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -215,6 +217,45 @@ def test_plain_labels_are_answered_as_others_are(server: Server) -> None:
         assert found["seq"] == 3
     one = server.client.post("/learn", json={**full[0], TARGET: labels[0] + 1.0}).json()
     assert (one["corrections"], one["seq"]) == (1, 4)
+
+
+def test_labels_on_one_connection_are_answered_in_order_however_they_are_cut(server: Server) -> None:
+    rows, labels = stream_rows(server.home, 1)
+    label = msgspec.json.encode({**rows[0], TARGET: labels[0]})
+    row, wrong = msgspec.json.encode(rows[0]), msgspec.json.encode({TARGET: "high"})
+    long = msgspec.json.encode([{**rows[0], TARGET: labels[0], "note": "x" * 70_000}])
+    wanted = [
+        ("/learn", label), ("/predict", row), ("/learn", wrong), ("/learn", long), ("/learn", label),
+        ("/learn?wait=0", label), ("/learn", label),
+    ]  # fmt: skip
+    host = httpx.URL(server.url)
+    sent = b"".join(request(path, body) for path, body in wanted)
+    for size in (997, len(sent)):
+        with socket.create_connection((host.host, host.port), timeout=15) as connection:
+            for at in range(0, len(sent), size):
+                connection.sendall(sent[at : at + size])
+            connection.sendall(request("/learn", label, "Connection: close\r\n"))
+            reply = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes it
+        codes = [part[:3] for part in reply.split(b"HTTP/1.1 ")[1:]]
+        assert codes == [b"202", b"200", b"422", b"202", b"202", b"202", b"202", b"202"]
+        assert reply.count(b"x-request-id: ") == len(codes)
+
+
+def request(path: str, body: bytes, headers: str = "") -> bytes:
+    """A request as it is sent."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_labels_of_clients_that_go_away_are_kept_whole_or_not_at_all(server: Server) -> None:
+    rows, labels = stream_rows(server.home, 1)
+    sent = request("/learn", msgspec.json.encode({**rows[0], TARGET: labels[0]}))
+    host = httpx.URL(server.url)
+    for part in (sent, sent[:-1], sent):
+        with socket.create_connection((host.host, host.port)) as connection:
+            connection.sendall(part)
+    until(lambda: server.get("/model")["journal_seq"] == 2, "the labels that came whole")
+    assert server.learn({**rows[0], TARGET: labels[0]})["seq"] == 3
 
 
 def test_a_label_that_repeats_in_one_request_is_learned_once(server: Server) -> None:
