@@ -15,8 +15,9 @@ __all__ = ["pairs"]
 
 def pairs(frame: pd.DataFrame, schema: Schema) -> Iterable[tuple[dict[str, Any], float]]:
     """A row's used features, those there are, and its label, where there is one."""
-    features = frame[[feature.name for feature in schema.used if feature.name in frame]]
-    for row, target in zip(features.to_dict("records"), frame[schema.target.name].tolist(), strict=True):
+    names = [feature.name for feature in schema.used if feature.name in frame]
+    columns = [frame[name].tolist() for name in (*names, schema.target.name)]
+    for *values, target in zip(*columns, strict=True):
         read = number(target)
         if read is not None:
-            yield {str(name): value for name, value in row.items() if value == value}, read
+            yield {name: value for name, value in zip(names, values, strict=True) if value == value}, read

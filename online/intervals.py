@@ -203,17 +203,18 @@ def learn(
 def enter(recent: Array, ordered: Array, count: int, scaled: float) -> None:
     """Put a residual into the ring and the ordered window (W,), for the one that falls out of them."""
     window = len(recent)
-    n = min(count, window)
+    free = min(count, window)
+    place = np.searchsorted(ordered[:free], scaled)
     if count >= window:
-        place = np.searchsorted(ordered, recent[count % window])
-        n -= 1
-        for i in range(place, n):
-            ordered[i] = ordered[i + 1]
-    recent[count % window] = scaled
-    place = np.searchsorted(ordered[:n], scaled)
-    for i in range(n, place, -1):
+        oldest = recent[count % window]
+        free = np.searchsorted(ordered, oldest)
+        if oldest < scaled:
+            place -= 1
+    for i in range(free, place):
+        ordered[i] = ordered[i + 1]
+    for i in range(free, place, -1):
         ordered[i] = ordered[i - 1]
-    ordered[place] = scaled
+    ordered[place] = recent[count % window] = scaled
 
 
 @kept

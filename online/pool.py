@@ -142,8 +142,8 @@ class ExpertPool(base.Regressor):
         """
         if not self.n_seen:
             return dict.fromkeys(self.experts, 0.0)
-        views = self._views(x)
-        return {name: self._held(expert.predict_one(views(name))) for name, expert in self.experts.items()}
+        rows = zip(self.experts.items(), self._views(x), strict=True)
+        return {name: self._held(expert.predict_one(row)) for (name, expert), row in rows}
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
         """Return the prediction for one row, in target units; 0.0 before any target.
@@ -205,15 +205,13 @@ class ExpertPool(base.Regressor):
             self._aggregator.learn(self._complete(served), y, age)
         self._widen(y)
         self.scaler.learn_one(x)
-        views = self._views(x)
-        for name, expert in self.experts.items():
-            expert.learn_one(views(name), y)
+        for expert, row in zip(self.experts.values(), self._views(x), strict=True):
+            expert.learn_one(row, y)
 
     def _complete(self, served: Sequence[float]) -> Array:
         """Outputs as served, NaN for those that were not."""
-        outputs = np.full(len(self.experts), math.nan)
-        outputs[: len(served)] = served[: len(outputs)]
-        return outputs
+        missing = len(self.experts) - len(served)
+        return np.array([*served, *(math.nan,) * missing][: len(self.experts)])
 
     def _widen(self, y: float) -> None:
         """Take a target into the range and the mean."""
@@ -222,18 +220,17 @@ class ExpertPool(base.Regressor):
         self.low = min(self.low, y)
         self.high = max(self.high, y)
 
-    def _views(self, x: Mapping[str, Any]) -> Any:
-        """What each expert reads of a row, by the expert's name."""
-        scaled = self.scaler.transform_one(x)
-
-        def view(name: str) -> Mapping[str, Any]:
-            wanted = self.views.get(name, ALL)
-            row = scaled if wanted.scaled else x
-            return row if wanted.columns is None else {c: v for c, v in row.items() if c in wanted.columns}
-
-        return view
+    def _views(self, x: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """What each expert reads of a row, in the pool's order."""
+        scaled, views = self.scaler.transform_one(x), self.views
+        for name in self.experts:
+            view = views.get(name, ALL)
+            row = scaled if view.scaled else x
+            yield row if view.columns is None else {c: v for c, v in row.items() if c in view.columns}
 
     def _held(self, output: float) -> float:
+        if self.low <= output <= self.high:
+            return output
         if not math.isfinite(output):
             return self.target_mean
         return min(max(output, self.low), self.high)

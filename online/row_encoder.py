@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from online.schema import ContextFeature, Feature
 
 __all__ = ["CONTEXT", "ENCODED", "RowEncoder"]
 
-PREPARED = ("_encoder", "_columns", "_ways", "_way")  # from the parameters
+PREPARED = ("_encoder", "_columns", "_served", "_ways", "_way")  # from the parameters
 CONTEXT = "\0context"  # under this name a row carries its context features as they were served
 ENCODED = "\0encoded"  # and under this one its encoded values, where they are known
 
@@ -66,6 +67,8 @@ class RowEncoder(base.Transformer):
         self._way = [ways.index(spec.by) for spec in self.context]
         names = self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
         self._columns = distinct(names)
+        first = len(names) - len(self.context)
+        self._served = list(zip([spec.name for spec in self.context], self._columns[first:], strict=True))
 
     @property
     def _supervised(self) -> bool:
@@ -85,12 +88,11 @@ class RowEncoder(base.Transformer):
 
     def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
         """A row's encoded values and then its context features as served, NaN where there is none."""
-        return self.values(features) + [context.get(spec.name, MISSING) for spec in self.context]
+        return self.values(features) + [context.get(name, MISSING) for name, _ in self._served]
 
     def context_of(self, row: Mapping[str, float | None]) -> dict[str, float]:
         """The context features of a transformed row by name, those there are."""
-        values = [row[column] for column in self.columns[len(self.columns) - len(self.context) :]]
-        return {spec.name: v for spec, v in zip(self.context, values, strict=True) if v is not None}
+        return {name: v for name, column in self._served if (v := row[column]) is not None}
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
         """Encode one row."""
@@ -98,8 +100,11 @@ class RowEncoder(base.Transformer):
         if served is None:
             context = self.look_up(self._groups(values))
         else:
-            context = [served.get(spec.name, MISSING) for spec in self.context]
-        return {c: None if v != v else v for c, v in zip(self.columns, values + context, strict=True)}
+            context = [served.get(name, MISSING) for name, _ in self._served]
+        row: dict[str, float | None] = dict(zip(self._columns, values + context, strict=True))
+        if math.isnan(sum(values) + sum(context)):  # as it is when any of them is
+            return {column: None if v != v else v for column, v in row.items()}
+        return row
 
     def learn_one(self, x: Mapping[str, Any], y: float) -> None:
         """Take the label of a row into the context."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -128,33 +129,45 @@ class RecursiveLeastSquares(base.Regressor):
         y
             The target.
         """
-        if not x.keys() <= self._places.keys():
+        row = self._whole(x)
+        if row is None:
             self._meet(x)
-        row, settings = self._row(x), (self.forgetting, self.ridge, self.limit)
+            row = self._row(x)
+        settings = (self.forgetting, self.ridge, self.limit)
         turn = self.n_learned % len(row)
         if learned(self._inverse, self._weights, row, float(y), settings, turn):
             self.n_learned += 1
 
     def _row(self, x: Mapping[str, float]) -> Array:
+        """Any row; features not met are left out, and those it lacks are zero."""
+        row = self._whole(x)
+        if row is not None:
+            return row
         row = np.zeros(len(self._weights))
         row[0] = 1.0
-        if self._all is not None and len(x) == len(self._places):
-            try:
-                row[1:] = self._all(x)
-            except KeyError:  # it has other names
-                pass
-            else:
-                return row
-        places = self._places
         for name, value in x.items():
-            place = places.get(name)
+            place = self._places.get(name)
             if place is not None:
                 row[place] = value
         return row
 
+    def _whole(self, x: Mapping[str, float]) -> Array | None:
+        """A row that has just the features met; None for any other."""
+        if self._all is None or len(x) != len(self._places):
+            return None
+        row = np.empty(len(self._weights))
+        try:
+            struct.pack_into(f"{len(row)}d", row.data, 0, 1.0, *self._all(x))
+        except (KeyError, TypeError, struct.error):  # it has other names, or one feature alone
+            return None
+        return row
+
     def _meet(self, x: Mapping[str, float]) -> None:
         """Make room for features not seen before, whatever order the row has them in."""
-        for name in sorted((name for name in x if name not in self._places), key=str):
+        new = sorted((name for name in x if name not in self._places), key=str)
+        if not new:
+            return
+        for name in new:
             self._places[name] = len(self._places) + 1
         self._all = operator.itemgetter(*self._places)
         known, size = len(self._weights), len(self._places) + 1

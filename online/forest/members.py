@@ -46,7 +46,7 @@ from online.forest.state import (
     Arrays,
     kernel,
 )
-from online.forest.tree import descend, fell, learn_tree, plant
+from online.forest.tree import fell, fetch_leaves, find_leaves, learn_tree, plant
 from online.forest.whitening import find_direction, observe_moments
 
 __all__ = ["learn_rows", "predict_rows"]
@@ -91,6 +91,8 @@ def learn_rows(s: Arrays, rows: Array, targets: Array, weights: Array) -> int:
         observe_moments(s, filled)
         find_direction(s, filled)
         c[ROWS] += 1
+        find_leaves(s, x)
+        fetch_leaves(s)
         for m in range(s.member_i.shape[0]):
             learn_member(s, m, x, filled, y, weights[i])
     return rows.shape[0]
@@ -101,7 +103,7 @@ def learn_member(s: Arrays, m: int, x: Array, filled: Array, y: float, weight: f
     """Measure, teach and watch one member and its background tree."""
     i = s.member_i[m]
     if s.root[i[TREE]] == NONE:
-        plant(s, i[TREE], m, s.par[SHARE], x.shape[0])
+        s.leaf[i[TREE]] = plant(s, i[TREE], m, s.par[SHARE], x.shape[0])
     k = float(poisson(s.rng, m, s.par[RATE] * weight))
     error = 0.0
     for role in (BACK, TREE):
@@ -119,7 +121,7 @@ def learn_member(s: Arrays, m: int, x: Array, filled: Array, y: float, weight: f
 def measure_and_learn(s: Arrays, tree: int, x: Array, filled: Array, y: float, k: float) -> float:
     """Take a tree's error into its faded one, then teach it the row; the error."""
     f = s.tree_f[tree]
-    leaf = descend(s, s.root[tree], x)
+    leaf = s.leaf[tree]
     error = abs(y - held(s, leaf_output(s, leaf, filled)))
     f[ERR] = s.par[ERR_DECAY] * f[ERR] + error
     f[ERR_N] = s.par[ERR_DECAY] * f[ERR_N] + 1.0
@@ -205,11 +207,11 @@ def predict_rows(s: Arrays, rows: Array, out: Array) -> None:
             out[i] = 0.0
             continue
         clean_row(s, rows[i], x, filled)
+        find_leaves(s, x)
         total = weight = 0.0
         for m in range(members):
             if say[m] > 0.0:
-                tree = s.member_i[m, TREE]
-                output = held(s, leaf_output(s, descend(s, s.root[tree], x), filled))
+                output = held(s, leaf_output(s, s.leaf[s.member_i[m, TREE]], filled))
                 total += say[m] / best * output
                 weight += say[m] / best
         out[i] = total / weight

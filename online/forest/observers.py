@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from online.forest.pointer import fetch
 from online.forest.state import (
     B_M2,
     B_MEAN,
@@ -35,7 +36,7 @@ from online.forest.state import (
     kernel,
 )
 
-__all__ = ["observe", "observe_feature"]
+__all__ = ["fetch_bins", "observe", "observe_feature"]
 
 KNOWN = 25.0  # rows after which a feature's range is trusted
 REACH = 4.0  # standard deviations to either side of the mean that the bins span at first
@@ -140,6 +141,18 @@ def bin_of(b: Array, span: Array, f: Array, x: float, seen: float, weight: float
             place_span(span, f, -math.inf, math.inf)
             place = (x - span[LOW]) * span[INVERSE]
     return int(min(max(place, 0.0), BINS - 1.0))
+
+
+@kernel
+def fetch_bins(s: Arrays, slot: int, tree: int, x: Array) -> None:
+    """Have the bins that a row falls into brought nearer, all at once: each would be a wait of its own."""
+    for k in range(s.subspace.shape[1]):
+        j = s.subspace[tree, k]
+        if j == NONE:
+            break
+        place = (x[j] - s.span[slot, k, LOW]) * s.span[slot, k, INVERSE]
+        if 0.0 <= place < BINS:
+            fetch(s.bins[slot, k, int(place)])
 
 
 @kernel

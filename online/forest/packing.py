@@ -13,7 +13,7 @@ from online.forest.state import Array, Arrays
 
 __all__ = ["packed", "unpacked"]
 
-SCRATCH = ("direction", "row", "order", "half", "cut", "say")
+SCRATCH = ("direction", "row", "order", "half", "cut", "say", "leaf")
 
 
 def packed(arrays: Arrays) -> dict[str, Array]:

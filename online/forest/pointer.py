@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel.models import PrimitiveModel
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import AttributeTemplate
@@ -21,11 +23,12 @@ from numba.np.numpy_support import from_dtype
 
 from online.forest.state import LAYOUT, SIZES, Array, Arrays
 
-__all__ = ["column_at", "forest_at", "handle_of", "table_at"]
+__all__ = ["column_at", "fetch", "forest_at", "handle_of", "table_at"]
 
 PLACES = {name: place for place, name in enumerate((*SIZES, *LAYOUT))}
 WORD = types.int64
 ROW_OF_WORDS = types.CPointer(WORD)
+READ, NEAREST, DATA = 0, 3, 1  # as LLVM's prefetch numbers them
 
 
 def handle_of(arrays: Arrays) -> Array:
@@ -130,3 +133,18 @@ def table_at(typing: Any, address: Any, rows: Any, columns: Any) -> Any:
         return laid_out(context, builder, kind, args[0], list(args[1:]))
 
     return kind(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def fetch(typing: Any, array: Any) -> Any:
+    """Have the first element of an array brought nearer, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = builder.bitcast(make_array(array)(context, builder, args[0]).data, cgutils.voidptr_t)
+        kind = ir.FunctionType(ir.VoidType(), [data.type, *3 * [ir.IntType(32)]])
+        name = f"llvm.prefetch.{data.type.intrinsic_name}"
+        ask = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(ask, [data, *(ir.Constant(ir.IntType(32), n) for n in (READ, NEAREST, DATA))])
+        return context.get_dummy_value()
+
+    return types.void(array), generate

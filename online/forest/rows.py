@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -47,9 +48,9 @@ class RowReader:
         places = self.places
         try:
             if self._all is not None and len(x) == len(places):
-                line[: len(places)] = self._all(x)
+                struct.pack_into(f"{len(places)}d", line.data, 0, *self._all(x))
                 return True
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, struct.error):
             pass  # a row with other names, or with something else than numbers
         line.fill(MISSING)
         try:

@@ -115,6 +115,7 @@ class Arrays(NamedTuple):
     half: Array  # (2, 3): scratch
     cut: Array  # (2, CUT_COLUMNS): scratch
     say: Array  # (T,): scratch, the members' weights
+    leaf: Array  # (2 T,) int64: scratch, where a row comes to
 
     def sizes(self) -> dict[str, int]:
         """The lengths that differ from forest to forest, by the names `LAYOUT` gives them."""
@@ -157,6 +158,7 @@ LAYOUT: dict[str, tuple[type, tuple[int | str, ...]]] = {
     "half": (np.float64, (2, 3)),
     "cut": (np.float64, (2, CUT_COLUMNS)),
     "say": (np.float64, ("members",)),
+    "leaf": (np.int64, ("trees",)),
 }
 SIZES = (
     "members",

@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 
 from online.forest.leaf import best_error, faded_visits, learn_leaf
-from online.forest.observers import observe
+from online.forest.observers import fetch_bins, observe
+from online.forest.pointer import fetch
 from online.forest.random import uniform
 from online.forest.split import best_cut, is_significant
 from online.forest.state import (
@@ -72,7 +73,12 @@ from online.forest.state import (
     kernel,
 )
 
-__all__ = ["descend", "fell", "goes_left", "learn_tree", "plant", "release_node", "release_slot", "worth"]
+__all__ = [
+    "fell", "fetch_leaves", "find_leaves", "goes_left", "learn_tree", "plant", "release_node", "release_slot",
+    "worth",
+]  # fmt: skip
+
+TOGETHER = 8  # doubles that memory gives at once
 
 
 @kernel
@@ -91,11 +97,45 @@ def goes_left(s: Arrays, node: int, x: Array) -> bool:
 
 
 @kernel
-def descend(s: Arrays, node: int, x: Array) -> int:
-    """The leaf of a row."""
-    while s.node_i[node, FEATURE] >= 0:
-        node = s.node_i[node, LEFT] if goes_left(s, node, x) else s.node_i[node, RIGHT]
-    return node
+def find_leaves(s: Arrays, x: Array) -> None:
+    """Write each tree's leaf of a row into ``s.leaf``, NONE where there is no tree.
+
+    All trees go down together, a step at a time: their nodes are far apart in memory, and so they come
+    together.
+    """
+    leaf = s.leaf
+    copy(leaf, s.root)
+    below = True
+    while below:
+        below = False
+        for tree in range(leaf.shape[0]):
+            node = leaf[tree]
+            if node != NONE and s.node_i[node, FEATURE] >= 0:
+                node = s.node_i[node, LEFT] if goes_left(s, node, x) else s.node_i[node, RIGHT]
+                fetch(s.node_i[node])
+                fetch(s.node_f[node])
+                leaf[tree] = node
+                below = True
+
+
+@kernel
+def fetch_leaves(s: Arrays) -> None:
+    """Have the lines and bins' spans of the leaves in ``s.leaf`` brought nearer."""
+    for tree in range(s.leaf.shape[0]):
+        node = s.leaf[tree]
+        if node != NONE:
+            fetch_rows(s.line[node])
+            fetch_rows(s.shadow[node])
+            if s.node_i[node, SLOT] >= 0:
+                fetch_rows(s.span[s.node_i[node, SLOT]])
+
+
+@kernel
+def fetch_rows(rows: Array) -> None:
+    """Have rows of doubles brought nearer."""
+    for i in range(rows.shape[0]):
+        for j in range(0, rows.shape[1], TOGETHER):
+            fetch(rows[i, j:])
 
 
 @kernel
@@ -159,8 +199,8 @@ def release_node(s: Arrays, node: int) -> None:
 
 
 @kernel
-def plant(s: Arrays, tree: int, generator: int, share: float, features: int) -> None:
-    """Start a tree of one leaf on a random subspace (Gomes, Read and Bifet 2019, SRP)."""
+def plant(s: Arrays, tree: int, generator: int, share: float, features: int) -> int:
+    """Start a tree of one leaf, which is returned, on a random subspace (Gomes, Read and Bifet 2019, SRP)."""
     chosen = min(s.subspace.shape[1], max(1, math.ceil(share * features))) if features else 0
     s.subspace[tree] = NONE
     taken = 0
@@ -176,6 +216,7 @@ def plant(s: Arrays, tree: int, generator: int, share: float, features: int) -> 
         s.shadow[root, line, features] = s.par[Y_MEAN]
     s.node_f[root, SINCE] = s.counts[ROWS]
     s.root[tree] = root
+    return root
 
 
 @kernel
@@ -206,6 +247,8 @@ def worth(s: Arrays, leaf: int) -> float:
 @kernel
 def learn_tree(s: Arrays, tree: int, leaf: int, x: Array, filled: Array, y: float, weight: float) -> None:
     """Teach one tree a row that came to ``leaf``, and split that when it is time."""
+    if s.node_i[leaf, SLOT] >= 0:
+        fetch_bins(s, s.node_i[leaf, SLOT], tree, x)
     learn_leaf(s, leaf, filled, y, weight)
     i, f = s.node_i[leaf], s.node_f[leaf]
     if i[SLOT] == NONE or (i[SLOT] == SILENT and worth(s, leaf) > 2.0 * s.par[BAR]):
