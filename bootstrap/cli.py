@@ -19,6 +19,7 @@ from bootstrap.rows import pairs
 from bootstrap.split import FRACTION, read_rows, split_rows, write_split
 from online.config import Config, dump, load
 from online.errors import ConfigError, SnapshotError
+from online.garbage import rarely_collect_garbage
 from online.home import Home, write_atomically
 from online.schema import Schema
 
@@ -205,6 +206,7 @@ def train_model(home: Home, console: Console) -> None:
     """Train with the settings on disk, the environment's overrides applied."""
     from bootstrap.train import train  # the learning core takes a second to load; other commands spare it
 
+    rarely_collect_garbage()
     train(home, load(home.config), console)
 
 

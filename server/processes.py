@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Callable
 
 from online.config import Config
 from online.errors import LockError, MillraceError
+from online.garbage import rarely_collect_garbage
 from online.home import Home
 
 __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_watcher", "stopped_by_signals"]
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 NICENESS = {"learner": 10, "watcher": 15}  # scoring goes first, then learning
 SWITCH_SECONDS = 0.0001  # a thread that works behind the replies lets them go on after so long
-GARBAGE = 50_000, 20, 20  # objects, and collections of younger ones, before the scorer collects garbage
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
 
@@ -50,13 +49,6 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
     uvicorn.Server(settings).run(sockets=[listener])
 
 
-def rarely_collect_garbage() -> None:
-    """Let a request make many objects before cycles are looked for, and never among those of the start."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE)
-
-
 def run_learner(home: Home, config: Config) -> None:
     """Learn until SIGTERM, then snapshot; what somebody has to mend first is told and tried again.
 
@@ -65,6 +57,7 @@ def run_learner(home: Home, config: Config) -> None:
     os.nice(NICENESS["learner"])
     from online.learner import Learner  # River takes a while to import
 
+    rarely_collect_garbage()
     stopped = stopped_by_signals()
     delay = FIRST_RETRY_SECONDS
     while not stopped():
