@@ -154,7 +154,7 @@ def teaching(url: str, bench: Bench) -> Iterator[None]:
     body = msgspec.json.encode(rows)
 
     def teach() -> None:
-        learn, ask, sent = asker(url, "/learn"), asker(url, "/predict?record=false"), 0
+        learn, ask, sent = asker(url, "/learn"), asker(url, "/predict"), 0
         while not stop.is_set():
             if sent - ask(bench.bodies[0])["learned_seq"] < WAITING:
                 sent = learn(body)["seq"]
