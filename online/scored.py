@@ -57,6 +57,11 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         """How many rows."""
         return len(self.rows)
 
+    @property
+    def outputs(self) -> Sequence[Sequence[float]]:
+        """The experts' outputs row by row, in target units."""
+        return self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
+
     def cut(self, first: int, last: int) -> Scored:
         """Those from one place up to another."""
         part = slice(first, last)
@@ -73,11 +78,10 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
             row if row.keys() <= plain and not (imputed or drifted) else clean(row, fields)
             for row, imputed, drifted in zip(self.rows, self.imputed, self.drifted, strict=True)
         ]
-        experts = self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
         return [
             ServedColumns(
                 self.at, info.version, info.seq, self.plan.context_names, self.names, features, self.contexts,
-                experts, self.predictions, self.lower, self.upper, self.imputed, self.drifted,
+                self.outputs, self.predictions, self.lower, self.upper, self.imputed, self.drifted,
             )
         ]  # fmt: skip
 

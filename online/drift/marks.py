@@ -8,12 +8,10 @@ scorers look at the file now and then. Marking costs a row a few comparisons.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from online.home import write_atomically
 from online.slots import Slots
@@ -48,18 +46,13 @@ class Marks(msgspec.Struct, frozen=True):
                 if high - low > self.width:
                     drifted.append(WIDE)
         if self.spread < NO_LIMIT:
-            for drifted, outputs in zip(scored.drifted, rows_of(scored.experts), strict=True):
+            for drifted, outputs in zip(scored.drifted, scored.outputs, strict=True):
                 if max(outputs) - min(outputs) > self.spread:
                     drifted.append(DISAGREE)
         if self.hot:
             for drifted, row in zip(scored.drifted, scored.rows, strict=True):
                 if slots.locate(row) in self.hot:
                     drifted.append(HOT)
-
-
-def rows_of(outputs: Sequence[Sequence[float]] | np.ndarray) -> Sequence[Sequence[float]]:
-    """Rows of numbers, whether they come as an array or not."""
-    return outputs.tolist() if isinstance(outputs, np.ndarray) else outputs
 
 
 class MarksWatch:
