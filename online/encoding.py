@@ -94,7 +94,9 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
     Encoding the cleaned row gives what encoding the row itself gives.
     """
-    kept = {name: value for name, value in row.items() if name in names}
+    kept = dict(row)
+    for name in kept.keys() - names:
+        del kept[name]
     for name, value in kept.items():
         kind = type(value)
         if kind is float:  # kept as it is, as nearly all are

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 
-from online.encoding import clean, number
+from online.columns import ColumnEncoder
+from online.encoding import Encoder, clean, number
 from online.errors import BusyError, InputError, JournalError, MillraceError
 from online.journal import Journal
 from online.ledger import Ledger, Served, identifier
@@ -28,7 +30,6 @@ log = logging.getLogger(__name__)
 
 GROUP = 64  # requests committed together at most
 
-Rows = Sequence[Mapping[str, Any]]
 Outcome = list[Receipt] | MillraceError  # a receipt for each label of a request, or why none was kept
 
 
@@ -56,7 +57,8 @@ class Intake:
     full
         Told the journal's last seq: why no label can be taken in now, if so. None is then.
     expect
-        What the model says of rows nobody asked about; None for each where it cannot tell.
+        What the model says of encoded rows (n, columns) nobody asked about; None for each where it cannot
+        tell.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class Intake:
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
         full: Callable[[int], BusyError | None] = lambda _: None,
-        expect: Callable[[Rows], Sequence[float | None]] = lambda rows: [None] * len(rows),
+        expect: Callable[[np.ndarray], Sequence[float | None]] = lambda values: [None] * len(values),
     ) -> None:
         self._target = schema.target.name
+        self._encoder = ColumnEncoder(schema, Encoder.of(schema))
         self._fields = frozenset(feature.name for feature in schema.features)
         self._open_journal = open_journal
         self._journal: Journal | None = None
@@ -184,15 +187,18 @@ class Intake:
     def _submissions(self, group: list[Request], served: Mapping[str, Served]) -> list[Submission]:
         """Each label with the predictions it may belong to."""
         labels = [(label, request) for request in group for label in request.labels]
-        nameless = [label.features for label, _ in labels if label.id is None and label.features is not None]
-        alike = iter(self._ledger.alike(nameless))
-        candidates: list[tuple[Served, ...]] = []
-        for label, _ in labels:
-            if label.id is not None:
-                candidates.append((served[label.id],) if label.id in served else ())
-            else:
-                candidates.append(next(alike) if label.features is not None else ())
-        expected = self._expected([label for label, _ in labels], candidates)
+        candidates: list[tuple[Served, ...]] = [
+            (found,) if (found := served.get(label.id or "")) else () for label, _ in labels
+        ]
+        expected: list[float | None] = [None] * len(labels)
+        alone = [at for at, (label, _) in enumerate(labels) if label.features and not candidates[at]]
+        values = self._values([labels[at][0].features for at in alone])
+        nameless = [n for n, at in enumerate(alone) if labels[at][0].id is None]
+        for n, several in zip(nameless, self._ledger.alike(values[nameless]), strict=True):
+            candidates[alone[n]] = several
+        unasked = [n for n, at in enumerate(alone) if not candidates[at]]
+        for n, now in zip(unasked, self._expect(values[unasked]) if unasked else (), strict=True):
+            expected[alone[n]] = now
         return [
             Submission(
                 label.target, request.at, label.id, label.features, several, self._suspicion(label), now,
@@ -201,17 +207,11 @@ class Intake:
             for (label, request), several, now in zip(labels, candidates, expected, strict=True)
         ]  # fmt: skip
 
-    def _expected(
-        self, labels: Sequence[Label], candidates: Sequence[tuple[Served, ...]]
-    ) -> list[float | None]:
-        """What the model says of each row now, where no prediction was served."""
-        rows = {
-            place: label.features
-            for place, (label, several) in enumerate(zip(labels, candidates, strict=True))
-            if label.features is not None and not several
-        }
-        found = dict(zip(rows, self._expect(list(rows.values())) if rows else (), strict=True))
-        return [found.get(place) for place in range(len(labels))]
+    def _values(self, rows: Sequence[Mapping[str, Any] | None]) -> np.ndarray:
+        """What rows encode to, (n, columns)."""
+        values = np.empty((len(rows), self._encoder.width))
+        self._encoder.write([row or {} for row in rows], values)
+        return values
 
     def _suspicion(self, label: Label) -> str | None:
         """What no later label can make plausible."""

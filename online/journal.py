@@ -50,6 +50,8 @@ __all__ = ["Journal"]
 RECORDS = msgspec.json.Decoder(Record)
 STATES = msgspec.json.Decoder(WatchState)
 NEWER = (("journal", "checksum"), ("quarantine", "judged"), ("quarantine", "discarded"))
+NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
+FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
 LAST = 2**63 - 1  # the largest integer SQLite takes
 
 TABLES = """
@@ -59,7 +61,8 @@ CREATE TABLE IF NOT EXISTS journal (
     served_at REAL, plan_seq INTEGER, target REAL, payload TEXT, checksum INTEGER
 );
 CREATE UNIQUE INDEX IF NOT EXISTS journal_label ON journal (stream, id) WHERE kind IN ('label', 'release');
-CREATE INDEX IF NOT EXISTS journal_id ON journal (stream, id, seq);
+CREATE INDEX IF NOT EXISTS journal_other ON journal (stream, id, seq) WHERE kind NOT IN ('label', 'release');
+DROP INDEX IF EXISTS journal_id;
 CREATE TABLE IF NOT EXISTS quarantine (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL,
     reason TEXT NOT NULL, target REAL NOT NULL, record TEXT NOT NULL, released_as INTEGER,
@@ -133,13 +136,14 @@ class Journal:
         names += [served.id for one in submissions for served in one.candidates]
         if not names:
             return
-        rows = self._rows(
-            f"SELECT {COLUMNS} FROM journal WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
-            " ORDER BY seq",
-            (self._stream, msgspec.json.encode(names).decode()),
-        )
         self._known.update(dict.fromkeys(names))
-        self._known.update({row[2]: record(row) for row in rows})
+        self._known.update({row[2]: record(row) for row in self._named(names)})
+
+    def _named(self, names: Sequence[str], columns: str = COLUMNS) -> list[Any]:
+        """The records with some ids: of each, all that is not its first label comes after that."""
+        query = f"SELECT {columns} FROM journal WHERE {NAMED} AND "
+        wanted = as_json(names)
+        return self._rows(f"{query}{FIRST} UNION ALL {query}{OTHER} ORDER BY seq", (self._stream, wanted))
 
     def _recall(self) -> None:
         """Take up the watch's state as the last transaction left it, whichever process that was."""
@@ -272,18 +276,15 @@ class Journal:
         """The newest label, correction or release with an id."""
         if name in self._known:
             return self._known[name]
-        rows = self._rows(
-            f"SELECT {COLUMNS} FROM journal WHERE stream = ? AND id = ? ORDER BY seq DESC LIMIT 1",
-            (self._stream, name),
-        )
-        return record(rows[0]) if rows else None
+        rows = self._named([name])
+        return record(rows[-1]) if rows else None
 
     def labelled(self, names: Sequence[str]) -> set[str]:
         """Those of some ids that have a label, learned or set aside."""
-        wanted = msgspec.json.encode(list(names)).decode()
-        within = "WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"
-        query = f"SELECT id FROM journal {within} UNION SELECT id FROM quarantine {within}"
-        return {name for (name,) in self._rows(query, (self._stream, wanted, self._stream, wanted))}
+        wanted = as_json(names)
+        learned = f"SELECT id FROM journal WHERE {NAMED} AND {FIRST}"
+        rows = self._rows(f"{learned} UNION SELECT id FROM quarantine WHERE {NAMED}", (self._stream, wanted))
+        return {name for (name,) in rows}
 
     def quarantine(self, limit: int = 1000) -> list[Quarantined]:
         """Labels set aside, newest first."""
@@ -378,9 +379,9 @@ class Journal:
         )
 
     def _corrections(self, name: str) -> int:
-        query = "SELECT count(*) FROM journal WHERE stream = ? AND id = ? AND kind = 'correction'"
+        query = f"SELECT count(*) FROM journal WHERE {NAMED} AND {OTHER} AND kind = 'correction'"
         queued = sum(1 for row in self._queued if row[2] == name and row[4] == "correction")
-        return int(self._rows(query, (self._stream, name))[0][0]) + queued
+        return int(self._rows(query, (self._stream, as_json([name])))[0][0]) + queued
 
     def _place(self, submission: Submission) -> tuple[str, Served | None, Record | None]:
         """The id a label goes by, the prediction it belongs to, and what is known of it already.
@@ -443,6 +444,11 @@ class Journal:
             return self._db.execute(query, parameters).fetchall()
         except sqlite3.Error as exc:
             raise JournalError(f"{self._path}: {exc}") from exc
+
+
+def as_json(names: Sequence[str]) -> str:
+    """Ids as SQLite's JSON functions take them."""
+    return msgspec.json.encode(names).decode()
 
 
 def grow(db: sqlite3.Connection) -> None:

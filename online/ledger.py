@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from online.columns import ColumnEncoder
 from online.database import connect, insert, transaction
 from online.encoding import Encoder
 from online.schema import Schema
@@ -105,7 +104,6 @@ class Ledger:
         self._stream = schema.stream
         self._fields = fields_of(schema)
         self._encoder = Encoder.of(schema)
-        self._many = ColumnEncoder(schema, self._encoder)
         self._rows = rows
         self._days = days
         self._waiting: collections.deque[Batch] = collections.deque()
@@ -152,23 +150,21 @@ class Ledger:
 
     def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
         """The last predictions made from just these features, oldest first. Raises sqlite3.Error."""
-        return self.alike([features])[0]
+        return self.alike(np.array([self._encoder.encode(features).values]))[0]
 
-    def alike(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Served, ...]]:
-        """For each row, the last predictions made from just its features, oldest first.
+    def alike(self, values: np.ndarray) -> list[tuple[Served, ...]]:
+        """For each encoded row (n, columns), the last predictions made from just its features, oldest first.
 
         Raises sqlite3.Error.
         """
-        if not rows:
+        if not len(values):
             return []
-        values = np.empty((len(rows), len(self._encoder.columns)))
-        self._many.write(rows, values)
         marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
         with self._lock:
             self._mark()
             places = self._db.execute(ALIKE, (marks,)).fetchall()
             known = self._read([(row, block) for _, row, block in places])
-        found: list[list[Served]] = [[] for _ in rows]
+        found: list[list[Served]] = [[] for _ in values]
         for place, row, _ in places:
             if row in known:
                 found[place].append(known[row])

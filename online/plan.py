@@ -179,10 +179,10 @@ class ScoringPlan:
         values = self.encoder.encode(row).values
         return self.score_one(values + self.context(values)).prediction
 
-    def score_raw(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """The predictions for raw rows."""
-        matrix = np.empty((len(rows), self.columns))
-        self._many.write(rows, matrix[:, : len(self.encoder.columns)])
+    def score_values(self, values: Array) -> list[float]:
+        """The predictions for rows' encoded values (n, columns), without their context features."""
+        matrix = np.empty((len(values), self.columns))
+        matrix[:, : len(self.encoder.columns)] = values
         self._add_context(matrix)
         predictions: list[float] = self.score(matrix)[0].tolist()
         return predictions

@@ -13,11 +13,12 @@ import math
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -81,8 +82,8 @@ class Run:
         self.errors: dict[int, float] = {}
         self.fates: dict[str, dict[str, int]] = {}
 
-    def _expect(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        return self._scorer.plan.score_raw(rows)
+    def _expect(self, values: np.ndarray) -> list[float]:
+        return self._scorer.plan.score_values(values)
 
     def chunk(self, first: int, rows: list[Row], labels: list[float], spoiled: dict[int, str]) -> None:
         """Ask, then label; the labels of ``spoiled`` rows are poison, or left out of the clean run."""

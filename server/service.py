@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from online.config import Config
 from online.drift.marks import MarksWatch
 from online.drift.store import ScoreStore
@@ -71,10 +73,10 @@ class Service:
         watch = Watch(self.config.schema, self.config.quarantine)
         return Journal(self.home.journal, self.config.stream, watch)
 
-    def _expect(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[float | None]:
+    def _expect(self, values: np.ndarray) -> Sequence[float | None]:
         """What the plan at hand says of rows that come with their labels."""
         plan = self.watch.plan
-        return [None] * len(rows) if plan is None else plan.score_raw(rows)
+        return [None] * len(values) if plan is None else plan.score_values(values)
 
     def close(self) -> None:
         """Commit what waits and stop the threads."""

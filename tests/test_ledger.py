@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from online.drift.store import ServedReader
-from online.encoding import clean
+from online.encoding import Encoder, clean
 from online.errors import InputError
 from online.ledger import Ledger, Served, identifier
 from online.schema import Feature, Schema, Target
@@ -152,10 +153,11 @@ def test_predictions_of_the_same_features_come_oldest_first_and_are_bounded(tmp_
 
 def test_predictions_that_have_gone_are_not_found_by_their_features(tmp_path: Path) -> None:
     kept = ledger(tmp_path, rows=8)
+    values = np.array([Encoder.of(SCHEMA).encode({"wind": float(n)}).values for n in range(8)])
     for first in range(0, 40, 4):
         kept.record([served(str(n), {"wind": float(n % 8)}) for n in range(first, first + 4)])
         kept.flush()
-        alike = [[one.id for one in found] for found in kept.alike([{"wind": float(n)} for n in range(8)])]
+        alike = [[one.id for one in found] for found in kept.alike(values)]
         newest = range(max(0, first - 4), first + 4)
         assert alike == [[str(n) for n in newest if n % 8 == wind] for wind in range(8)]
     kept.close()
