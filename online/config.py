@@ -130,9 +130,9 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     No more than ``alarms_per_week`` alarms are rung in a week, and the detectors' thresholds are set for
     two thirds of that to be false at most, on average, in a week of ``rows_per_week`` rows. Detections within
-    ``cooldown_rows`` rows of each other are one alarm. Last month is ``month_rows`` rows long. Alarms
-    are posted to ``webhook`` as JSON. ``data/drift_log.csv`` is full at ``log_bytes``; so many full ones
-    are kept.
+    ``cooldown_rows`` rows of each other are one alarm. Last month is ``month_rows`` rows long. A watcher
+    that is more than ``behind_rows`` behind leaves rows out. Alarms are posted to ``webhook`` as JSON.
+    ``data/drift_log.csv`` is full at ``log_bytes``; so many full ones are kept.
     """
 
     alarms_per_week: Positive = 3
@@ -140,6 +140,7 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     month_rows: Annotated[int, msgspec.Meta(ge=200)] = 1000
     cooldown_rows: Positive = 500
     poll_seconds: Seconds = 0.25
+    behind_rows: Positive = 100_000
     webhook: str = ""
     log_bytes: Positive = 50_000_000
     log_files: Positive = 10

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from online.config import Config
-from online.drift.watch import Watch
+from online.drift.watch import CHUNK, Watch
 from online.history import History
 from online.home import Home
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 LOOK_SECONDS = 0.05
+REST = 2.0  # of the time that a full chunk took
 
 
 def watch_until(home: Home, config: Config, stopped: Callable[[], bool]) -> None:
@@ -46,8 +47,12 @@ def watch(home: Home, config: Config, stopped: Callable[[], bool]) -> None:
     """Watch until told to stop, or until a file fails."""
     with Watch(home, config) as watching:
         while not stopped():
-            if not watching.step():
+            began = time.monotonic()
+            taken = watching.step()
+            if not taken:
                 pause(config.drift.poll_seconds, stopped)
+            elif taken >= CHUNK:  # more than it keeps up with: scoring is to have the processors
+                pause(REST * (time.monotonic() - began), stopped)
 
 
 def pause(seconds: float, stopped: Callable[[], bool]) -> None:

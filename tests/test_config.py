@@ -104,6 +104,7 @@ def test_unknown_or_missing_field_is_named(old: str, new: str, name: str, tmp_pa
         ("drift.month_rows", ["199"]),
         ("drift.cooldown_rows", ["0"]),
         ("drift.poll_seconds", ["0", "nan"]),
+        ("drift.behind_rows", ["0"]),
         ("drift.webhook", ["1"]),
         ("drift.log_bytes", ["0"]),
         ("drift.log_files", ["0"]),

@@ -314,6 +314,26 @@ def test_a_watcher_that_is_started_again_doubles_nothing_and_misses_nothing(home
     assert set(range(301, 401)) <= set(rows_logged)
 
 
+def test_a_watcher_far_behind_goes_on_with_the_newest_rows_and_says_so(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Home(home)
+    config = configuration.load(place.config, {"MILLRACE_DRIFT_BEHIND_ROWS": "200"})
+    rows, _ = stream_rows(home, 500)
+    strange = [row | {"Source": "Tides"} for row in rows]
+    feed(place, config, strange[:150], 1)
+    with Watch(place, config) as watch:
+        while watch.step():
+            pass
+        feed(place, config, strange[:350], 151)
+        while watch.step():
+            pass
+    assert logged(place.data) == [*range(1, 151), *range(401, 501)]
+    assert [one.getMessage() for one in caplog.records if "behind" in one.getMessage()] == [
+        "350 served rows behind: drift is watched for in some of them only"
+    ]
+
+
 def test_alarms_are_posted_until_the_other_side_takes_them(tmp_path: Path) -> None:
     home = Home(tmp_path).create()
     history = History(home.history)

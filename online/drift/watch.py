@@ -33,7 +33,7 @@ from online.home import Home
 from online.schema import Schema
 from online.served import Served
 
-__all__ = ["Watch", "bootstrap_rows"]
+__all__ = ["CHUNK", "Watch", "bootstrap_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Watch:
         self._home = home
         self._config = config
         self._clock = clock
+        self._late = False  # whether rows are being left out
 
     def __enter__(self) -> Watch:
         home, config = self._home, self._config
@@ -77,19 +78,21 @@ class Watch:
         for one in (self._ledger, self._store, self._history):
             one.close()
 
-    def step(self) -> bool:
-        """Take in what has come since; False when there was nothing."""
-        if self._ledger.last() < self._row:
+    def step(self) -> int:
+        """Take in what has come since, at most CHUNK rows or outcomes; how many."""
+        last = self._ledger.last()
+        if last < self._row:
             log.warning("the ledger was begun anew; so is what is known of it")
             self._log.row = 0
             self._begin()
+        self._leave_out(last)
         rows = self._ledger.after(self._row, CHUNK)
         outcomes = self._store.outcomes(self._seq, CHUNK)
         self._log.append([(n, one) for n, one in rows if one.drifted and n > self._log.row])
         self._served(rows)
         self._labelled(outcomes)
         self._write()
-        return bool(rows or outcomes)
+        return max(len(rows), len(outcomes))
 
     def _begin(self) -> None:
         """Begin with the bootstrap rows alone, some way back."""
@@ -116,6 +119,15 @@ class Watch:
         self._alarms: dict[str, Alarm] = {}
         self._moments: list[tuple[int, float, dict[str, float]]] = []
         self._told_at = 0.0
+
+    def _leave_out(self, last: int) -> None:
+        """Go on nearer to the newest row, ``last``, when too many are to be read."""
+        most, behind = self._config.drift.behind_rows, last - self._row
+        if behind > most:
+            self._row = last - most // 2
+            if not self._late:
+                log.warning("%d served rows behind: drift is watched for in some of them only", behind)
+        self._late = behind > most or (self._late and behind > CHUNK)
 
     def _served(self, rows: Sequence[tuple[int, Served]]) -> None:
         """Take in served rows, HOP at a time, so that scores are kept about every HOP rows."""
