@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from online.encoding import Encoded, Encoder, Reader, reader, shortcut
+from online.encoding import KEPT, Encoded, Encoder, Reader, reader, shortcut
 from online.schema import Feature, Schema
 
 __all__ = ["ColumnEncoder", "Told"]
@@ -89,6 +90,12 @@ class ColumnEncoder:
         self._encoder = encoder
         self._columns = [(feature.name, column_of(feature)) for feature in schema.used]
         self.width = len(encoder.columns)
+
+    @classmethod
+    @functools.lru_cache(maxsize=KEPT)
+    def of(cls, schema: Schema) -> ColumnEncoder:
+        """The encoder of a schema's used features; one for all that ask."""
+        return cls(schema, Encoder.of(schema))
 
     def write(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> dict[int, Encoded]:
         """Write rows' values to (n, columns); those that are not as usual, by place, as they were encoded."""

@@ -109,7 +109,8 @@ def expert_trees(expert: object, places: dict[str, int]) -> Trees:
 @expert_trees.register(NormalizedLMS)
 @expert_trees.register(RecursiveLeastSquares)
 def _(expert: Any, places: dict[str, int]) -> Trees:
-    weights = np.array([[expert.weights.get(column, 0.0) for column in places]])
+    known = expert.weights
+    weights = np.array([[known.get(column, 0.0) for column in places]])
     return lines(np.array([expert.intercept]), weights, np.array(list(places.values()), int), np.ones(1))
 
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from online.schema import TEXT_LIMIT, Feature, Schema
 
-__all__ = ["Cell", "Encoded", "Encoder", "Reader", "clean", "number", "reader", "shortcut"]
+__all__ = ["KEPT", "Cell", "Encoded", "Encoder", "Reader", "clean", "number", "reader", "shortcut"]
 
 MISSING = math.nan
 SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
 LARGEST_INTEGER = 2**63 - 1
+KEPT = 8  # encoders at hand: plan after plan is of the same schema
 TABLE = 400  # positions of a cycle that are kept with their sine and cosine: hours, days of a year
 
 
@@ -56,8 +57,9 @@ class Encoder:
         self.columns = [column for _, _, columns in ways for column in columns]
 
     @classmethod
+    @functools.lru_cache(maxsize=KEPT)
     def of(cls, schema: Schema) -> Encoder:
-        """The encoder of a schema's used features."""
+        """The encoder of a schema's used features; one for all that ask."""
         return cls(schema.used)
 
     def encode(self, row: Mapping[str, Any]) -> Encoded:

@@ -14,8 +14,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from online.config import GuardConfig
 from online.errors import SnapshotError
 from online.history import Alarm, in_words
@@ -143,7 +141,7 @@ def as_served_by(plan: ScoringPlan, record: Record) -> float:
     context: dict[str, Any] = record.context
     values = plan.encoder.encode(record.features).values
     values = [*values, *(context.get(spec.name, math.nan) for spec in plan.info.schema.context)]
-    return float(plan.score(np.array([values]))[0][0])
+    return plan.score_one(values).prediction
 
 
 def faded(mean: float, value: float) -> float:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from online.columns import ColumnEncoder
-from online.encoding import Encoder, clean, number
+from online.encoding import clean, number
 from online.errors import BusyError, InputError, JournalError, MillraceError
 from online.journal import Journal
 from online.ledger import Ledger, Served, identifier
@@ -71,7 +71,7 @@ class Intake:
         expect: Callable[[np.ndarray], Sequence[float | None]] = lambda values: [None] * len(values),
     ) -> None:
         self._target = schema.target.name
-        self._encoder = ColumnEncoder(schema, Encoder.of(schema))
+        self._encoder = ColumnEncoder.of(schema)
         self._fields = frozenset(feature.name for feature in schema.features)
         self._open_journal = open_journal
         self._journal: Journal | None = None

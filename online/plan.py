@@ -97,7 +97,7 @@ class ScoringPlan:
         self._kept = {"limits": limits, "expert_share": self._shares} | cuts_of(self.arrays)
         self._handle = handle_of(self.arrays | self._kept)
         self.encoder = Encoder.of(info.schema)
-        self._many = ColumnEncoder(info.schema, self.encoder)
+        self._many = ColumnEncoder.of(info.schema)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
         reach, cells = info.reach, self.arrays["difficulty"].tolist()
         self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)

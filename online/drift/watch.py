@@ -65,7 +65,7 @@ class Watch:
     def __enter__(self) -> Watch:
         home, config = self._home, self._config
         self._schema = config.schema
-        self._encoder = ColumnEncoder(self._schema, Encoder.of(self._schema))
+        self._encoder = ColumnEncoder.of(self._schema)
         self._history = History(home.create().history, config.learner.history_rows)
         self._store = ScoreStore(home.history)
         self._ledger = ServedReader(home.ledger, self._schema)
