@@ -77,7 +77,7 @@ class Fold:
     restore
         Gives the pipeline of an older version, for a rollback record.
     baseline
-        Scores a raw row with the frozen first model, in target units.
+        What the frozen first model says of a label's row, in target units.
     between
         Gives the records after one seq and before another, which a replayed model has yet to learn.
     """
@@ -87,7 +87,7 @@ class Fold:
         pipeline: compose.Pipeline,
         state: FoldState,
         restore: Callable[[int], compose.Pipeline],
-        baseline: Callable[[dict[str, Any]], float] | None = None,
+        baseline: Callable[[Record], float] | None = None,
         between: Callable[[int, int], Iterable[Record]] = lambda after, before: (),
     ) -> None:
         self.pipeline = pipeline
@@ -208,7 +208,7 @@ class Fold:
             record.seq, record.received_at, target, record.prediction,
             record.prediction if record.lower is None else record.lower,
             record.prediction if record.upper is None else record.upper,
-            self._baseline(features) if self._baseline else None,
+            self._baseline(record) if self._baseline else None,
             max(0.0, record.received_at - (record.served_at or record.received_at)),
             record.plan_seq or 0,
         )  # fmt: skip

@@ -11,9 +11,9 @@ looks; a block is long enough for a day's good and bad hours to even out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from online.bystander import Bystander
 from online.config import GuardConfig
 from online.errors import SnapshotError
 from online.history import Alarm, in_words
@@ -89,7 +89,7 @@ class Shadow:
         self.guard = guard
         self._settings = settings
         self._plan_of = plan
-        self._plan: ScoringPlan | None = None
+        self._reference: Bystander | None = None
 
     def offer(self, version: int) -> None:
         """A snapshot was taken: compared with once it has proven itself, at once when there is none."""
@@ -101,30 +101,35 @@ class Shadow:
     def follow(self, version: int) -> None:
         """Compare with a version from now on."""
         self.guard.follow(version)
-        self._plan = None
+        self._reference = None
+
+    def meet(self, records: Sequence[Record]) -> None:
+        """Look at records together that are about to be learned one by one."""
+        if (reference := self._at_hand()) is not None:
+            reference.meet(records)
 
     def look(self, record: Record) -> Alarm | None:
         """Score a label that had a served prediction; an alarm when live has become worse."""
-        guard, plan = self.guard, self._at_hand()
-        if plan is None or record.target is None or record.prediction is None:
+        guard, reference = self.guard, self._at_hand()
+        if reference is None or record.target is None or record.prediction is None:
             return None
-        scored = abs(record.target - as_served_by(plan, record))
+        scored = abs(record.target - reference.says(record))
         guard.update(abs(record.target - record.prediction), scored)
         bound = self._settings.labels_per_false_alarm / BLOCK
         if guard.evidence >= bound:
-            return self._alarm(record, plan.info.version)
+            return self._alarm(record, reference.plan.info.version)
         proven = guard.labels >= self._settings.proven_labels and guard.evidence < math.sqrt(bound)
         if guard.candidate is not None and proven:
             self.follow(guard.candidate)
         return None
 
-    def _at_hand(self) -> ScoringPlan | None:
-        if self._plan is None and self.guard.version is not None:
+    def _at_hand(self) -> Bystander | None:
+        if self._reference is None and self.guard.version is not None:
             try:
-                self._plan = self._plan_of(self.guard.version)
+                self._reference = Bystander(self._plan_of(self.guard.version), as_served=True)
             except SnapshotError:
                 self.guard.follow(None)  # the next snapshot will do
-        return self._plan
+        return self._reference
 
     def _alarm(self, record: Record, version: int) -> Alarm:
         live, reference = self.guard.live, self.guard.reference
@@ -134,14 +139,6 @@ class Shadow:
             f"the live model has become worse than model_v{version}: an error of {in_words(live)},"
             f" not {in_words(reference)}", kind="operation",
         )  # fmt: skip
-
-
-def as_served_by(plan: ScoringPlan, record: Record) -> float:
-    """What a plan says of a row with the context it was served with, in target units."""
-    context: dict[str, Any] = record.context
-    values = plan.encoder.encode(record.features).values
-    values = [*values, *(context.get(spec.name, math.nan) for spec in plan.info.schema.context)]
-    return plan.score_one(values).prediction
 
 
 def faded(mean: float, value: float) -> float:

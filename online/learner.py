@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from online.bystander import Bystander
 from online.compile import compile_plan
 from online.config import Config
 from online.errors import JournalError, PlanError, SnapshotError
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 50  # records between looks at the clock
 STATUS_SECONDS = 1.0
+TELL_SECONDS = 0.2  # between writes of the history while there is more to learn
 SNAPSHOT_PAUSE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 STAGES = ("learn", "publish", "snapshot", "history")  # what a learner spends its time on
@@ -87,7 +89,9 @@ class Learner:
         check_same(loaded.manifest.schema, self._config.schema, f"model_v{loaded.manifest.version}")
         loaded.state.configure(self._config)
         self._version = loaded.manifest.version
-        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._baseline(), self._between)
+        self._first = self._frozen()
+        baseline = self._first.says if self._first else None
+        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between)
         self._fold.rehearse()
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = History(self._home.history, self._config.learner.history_rows)
@@ -95,7 +99,7 @@ class Learner:
         self._slots = Slots(self._config.schema)
         self._busy = dict.fromkeys(STAGES, 0.0)
         self._snapshot_at = self._published_at = self._clock()
-        self._status_at = self._tell_at = 0.0
+        self._status_at = self._told_at = self._tell_at = 0.0
         self._shadow = Shadow(self._fold.state.guard, self._config.guard, self._shadow_plan)
         self._shadow.offer(self._version)
         self._trouble: str | None = None
@@ -128,9 +132,13 @@ class Learner:
         """Learn the next records, publish and snapshot when due; False when there was nothing to learn."""
         records = self._journal.read(self.seq, BATCH)
         with self._spending("learn"):
+            if self._first:
+                self._first.meet(records)
+            self._shadow.meet(records)
             for record in records:
                 self._learn(record)
-        self._tell()
+        if not records or self._clock() - self._told_at >= TELL_SECONDS:
+            self._tell()
         self._publish_when_due(now=not records)
         self._snapshot_when_due()
         if self._refresher:
@@ -227,14 +235,15 @@ class Learner:
             yield from records
             after = records[-1].seq
 
-    def _baseline(self) -> Callable[[dict[str, Any]], float] | None:
-        """The frozen first model, as a plan."""
+    def _frozen(self) -> Bystander | None:
+        """The frozen first model."""
         try:
             first = self._store.load(min(self._store.versions()))
         except SnapshotError as exc:
             log.warning("the first model cannot be scored beside the live one: %s", exc)
             return None
-        return self._plan(first.pipeline, first.state, first.manifest.version, 0).score_row
+        plan = self._plan(first.pipeline, first.state, first.manifest.version, 0)
+        return Bystander(plan, as_served=False)
 
     def _plan(self, pipeline: Any, state: FoldState, version: int, seq: int) -> ScoringPlan:
         return compile_plan(pipeline, self._config.schema, version=version, seq=seq, interval=state.interval)
@@ -314,6 +323,7 @@ class Learner:
             del self._shown[:-SHOWN_LIMIT]
             return
         self._shown.clear()
+        self._told_at = now
         if due:
             self._status_at = now
 
