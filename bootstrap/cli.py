@@ -85,6 +85,7 @@ def bootstrap(
 
     The subcommands do one of these steps each, or get the CSV.
     """
+    rarely_collect_garbage()
     if context.invoked_subcommand is not None:
         refuse_misplaced(context)
         return
@@ -206,7 +207,6 @@ def train_model(home: Home, console: Console) -> None:
     """Train with the settings on disk, the environment's overrides applied."""
     from bootstrap.train import train  # the learning core takes a second to load; other commands spare it
 
-    rarely_collect_garbage()
     train(home, load(home.config), console)
 
 
