@@ -12,7 +12,6 @@ import pandas as pd
 from rich.console import Console
 
 from bootstrap.context import choose_context
-from bootstrap.fetch import fetch
 from bootstrap.generate import write_stream
 from bootstrap.infer import infer_schema, order_rows, schema_table
 from bootstrap.rows import pairs
@@ -169,6 +168,8 @@ def generate_command(root: Path, seed: int, days: int) -> None:
 )
 def fetch_command(root: Path, url: str, to: Path, sha256: str | None, attempts: int) -> None:
     """Get a CSV, or JSON rows, from a data endpoint."""
+    from bootstrap.fetch import fetch  # its HTTP client is for no other command
+
     path = root / to
     came = fetch(url, path, sha256=sha256, attempts=attempts, console=Console(stderr=True))
     click.echo(f"{path} written: {came.rows:,} rows")

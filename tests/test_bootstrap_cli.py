@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from bootstrap import cli
 from bootstrap.cli import bootstrap
 from bootstrap.fetch import Fetched
 from online.config import Config, load
@@ -64,6 +63,15 @@ def test_bootstrap_infers_splits_writes_settings_and_trains(home: Home, trained:
     assert {f.name: f.kind for f in config.features}["Season"] == "dropped"
     train, validation = ((home.data / f"{n}.csv").read_text().splitlines() for n in ("train", "validation"))
     assert len(train) - 1 == pytest.approx(4 * (len(validation) - 1), abs=4)
+
+
+def test_bootstrap_writes_the_settings_that_infer_writes(home: Home, trained: list[Config]) -> None:
+    run("infer", "--home", home.root, "--target", "Production")
+    inferred = home.config.read_text()
+    assert "[[context]]" in inferred
+    home.config.unlink()
+    assert run("--home", home.root, "--target", "Production").exit_code == 0
+    assert home.config.read_text() == inferred
 
 
 def test_train_keeps_edited_settings(home: Home, trained: list[Config]) -> None:
@@ -172,7 +180,7 @@ def test_fetch_writes_into_the_home_and_prints_the_checksum(
         asked.update(options, url=url, to=to)
         return Fetched(12_345, digest)
 
-    monkeypatch.setattr(cli, "fetch", fake)
+    monkeypatch.setattr("bootstrap.fetch.fetch", fake)
     result = run("fetch", "--home", tmp_path, "--url", "http://there/x", "--sha256", digest)
     assert (asked["to"], asked["sha256"]) == (tmp_path / "data" / "raw.csv", digest)
     assert "12,345 rows" in result.output
