@@ -218,10 +218,10 @@ class Ledger:
                 list(zip(itertools.count(first + 1), names, marks.tolist(), of_row, strict=False)),
             )  # fmt: skip
             self._drop_old(first + len(names))
-        for batch in batches:
-            self._waiting.popleft()
-            with self._counting:
-                self._room += len(batch)
+        with self._counting:
+            for _ in batches:
+                self._waiting.popleft()
+            self._room += len(names)
 
     def _drop_old(self, last: int) -> None:
         """Delete what is too old or too much, ``last`` being the newest prediction's number."""
@@ -268,11 +268,12 @@ def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Block]:
     parts: list[ServedColumns] = []
     room = BLOCK
     for piece in pieces(batches):
-        if len(piece) > room:
+        size = len(piece)
+        if size > room:
             blocks.append(packed(parts, fields))
             parts, room = [], BLOCK
         parts += piece.columns()
-        room -= len(piece)
+        room -= size
     return [*blocks, packed(parts, fields)] if parts else blocks
 
 
