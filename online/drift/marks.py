@@ -8,10 +8,12 @@ scorers look at the file now and then. Marking costs a row a few comparisons.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from online.home import write_atomically
 from online.slots import Slots
@@ -46,13 +48,20 @@ class Marks(msgspec.Struct, frozen=True):
                 if high - low > self.width:
                     drifted.append(WIDE)
         if self.spread < NO_LIMIT:
-            for drifted, outputs in zip(scored.drifted, scored.outputs, strict=True):
-                if max(outputs) - min(outputs) > self.spread:
-                    drifted.append(DISAGREE)
+            for place in self._disagreeing(scored.experts):
+                scored.drifted[place].append(DISAGREE)
         if self.hot:
             for drifted, row in zip(scored.drifted, scored.rows, strict=True):
                 if slots.locate(row) in self.hot:
                     drifted.append(HOT)
+
+
+    def _disagreeing(self, experts: Sequence[Sequence[float]] | np.ndarray) -> list[int]:
+        """The places of those rows whose experts' outputs (n, experts) stand too far apart."""
+        if isinstance(experts, np.ndarray):
+            places: list[int] = np.flatnonzero(np.ptp(experts, axis=1) > self.spread).tolist()
+            return places
+        return [place for place, row in enumerate(experts) if max(row) - min(row) > self.spread]
 
 
 class MarksWatch:
