@@ -102,13 +102,14 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     for name, value in kept.items():
         kind = type(value)
         if kind is float:  # kept as it is, as nearly all are
-            plain = value - value == 0.0  # neither NaN nor infinite
+            if value - value == 0.0:  # neither NaN nor infinite
+                continue
         elif kind is str:
-            plain = len(value) <= TEXT_LIMIT
-        else:
-            plain = kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER
-        if not plain:
-            kept[name] = scalar(value)
+            if len(value) <= TEXT_LIMIT:
+                continue
+        elif kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+            continue
+        kept[name] = scalar(value)
     return kept
 
 
