@@ -23,7 +23,7 @@ __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_w
 log = logging.getLogger(__name__)
 
 NICENESS = {"learner": 10, "watcher": 15}  # scoring goes first, then learning
-SWITCH_SECONDS = 0.0001  # a thread that works behind the replies lets them go on after so long
+SWITCH_SECONDS = 0.0003  # a thread that works behind the replies lets them go on after so long
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
 
