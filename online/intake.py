@@ -23,6 +23,7 @@ from online.journal import Journal
 from online.ledger import Ledger, Served, identifier
 from online.records import Receipt, Submission
 from online.schema import LARGEST, Schema
+from online.served import Candidate
 
 __all__ = ["Intake", "Label", "Outcome", "fulfil"]
 
@@ -187,7 +188,7 @@ class Intake:
     def _submissions(self, group: list[Request], served: Mapping[str, Served]) -> list[Submission]:
         """Each label with the predictions it may belong to."""
         labels = [(label, request) for request in group for label in request.labels]
-        candidates: list[tuple[Served, ...]] = [
+        candidates: list[tuple[Candidate, ...]] = [
             (found,) if (found := served.get(label.id or "")) else () for label, _ in labels
         ]
         expected: list[float | None] = [None] * len(labels)

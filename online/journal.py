@@ -390,15 +390,15 @@ class Journal:
         one, it repeats the one of the same value, else it is an observation of its own.
         """
         if submission.id is not None:
-            served = submission.candidates[0] if submission.candidates else None
+            served = submission.candidates[0].read() if submission.candidates else None
             return submission.id, served, self.find(submission.id)
-        labelled = [(served, self.find(served.id)) for served in submission.candidates]
-        for served, known in labelled:
-            if known is None:
+        labelled = [(one, self.find(one.id)) for one in submission.candidates]
+        for one, known in labelled:
+            if known is None and (served := one.read()) is not None:
                 return served.id, served, None
-        for served, known in labelled:
+        for one, known in labelled:
             if known is not None and known.target == submission.target:
-                return served.id, served, known
+                return one.id, None, known
         return self._new_name(), None, None
 
     def _new_name(self) -> str:

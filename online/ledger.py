@@ -21,7 +21,7 @@ import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ import numpy as np
 from online.database import connect, insert, transaction
 from online.encoding import Encoder
 from online.schema import Schema
-from online.served import Batch, Prepared, Served, ServedColumns, fingerprints, identifier
+from online.served import Batch, Candidate, Prepared, Served, ServedColumns, fingerprints, identifier
 
 __all__ = ["Ledger", "Served", "identifier"]
 
@@ -65,9 +65,10 @@ EXPIRED = (  # of the oldest only
 NAMED = "SELECT row, block FROM prediction WHERE id IN (SELECT value FROM json_each(?))"
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 ALIKE = (
-    "SELECT wanted.key, prediction.row, block FROM json_each(?) AS wanted JOIN prediction ON prediction.row"
-    " IN (SELECT mark.row FROM mark JOIN prediction USING (row) WHERE mark.fingerprint = wanted.value"
-    f" ORDER BY mark.row DESC LIMIT {SAME_FEATURES}) ORDER BY prediction.row"
+    "SELECT wanted.key, prediction.id, prediction.row, block FROM json_each(?) AS wanted JOIN prediction ON"
+    " prediction.row IN (SELECT mark.row FROM mark JOIN prediction USING (row) WHERE mark.fingerprint ="
+    f" wanted.value ORDER BY mark.row DESC LIMIT {SAME_FEATURES}) JOIN block ON block.last = block"
+    " AND block.stream = ? ORDER BY prediction.row"
 )
 NEWEST = "SELECT (SELECT max(row) FROM prediction), last FROM marked"
 OLDEST = "SELECT (SELECT min(row) FROM prediction), first FROM marked"
@@ -150,25 +151,31 @@ class Ledger:
 
     def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
         """The last predictions made from just these features, oldest first. Raises sqlite3.Error."""
-        return self.alike(np.array([self._encoder.encode(features).values]))[0]
+        (found,) = self.alike(np.array([self._encoder.encode(features).values]))
+        return tuple(one for one in (candidate.read() for candidate in found) if one is not None)
 
-    def alike(self, values: np.ndarray) -> list[tuple[Served, ...]]:
+    def alike(self, values: np.ndarray) -> list[tuple[Candidate, ...]]:
         """For each encoded row (n, columns), the last predictions made from just its features, oldest first.
 
-        Raises sqlite3.Error.
+        They are read one by one, if at all: a label belongs to one of them. Raises sqlite3.Error.
         """
         if not len(values):
             return []
         marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
         with self._lock:
             self._mark()
-            places = self._db.execute(ALIKE, (marks,)).fetchall()
-            known = self._read([(row, block) for _, row, block in places])
-        found: list[list[Served]] = [[] for _ in values]
-        for place, row, _ in places:
-            if row in known:
-                found[place].append(known[row])
+            places = self._db.execute(ALIKE, (marks, self._stream)).fetchall()
+        found: list[list[Candidate]] = [[] for _ in values]
+        blocks: dict[int, list[Served]] = {}
+        for place, name, row, block in places:
+            found[place].append(Written(name, row, block, blocks, self._block))
         return [tuple(one) for one in found]
+
+    def _block(self, last: int) -> list[Served]:
+        """The predictions of a block, none when it is gone."""
+        with self._lock:
+            records = self._db.execute(BLOCKS, (self._stream, f"[{last}]")).fetchall()
+        return unpack(records[0][1], self._fields) if records else []
 
     def close(self) -> None:
         """Write what is queued and close."""
@@ -241,6 +248,23 @@ class Ledger:
                 log.warning("the ledger could not be written, %d predictions wait: %s", self.waiting, exc)
             if stopped:
                 return
+
+
+class Written(NamedTuple):
+    """A prediction by its number and its block's; what is read of ``blocks`` is kept for the others."""
+
+    id: str
+    row: int
+    block: int
+    blocks: dict[int, list[Served]]
+    read_block: Callable[[int], list[Served]]
+
+    def read(self) -> Served | None:
+        """All of it; None when it is gone by now. Raises sqlite3.Error."""
+        if self.block not in self.blocks:
+            self.blocks[self.block] = self.read_block(self.block)
+        several = self.blocks[self.block]
+        return several[self.row - self.block - 1] if several else None
 
 
 def next_batches(waiting: Iterable[Batch]) -> list[Batch]:

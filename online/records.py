@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from online.ledger import Served
+from online.served import Candidate, Served
 
 __all__ = ["COLUMNS", "LABELS", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
 
@@ -61,7 +61,7 @@ class Submission(msgspec.Struct, frozen=True):
     received_at: float
     id: str | None = None
     features: dict[str, Any] | None = None
-    candidates: tuple[Served, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
     suspicion: str | None = None
     expected: float | None = None
     source: str | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from online.encoding import Encoder, clean
 from online.errors import InputError
 
-__all__ = ["Batch", "Prepared", "Served", "ServedColumns", "fingerprints", "identifier"]
+__all__ = ["Batch", "Candidate", "Prepared", "Served", "ServedColumns", "fingerprints", "identifier"]
 
 ID_LIMIT = 200  # characters
 
@@ -31,6 +31,21 @@ class Served(msgspec.Struct, frozen=True):
     drifted: tuple[str, ...]
     model_version: int
     plan_seq: int
+
+    def read(self) -> Served:
+        """Itself: it was read already."""
+        return self
+
+
+class Candidate(Protocol):
+    """A prediction that a label may belong to."""
+
+    @property
+    def id(self) -> str:
+        """The prediction's id."""
+
+    def read(self) -> Served | None:
+        """All of it; None when it is gone by now."""
 
 
 class ServedColumns(msgspec.Struct, frozen=True, array_like=True):

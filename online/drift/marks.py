@@ -55,7 +55,6 @@ class Marks(msgspec.Struct, frozen=True):
                 if slots.locate(row) in self.hot:
                     drifted.append(HOT)
 
-
     def _disagreeing(self, experts: Sequence[Sequence[float]] | np.ndarray) -> list[int]:
         """The places of those rows whose experts' outputs (n, experts) stand too far apart."""
         if isinstance(experts, np.ndarray):
