@@ -139,11 +139,11 @@ class Journal:
         self._known.update(dict.fromkeys(names))
         self._known.update({row[2]: record(row) for row in self._named(names)})
 
-    def _named(self, names: Sequence[str], columns: str = COLUMNS) -> list[Any]:
-        """The records with some ids: of each, all that is not its first label comes after that."""
-        query = f"SELECT {columns} FROM journal WHERE {NAMED} AND "
-        wanted = as_json(names)
-        return self._rows(f"{query}{FIRST} UNION ALL {query}{OTHER} ORDER BY seq", (self._stream, wanted))
+    def _named(self, names: Sequence[str]) -> list[Any]:
+        """The records with some ids, in order."""
+        query = f"SELECT {COLUMNS} FROM journal WHERE {NAMED} AND "
+        wanted = (self._stream, as_json(names))
+        return self._rows(f"{query}{FIRST} UNION ALL {query}{OTHER} ORDER BY seq", wanted)
 
     def _recall(self) -> None:
         """Take up the watch's state as the last transaction left it, whichever process that was."""
