@@ -8,11 +8,13 @@ import functools
 import itertools
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["connect", "insert", "transaction"]
+import msgspec
+
+__all__ = ["as_json", "connect", "insert", "transaction"]
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,11 @@ def insert(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> 
         part = rows[at : at + size]
         db.execute(head + values(size, len(part[0])), list(itertools.chain.from_iterable(part)))
         at += size
+
+
+def as_json(several: Collection[str] | Collection[int]) -> str:
+    """Texts or integers as SQLite's ``json_each`` takes them."""
+    return msgspec.json.encode(several).decode()
 
 
 @functools.cache

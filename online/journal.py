@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from online.database import connect, insert
+from online.database import as_json, connect, insert
 from online.errors import InputError, JournalError
 from online.ledger import Served
 from online.quarantine import RECENT, Fault, Watch, WatchState
@@ -444,11 +444,6 @@ class Journal:
             return self._db.execute(query, parameters).fetchall()
         except sqlite3.Error as exc:
             raise JournalError(f"{self._path}: {exc}") from exc
-
-
-def as_json(names: Sequence[str]) -> str:
-    """Ids as SQLite's JSON functions take them."""
-    return msgspec.json.encode(names).decode()
 
 
 def grow(db: sqlite3.Connection) -> None:

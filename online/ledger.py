@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from online.database import connect, insert, transaction
+from online.database import as_json, connect, insert, transaction
 from online.encoding import Encoder
 from online.schema import Schema
 from online.served import Batch, Candidate, Prepared, Served, ServedColumns, fingerprints, identifier
@@ -144,9 +144,8 @@ class Ledger:
 
     def find(self, names: Iterable[str]) -> dict[str, Served]:
         """Predictions by id, those that are known. Raises sqlite3.Error."""
-        wanted = msgspec.json.encode(list(names)).decode()
         with self._lock:
-            found = self._read(self._db.execute(NAMED, (wanted,)).fetchall())
+            found = self._read(self._db.execute(NAMED, (as_json(list(names)),)).fetchall())
         return {one.id: one for one in found.values()}
 
     def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
@@ -161,7 +160,7 @@ class Ledger:
         """
         if not len(values):
             return []
-        marks = msgspec.json.encode(fingerprints(values).tolist()).decode()
+        marks = as_json(fingerprints(values).tolist())
         with self._lock:
             self._mark()
             places = self._db.execute(ALIKE, (marks, self._stream)).fetchall()
@@ -174,8 +173,7 @@ class Ledger:
     def _block(self, last: int) -> list[Served]:
         """The predictions of a block, none when it is gone."""
         with self._lock:
-            records = self._db.execute(BLOCKS, (self._stream, f"[{last}]")).fetchall()
-        return unpack(records[0][1], self._fields) if records else []
+            return self._blocks({last}).get(last, [])
 
     def close(self) -> None:
         """Write what is queued and close."""
@@ -188,10 +186,13 @@ class Ledger:
         """Predictions of this stream by number, from their numbers and blocks."""
         if not places:
             return {}
-        wanted = msgspec.json.encode(list({block for _, block in places})).decode()
-        records = self._db.execute(BLOCKS, (self._stream, wanted))
-        blocks = {last: unpack(record, self._fields) for last, record in records}
+        blocks = self._blocks({block for _, block in places})
         return {row: blocks[block][row - block - 1] for row, block in places if block in blocks}
+
+    def _blocks(self, lasts: set[int]) -> dict[int, list[Served]]:
+        """The predictions of this stream's blocks, those that are still there."""
+        records = self._db.execute(BLOCKS, (self._stream, as_json(lasts)))
+        return {last: unpack(record, self._fields) for last, record in records}
 
     def _mark(self) -> None:
         """Index what has been written since the last time, and forget what has gone, now and then."""
