@@ -202,8 +202,8 @@ class Intake:
             expected[alone[n]] = now
         return [
             Submission(
-                label.target, request.at, label.id, label.features, several, self._suspicion(label), now,
-                request.source,
+                label.target, request.at, label.id, label.features, several,
+                None if abs(label.target) <= LARGEST else self._too_large(label.target), now, request.source,
             )
             for (label, request), several, now in zip(labels, candidates, expected, strict=True)
         ]  # fmt: skip
@@ -214,11 +214,9 @@ class Intake:
         self._encoder.write([row or {} for row in rows], values)
         return values
 
-    def _suspicion(self, label: Label) -> str | None:
+    def _too_large(self, target: float) -> str:
         """What no later label can make plausible."""
-        if abs(label.target) <= LARGEST:
-            return None
-        return f"{self._target} {label.target:g} lies outside the plausible range: it is too large to learn"
+        return f"{self._target} {target:g} lies outside the plausible range: it is too large to learn"
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -392,6 +392,8 @@ class Journal:
         if submission.id is not None:
             served = submission.candidates[0].read() if submission.candidates else None
             return submission.id, served, self.find(submission.id)
+        if not submission.candidates:
+            return self._new_name(), None, None
         labelled = [(one, self.find(one.id)) for one in submission.candidates]
         for one, known in labelled:
             if known is None and (served := one.read()) is not None:

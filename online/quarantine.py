@@ -29,6 +29,7 @@ GROWTH, DECLINE = math.exp(ERROR_STEP * OUTER), math.exp(ERROR_STEP * (OUTER - 1
 SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error surprises
 SOURCES = 1000  # sources remembered, the last seen
 ALL = (1 << RECENT) - 1
+PLAIN = (float, int)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -141,7 +142,7 @@ class Watch:
         found, learned = [], self.state.ranges
         for name, low, high in self._columns:
             value = features.get(name)
-            if type(value) is float and low <= value <= high and name not in learned:
+            if type(value) in PLAIN and low <= value <= high and name not in learned:
                 continue
             if (read := number(value)) is not None:
                 found.append((name, read))
@@ -191,5 +192,7 @@ class Watch:
         step = RANGE_STEP * ((high - low) or max(abs(low), 1.0))
         high += step * (OUTER if value > high else OUTER - 1.0)
         low -= step * (OUTER if value < low else OUTER - 1.0)
-        if high > first_high or low < first_low or name in self.state.ranges:
+        if high > first_high or low < first_low:
             self.state.ranges[name] = (min(low, first_low), max(high, first_high))
+        else:
+            self.state.ranges.pop(name, None)
