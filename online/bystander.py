@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from online.plan import ScoringPlan
 from online.records import Record
 
-__all__ = ["Bystander"]
+__all__ = ["Bystander", "Floats"]
+
+Floats = npt.NDArray[np.float64]
 
 
 class Bystander:
@@ -27,23 +32,28 @@ class Bystander:
         self._as_served = as_served
         self._said: dict[int, float] = {}
 
-    def meet(self, records: Sequence[Record]) -> None:
-        """Score the rows of all those records that it may be asked about next."""
-        met = [one for one in records if one.kind in ("label", "release") and one.prediction is not None]
-        said = self._score(met) if met else ()
+    def meet(self, records: Sequence[Record], values: Floats) -> None:
+        """Score the rows of labels that it may be asked about next, by their encoded values (n, columns)."""
+        asked = [
+            at
+            for at, one in enumerate(records)
+            if one.kind in ("label", "release") and one.prediction is not None
+        ]
+        met = [records[at] for at in asked]
+        said = self._score(met, values[asked]) if met else ()
         self._said = dict(zip((one.seq for one in met), said, strict=True))
 
     def says(self, record: Record) -> float:
         """The prediction for a label's row, in target units."""
         said = self._said.get(record.seq)
-        return self._score([record])[0] if said is None else said
+        if said is None:
+            said = self._score([record], np.array([self.plan.encoder.encode(record.features).values]))[0]
+        return said
 
-    def _score(self, records: Sequence[Record]) -> list[float]:
-        rows, _ = self.plan.encode([one.features for one in records])
-        if self._as_served:
-            names = self.plan.context_names
-            rows[:, len(self.plan.encoder.columns) :] = [
-                [one.context.get(name, math.nan) for name in names] for one in records
-            ]
-        predictions: list[float] = self.plan.score(rows)[0].tolist()
+    def _score(self, records: Sequence[Record], values: Floats) -> list[float]:
+        if not self._as_served:
+            return self.plan.score_values(values)
+        names = self.plan.context_names
+        served = np.array([[one.context.get(name, math.nan) for name in names] for one in records])
+        predictions: list[float] = self.plan.score(np.hstack((values, served)))[0].tolist()
         return predictions

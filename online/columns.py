@@ -16,9 +16,11 @@ __all__ = ["ColumnEncoder", "Told"]
 
 Floats = npt.NDArray[np.float64]
 
+PLAIN = {float, int}
+
 
 class NumberColumn:
-    """A feature of numbers: floats in the range seen are taken as they are."""
+    """A feature of numbers: those in the range seen are taken as they are."""
 
     width = 1
 
@@ -27,9 +29,12 @@ class NumberColumn:
 
     def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
         """Write the values of a column (n,) to (n, 1); which of them were as usual."""
-        if set(map(type, column)) != {float}:
-            column = [value if type(value) is float else np.nan for value in column]
-        to[:, 0] = column
+        if not set(map(type, column)) <= PLAIN:
+            column = [value if type(value) in PLAIN else np.nan for value in column]
+        try:
+            to[:, 0] = column
+        except OverflowError:  # a whole number that is none of a float's
+            to[:, 0] = [value if type(value) is float else np.nan for value in column]
         return np.asarray((to[:, 0] >= self._low) & (to[:, 0] <= self._high))
 
 
@@ -76,26 +81,32 @@ class Told(NamedTuple):
 
 
 class ColumnEncoder:
-    """Encodes many rows of a schema as its :class:`~online.encoding.Encoder` does one by one.
+    """Encodes many rows as an :class:`~online.encoding.Encoder` does one by one.
 
     Parameters
     ----------
-    schema
-        The stream.
+    features
+        The features used, in order.
     encoder
-        Its encoder.
+        Encodes a row of them.
     """
 
-    def __init__(self, schema: Schema, encoder: Encoder) -> None:
+    def __init__(self, features: tuple[Feature, ...], encoder: Encoder) -> None:
         self._encoder = encoder
-        self._columns = [(feature.name, column_of(feature)) for feature in schema.used]
+        self._columns = [(feature.name, column_of(feature)) for feature in features]
         self.width = len(encoder.columns)
 
     @classmethod
     @functools.lru_cache(maxsize=KEPT)
     def of(cls, schema: Schema) -> ColumnEncoder:
         """The encoder of a schema's used features; one for all that ask."""
-        return cls(schema, Encoder.of(schema))
+        return cls(schema.used, Encoder.of(schema))
+
+    def values(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
+        """The rows' values, (n, columns)."""
+        found = np.empty((len(rows), self.width))
+        self.write(rows, found)
+        return found
 
     def write(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> dict[int, Encoded]:
         """Write rows' values to (n, columns); those that are not as usual, by place, as they were encoded."""

@@ -20,11 +20,13 @@ from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.forest.regressor import AdaptiveForestRegressor
+from online.imputing import fills_of
 from online.intervals import ConformalInterval
 from online.kernels.compiled import Array
 from online.pipeline import ENCODER, IMPUTER, POOL
 from online.plan import PlanInfo, Reach, ScoringPlan
 from online.pool import ALL, ExpertPool
+from online.scaling import deviations_of
 from online.schema import Schema
 
 __all__ = ["compile_plan"]
@@ -71,12 +73,12 @@ def reach_of(interval: ConformalInterval) -> Reach:
 
 def row_arrays(pipeline: compose.Pipeline, columns: list[str]) -> dict[str, Array]:
     """What is imputed, and how columns are scaled."""
-    scaler, imputer = pipeline[POOL].scaler, pipeline[IMPUTER]
+    scaler = pipeline[POOL].scaler
+    fills, means, deviations = fills_of(pipeline[IMPUTER]), scaler.means, deviations_of(scaler)
     return {
-        "impute": np.array([imputer.stats[c].get() for c in columns], dtype=float),
-        "mean": np.array([scaler.means.get(c, 0.0) for c in columns], dtype=float),
-        # Python's power as River takes it: the last bit decides on which side of a split a row falls
-        "scale": np.array([scaler.vars.get(c, 0.0) ** 0.5 for c in columns], dtype=float),
+        "impute": np.array([fills[c] for c in columns], dtype=float),
+        "mean": np.array([means.get(c, 0.0) for c in columns], dtype=float),
+        "scale": np.array([deviations.get(c, 0.0) for c in columns], dtype=float),
     }
 
 

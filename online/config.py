@@ -83,8 +83,9 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the learner publishes and snapshots.
 
     A snapshot is taken every ``snapshot_every_labels`` labels and every ``snapshot_every_minutes`` minutes
-    in which a label was learned. A changed plan is published at most every ``publish_seconds``. With
-    ``snapshot_key`` set, manifests carry an HMAC and a snapshot without a right one is refused.
+    in which a label was learned. A changed plan is published at once when no label waits, else every
+    ``publish_seconds``. With ``snapshot_key`` set, manifests carry an HMAC and a snapshot without a right one
+    is refused.
 
     A client that sends labels faster than they are learned is slowed: its reply waits, at most
     ``pace_seconds``, until no more than ``pace_labels`` labels are waiting. Only one that sends its requests
@@ -94,7 +95,7 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     snapshot_every_labels: Positive = 5000
     snapshot_every_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    publish_seconds: Seconds = 0.1
+    publish_seconds: Seconds = 0.25
     poll_seconds: Seconds = 0.01
     pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
     pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0

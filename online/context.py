@@ -8,6 +8,7 @@ value a group, so for scoring it is a dense table of fixed size.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -59,7 +60,11 @@ class ContextTable:
     def get_many(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """As :meth:`get`, of encoded rows (n, columns); (n,)."""
         found = groups_of(self._by, values)
-        return np.where(found >= 0, np.asarray(self.cells)[found], MISSING)
+        return np.where(found >= 0, self._cells[found], MISSING)
+
+    @functools.cached_property
+    def _cells(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.cells, float)
 
 
 def groups(by: Sequence[Place]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import bisect
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,8 @@ from online.intervals import REMEMBERED, ConformalInterval
 from online.pipeline import ENCODER, IMPUTER, POOL, RECENT
 from online.prequential import Prequential
 from online.records import LABELS, Record
-from online.row_encoder import CONTEXT, ENCODED
+from online.row_encoder import CONTEXT, ENCODED, Floats
+from online.slots import ELSEWHERE
 
 __all__ = ["Fold", "FoldState", "Guess", "Learned", "as_served"]
 
@@ -56,12 +57,18 @@ class FoldState:
         self.skipped: list[int] = []  # seqs of the last records that taught nothing, ascending
         self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
-        self.probe: dict[str, Any] = {}
+        self.last: dict[str, Any] = {}  # the row learned last
         self.guard = Guard()
 
+    @property
+    def probe(self) -> dict[str, Any]:
+        """The row learned last, as a JSON file takes it: every snapshot is tried on one when it is loaded."""
+        return clean(self.last, frozenset(self.last) - {CONTEXT, ENCODED})
+
     def configure(self, config: Config) -> None:
-        """Take on settings that were edited since the state was pickled."""
-        self.guard = getattr(self, "guard", None) or Guard()  # a state of before there was one
+        """Take on settings that were edited since the state was pickled, and what it did not have then."""
+        self.guard = getattr(self, "guard", None) or Guard()
+        self.last = getattr(self, "last", None) or self.__dict__.pop("probe", {})
         self.interval.coverage = config.model.coverage
 
 
@@ -80,6 +87,8 @@ class Fold:
         What the frozen first model says of a label's row, in target units.
     between
         Gives the records after one seq and before another, which a replayed model has yet to learn.
+    locate
+        Tells the key and slot of a raw row, which go with its outcome.
     """
 
     def __init__(
@@ -89,12 +98,21 @@ class Fold:
         restore: Callable[[int], compose.Pipeline],
         baseline: Callable[[Record], float] | None = None,
         between: Callable[[int, int], Iterable[Record]] = lambda after, before: (),
+        locate: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda row: (ELSEWHERE, ELSEWHERE),
     ) -> None:
         self.pipeline = pipeline
         self.state = state
         self._restore = restore
         self._baseline = baseline
         self._between = between
+        self._locate = locate
+        self._met: dict[int, list[float]] = {}
+
+    def meet(self, records: Sequence[Record]) -> Floats:
+        """Encode the rows of records that are about to be taken in, at once: (n, columns)."""
+        values: Floats = self.pipeline[ENCODER].values_of([one.features for one in records])
+        self._met = dict(zip((one.seq for one in records), values.tolist(), strict=True))
+        return values
 
     def apply(self, record: Record, *, learn: bool = True) -> Learned:
         """Take in the next record; measured only with ``learn=False``.
@@ -103,7 +121,7 @@ class Fold:
         """
         learned, taught = Learned(), False
         if record.kind in LABELS and record.target is not None:
-            features = self.encoded(as_served(record))
+            features = self.encoded(as_served(record), self._met.pop(record.seq, None))
             learned = self._measure(record, features, record.target)
             if learn:
                 self.learn(features, record.target, record.experts, self._age(record))
@@ -147,9 +165,9 @@ class Fold:
         prediction, outputs = self.pipeline[POOL].answer(self.pipeline[IMPUTER].transform_one(row))
         return Guess(prediction, tuple(outputs.tolist()), encoder.context_of(row))
 
-    def encoded(self, features: dict[str, Any]) -> dict[str, Any]:
+    def encoded(self, features: dict[str, Any], values: list[float] | None = None) -> dict[str, Any]:
         """A raw row that carries its encoded values, for what is asked of it several times."""
-        return features | {ENCODED: self.pipeline[ENCODER].values(features)}
+        return features | {ENCODED: self.pipeline[ENCODER].values(features) if values is None else values}
 
     def learn(
         self, features: dict[str, Any], target: float, outputs: Sequence[float] = (), age: int = 0
@@ -162,8 +180,7 @@ class Fold:
             self.pipeline[POOL].expect(outputs, age)
         self.pipeline.learn_one(features, target)
         self.state.learned += 1
-        fields = frozenset(features) - {CONTEXT, ENCODED}
-        self.state.probe = clean(features, fields)  # it goes into a JSON file
+        self.state.last = features
 
     def rehearse(self) -> None:
         """Learn a row on a copy, so that no label waits for kernels that have to be compiled or loaded."""
@@ -210,7 +227,7 @@ class Fold:
             record.prediction if record.upper is None else record.upper,
             self._baseline(record) if self._baseline else None,
             max(0.0, record.received_at - (record.served_at or record.received_at)),
-            record.plan_seq or 0,
+            record.plan_seq or 0, *self._locate(record.features),
         )  # fmt: skip
         self.widen(
             features, record.experts, target - record.prediction, self._age(record),

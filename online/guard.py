@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from online.bystander import Bystander
+from online.bystander import Bystander, Floats
 from online.config import GuardConfig
 from online.errors import SnapshotError
 from online.history import Alarm, in_words
@@ -103,10 +103,10 @@ class Shadow:
         self.guard.follow(version)
         self._reference = None
 
-    def meet(self, records: Sequence[Record]) -> None:
-        """Look at records together that are about to be learned one by one."""
+    def meet(self, records: Sequence[Record], values: Floats) -> None:
+        """Look at labels together that are about to be learned one by one, with their encoded rows."""
         if (reference := self._at_hand()) is not None:
-            reference.meet(records)
+            reference.meet(records, values)
 
     def look(self, record: Record) -> Alarm | None:
         """Score a label that had a served prediction; an alarm when live has become worse."""

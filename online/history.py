@@ -43,10 +43,8 @@ BIN = timeline.BIN
 # The naive guess beside each prediction: the newest label of the same key and slot that was known when
 # the prediction was served.
 ADD_OUTCOME = """
-INSERT OR REPLACE INTO scored SELECT :seq, :received_at, :truth, :prediction, :lower, :upper, :baseline,
-    :delay_seconds, :known_seq, :key, :slot,
-    (SELECT truth FROM scored WHERE key = :key AND slot = :slot AND seq <= :known_seq
-     ORDER BY seq DESC LIMIT 1)
+INSERT OR REPLACE INTO scored SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+    (SELECT truth FROM scored WHERE key = ?10 AND slot = ?11 AND seq <= ?9 ORDER BY seq DESC LIMIT 1)
 """
 FILL_BINS = """
 INSERT OR REPLACE INTO bin SELECT seq / :bin, max(seq), count(*), avg(received_at), avg(truth),
@@ -164,7 +162,7 @@ class History:
     def _add(self, outcomes: Sequence[Outcome], weights: dict[str, float] | None) -> None:
         """Add outcomes, oldest first, fill the bins they fall into, and drop what is too old."""
         first, last = outcomes[0].seq, outcomes[-1].seq
-        self._db.executemany(ADD_OUTCOME, [msgspec.structs.asdict(outcome) for outcome in outcomes])
+        self._db.executemany(ADD_OUTCOME, [msgspec.structs.astuple(outcome) for outcome in outcomes])
         self._db.execute(FILL_BINS, {"bin": BIN, "first": first})
         if weights:
             shown = msgspec.json.encode(weights).decode()

@@ -193,7 +193,7 @@ class Intake:
         ]
         expected: list[float | None] = [None] * len(labels)
         alone = [at for at, (label, _) in enumerate(labels) if label.features and not candidates[at]]
-        values = self._values([labels[at][0].features for at in alone])
+        values = self._encoder.values([labels[at][0].features or {} for at in alone])
         nameless = [n for n, at in enumerate(alone) if labels[at][0].id is None]
         for n, several in zip(nameless, self._ledger.alike(values[nameless]), strict=True):
             candidates[alone[n]] = several
@@ -207,12 +207,6 @@ class Intake:
             )
             for (label, request), several, now in zip(labels, candidates, expected, strict=True)
         ]  # fmt: skip
-
-    def _values(self, rows: Sequence[Mapping[str, Any] | None]) -> np.ndarray:
-        """What rows encode to, (n, columns)."""
-        values = np.empty((len(rows), self._encoder.width))
-        self._encoder.write([row or {} for row in rows], values)
-        return values
 
     def _too_large(self, target: float) -> str:
         """What no later label can make plausible."""

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-
 from online.bystander import Bystander
 from online.compile import compile_plan
 from online.config import Config
@@ -23,7 +21,7 @@ from online.home import Home, lock
 from online.journal import Journal
 from online.pipeline import POOL, RECENT
 from online.plan import ScoringPlan
-from online.records import Record
+from online.records import LABELS, Record
 from online.refresh import Refresher
 from online.retention import retire
 from online.schema import check_same
@@ -91,12 +89,12 @@ class Learner:
         self._version = loaded.manifest.version
         self._first = self._frozen()
         baseline = self._first.says if self._first else None
-        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between)
+        locate = Slots(self._config.schema).locate
+        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between, locate)
         self._fold.rehearse()
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = History(self._home.history, self._config.learner.history_rows)
         self._shown: list[Learned] = []
-        self._slots = Slots(self._config.schema)
         self._busy = dict.fromkeys(STAGES, 0.0)
         self._snapshot_at = self._published_at = self._clock()
         self._status_at = self._told_at = self._tell_at = 0.0
@@ -132,9 +130,11 @@ class Learner:
         """Learn the next records, publish and snapshot when due; False when there was nothing to learn."""
         records = self._journal.read(self.seq, BATCH)
         with self._spending("learn"):
+            labels = [record for record in records if record.kind in LABELS]
+            values = self._fold.meet(labels)
             if self._first:
-                self._first.meet(records)
-            self._shadow.meet(records)
+                self._first.meet(labels, values)
+            self._shadow.meet(labels, values)
             for record in records:
                 self._learn(record)
         if not records or self._clock() - self._told_at >= TELL_SECONDS:
@@ -168,7 +168,7 @@ class Learner:
 
     def _learn(self, record: Record) -> None:
         try:
-            learned = self._located(record, self._fold.apply(record))
+            learned = self._fold.apply(record)
             self._shown.append(learned)
         except SnapshotError as exc:
             self._refuse_rollback(record, exc)
@@ -182,15 +182,6 @@ class Learner:
             self._shadow.follow(self._version)
         elif record.kind == "snapshot":
             self._snapshot("request")
-
-    def _located(self, record: Record, learned: Learned) -> Learned:
-        """What a record showed, with where in the world its row belongs."""
-        if learned.outcome is None:
-            return learned
-        key, slot = self._slots.locate(record.features)
-        return msgspec.structs.replace(
-            learned, outcome=msgspec.structs.replace(learned.outcome, key=key, slot=slot)
-        )
 
     def _guarded(self, record: Record) -> None:
         """Compare with the last good snapshot; a rollback it asks for is ordered once, whatever is killed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from river import base, compose, preprocessing, stats
+from river import base, compose
 
 from online.config import ExpertsConfig, ModelConfig
 from online.errors import ConfigError
@@ -13,6 +13,7 @@ from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.experts.trees import adaptive_tree
 from online.forest.regressor import AdaptiveForestRegressor
+from online.imputing import FadedImputer
 from online.pool import ExpertPool, View
 from online.row_encoder import RowEncoder
 from online.scaling import FadedScaler
@@ -36,7 +37,7 @@ def build_pipeline(schema: Schema, model: ModelConfig, experts: ExpertsConfig = 
     """
     encoder = RowEncoder(schema.used, schema.context)
     columns = encoder.columns
-    imputer = preprocessing.StatImputer(*((column, stats.EWMean(IMPUTE_FADING)) for column in columns))
+    imputer = FadedImputer(columns, IMPUTE_FADING)
     context = columns[len(columns) - len(schema.context) :]
     naive = [c for c, spec in zip(context, schema.context, strict=True) if spec.kind != "age"]
     return compose.Pipeline((ENCODER, encoder), (IMPUTER, imputer), (POOL, build_pool(model, experts, naive)))

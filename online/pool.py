@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from river import base, preprocessing
+from river import base
 
 from online.aggregation.aggregator import Aggregator
 from online.aggregation.heads import Array, Heads
 from online.experts.nlms import NormalizedLMS
+from online.scaling import StandardScaler
 
 __all__ = ["ExpertPool", "View"]
 
@@ -37,7 +38,7 @@ class ExpertPool(base.Regressor):
     views
         What each expert reads, by name; by default all columns, standardised.
     scaler
-        Standardises the rows; River's `StandardScaler` by default.
+        Standardises the rows; `online.scaling.StandardScaler` by default.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class ExpertPool(base.Regressor):
             raise ValueError(f"there is a view for {strangers[0]!r}, but no such expert")
         self.experts = experts
         self.views = views or {}
-        self.scaler = preprocessing.StandardScaler() if scaler is None else scaler
+        self.scaler = StandardScaler() if scaler is None else scaler
         self.low = math.inf
         self.high = -math.inf
         self.target_mean = 0.0

@@ -29,7 +29,6 @@ GROWTH, DECLINE = math.exp(ERROR_STEP * OUTER), math.exp(ERROR_STEP * (OUTER - 1
 SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error surprises
 SOURCES = 1000  # sources remembered, the last seen
 ALL = (1 << RECENT) - 1
-PLAIN = (float, int)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -142,7 +141,7 @@ class Watch:
         found, learned = [], self.state.ranges
         for name, low, high in self._columns:
             value = features.get(name)
-            if type(value) in PLAIN and low <= value <= high and name not in learned:
+            if (type(value) is float or type(value) is int) and low <= value <= high and name not in learned:
                 continue
             if (read := number(value)) is not None:
                 found.append((name, read))

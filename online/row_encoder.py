@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from river import base
 
+from online.columns import ColumnEncoder
 from online.context import group_of, groups_of, places
 from online.encoding import MISSING, Encoder
 from online.histories import History, empty_history
 from online.schema import ContextFeature, Feature
 
-__all__ = ["CONTEXT", "ENCODED", "RowEncoder"]
+__all__ = ["CONTEXT", "ENCODED", "Floats", "RowEncoder"]
 
-PREPARED = ("_encoder", "_columns", "_served", "_ways", "_way")  # from the parameters
+Floats = npt.NDArray[np.float64]
+
+PREPARED = ("_encoder", "_many", "_columns", "_served", "_ways", "_way")  # from the parameters
 CONTEXT = "\0context"  # under this name a row carries its context features as they were served
 ENCODED = "\0encoded"  # and under this one its encoded values, where they are known
 
@@ -61,6 +64,7 @@ class RowEncoder(base.Transformer):
 
     def _prepare(self) -> None:
         self._encoder = Encoder(self.features)
+        self._many = ColumnEncoder(self.features, self._encoder)
         known = places(self.features)
         ways = list(dict.fromkeys(spec.by for spec in self.context))
         self._ways = [[known[name] for name in by] for by in ways]
@@ -85,6 +89,10 @@ class RowEncoder(base.Transformer):
         """A row's encoded values without its context features, NaN where one is to be imputed."""
         known: list[float] | None = x.get(ENCODED)
         return self._encoder.encode(x).values if known is None else known
+
+    def values_of(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
+        """As :meth:`values`, of many raw rows, (n, columns)."""
+        return self._many.values(rows)
 
     def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
         """A row's encoded values and then its context features as served, NaN where there is none."""
@@ -122,7 +130,7 @@ class RowEncoder(base.Transformer):
             for table, group in zip(self.histories, groups, strict=True)
         ]
 
-    def groups_of(self, values: npt.NDArray[np.float64]) -> list[list[int | None]]:
+    def groups_of(self, values: Floats) -> list[list[int | None]]:
         """For each of these encoded rows (n, columns) its group for each context feature."""
         found = (groups_of(by, values).tolist() for by in self._ways)
         ways = [[None if group < 0 else group for group in groups] for groups in found]

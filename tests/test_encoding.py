@@ -21,7 +21,7 @@ from online.config import (
     load,
 )
 from online.encoding import Encoder, clean
-from online.schema import ContextFeature, Feature, Schema, Target
+from online.schema import ContextFeature, Feature, Target
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FEATURES = (
@@ -213,7 +213,7 @@ usual = st.fixed_dictionaries(
 def test_many_rows_encode_as_each_of_them_does(rows: list[dict[str, Any]]) -> None:
     encoder = Encoder(FEATURES)
     values = np.empty((len(rows), len(encoder.columns)))
-    together = ColumnEncoder(Schema("s", Target("y"), FEATURES), encoder).encode(rows, values)
+    together = ColumnEncoder(FEATURES, encoder).encode(rows, values)
     alone = [encoder.encode(row) for row in rows]
     assert together == ([one.imputed for one in alone], [one.drifted for one in alone])
     assert repr(values.tolist()) == repr([one.values for one in alone])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from numba import njit
 from river import base
 
 from online.kernels.compiled import kept
+from online.whole_rows import write_whole
 
 __all__ = ["RecursiveLeastSquares"]
 
@@ -153,14 +153,9 @@ class RecursiveLeastSquares(base.Regressor):
 
     def _whole(self, x: Mapping[str, float]) -> Array | None:
         """A row that has just the features met; None for any other."""
-        if self._all is None or len(x) != len(self._places):
-            return None
         row = np.empty(len(self._weights))
-        try:
-            struct.pack_into(f"{len(row)}d", row.data, 0, 1.0, *self._all(x))
-        except (KeyError, TypeError, struct.error):  # it has other names, or one feature alone
-            return None
-        return row
+        row[0] = 1.0
+        return row if write_whole(self._all, row, x, 1) else None
 
     def _meet(self, x: Mapping[str, float]) -> None:
         """Make room for features not seen before, whatever order the row has them in."""

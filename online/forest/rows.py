@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from online.forest.state import BINS, Array
+from online.whole_rows import write_whole
 
 __all__ = ["RowReader"]
 
@@ -45,17 +45,12 @@ class RowReader:
         """Write a row of known features that are all numbers; False, and nothing useful, for any other."""
         if self.codes:
             return False
-        places = self.places
-        try:
-            if self._all is not None and len(x) == len(places):
-                struct.pack_into(f"{len(places)}d", line.data, 0, *self._all(x))
-                return True
-        except (KeyError, TypeError, struct.error):
-            pass  # a row with other names, or with something else than numbers
+        if write_whole(self._all, line, x):
+            return True
         line.fill(MISSING)
         try:
             for name, value in x.items():
-                line[places[name]] = value
+                line[self.places[name]] = value
         except (KeyError, TypeError, ValueError, OverflowError):
             return False
         return True
