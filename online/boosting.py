@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,13 +38,27 @@ def available() -> str:
 def library() -> Any:
     """LightGBM. Raises MissingLibraryError where it or the OpenMP library it needs is missing."""
     try:
-        import lightgbm  # seconds to import, and only the process that trains needs it
+        with without("sklearn"):
+            import lightgbm  # a second to import, and only the process that trains needs it
     except (ImportError, OSError) as exc:
         raise MissingLibraryError(
             f"the batch expert is off, LightGBM cannot be loaded ({exc}): install the system's OpenMP"
             " library, on Debian 'apt-get install libgomp1'"
         ) from exc
     return lightgbm
+
+
+@contextlib.contextmanager
+def without(name: str) -> Iterator[None]:
+    """Have a package that LightGBM imports where it is installed, and not needed here, found missing."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def train(rows: Array, targets: Array, columns: Sequence[str], seed: int) -> bytes | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import bisect
+import contextlib
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -114,6 +115,12 @@ class Fold:
         self._met = dict(zip((one.seq for one in records), values.tolist(), strict=True))
         return values
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Take in the records of the block faster, with the same result; it is whole when the block ends."""
+        with self.pipeline[POOL].together():
+            yield
+
     def apply(self, record: Record, *, learn: bool = True) -> Learned:
         """Take in the next record; measured only with ``learn=False``.
 
@@ -126,12 +133,18 @@ class Fold:
             if learn:
                 self.learn(features, record.target, record.experts, self._age(record))
                 taught = True
-        elif record.kind in ("rollback", "replay"):
+        else:
+            self._obey(record)
+        self._passed(record.seq, taught)
+        return learned
+
+    def _obey(self, record: Record) -> None:
+        """Do what a record orders."""
+        self.pipeline[POOL].catch_up()
+        if record.kind in ("rollback", "replay"):
             self._exchange(record)
         elif record.kind == "refresh":
             self.refresh(base64.b64decode(record.payload["model"]), RECENT)
-        self._passed(record.seq, taught)
-        return learned
 
     def skip(self, record: Record) -> None:
         """Pass a record without taking anything from it."""
@@ -190,6 +203,9 @@ class Fold:
             guess = copy.predict(state.probe)
             copy.widen(state.probe, guess.outputs, 1.0, 0, 1.0)
             copy.learn(state.probe, pipeline[POOL].target_mean, guess.outputs)
+        with copy.together():
+            for _ in range(2):
+                copy.learn(state.probe, pipeline[POOL].target_mean, guess.outputs)
 
     def refresh(self, model: bytes, *names: str) -> None:
         """Give these experts a newly trained model, those of them that the pool has."""

@@ -135,8 +135,9 @@ class Learner:
             if self._first:
                 self._first.meet(labels, values)
             self._shadow.meet(labels, values)
-            for record in records:
-                self._learn(record)
+            with self._fold.together():
+                for record in records:
+                    self._learn(record)
         if not records or self._clock() - self._told_at >= TELL_SECONDS:
             self._tell()
         self._publish_when_due(now=not records)

@@ -6,12 +6,10 @@ from river import base, compose
 
 from online.config import ExpertsConfig, ModelConfig
 from online.errors import ConfigError
-from online.experts.adwin_bagging import ADWINBaggingRegressor
 from online.experts.boosted import BoostedTrees
 from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
-from online.experts.trees import adaptive_tree
 from online.forest.regressor import AdaptiveForestRegressor
 from online.imputing import FadedImputer
 from online.pool import ExpertPool, View
@@ -52,10 +50,7 @@ def build_pool(model: ModelConfig, experts: ExpertsConfig, naive: list[str]) -> 
         raw += [BOOSTED, RECENT]
     found |= forests(model, experts)
     if experts.trees:
-        bagged = ADWINBaggingRegressor(
-            adaptive_tree(model.seed), n_models=experts.trees_models, seed=model.seed
-        )
-        found |= {"bagging": bagged, "tree": adaptive_tree(model.seed, watched=False)}
+        found |= trees(model, experts)
     if experts.naive:
         found |= {column: ColumnValue(column) for column in naive}
         raw += naive
@@ -79,6 +74,15 @@ def forests(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regres
             fast_step=0.2, delay=model.bootstrap_delay, seed=model.seed + 1,
         )  # fmt: skip
     return found
+
+
+def trees(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regressor]:
+    """River's adaptive trees: a bagging of them, and one alone."""
+    from online.experts.adwin_bagging import ADWINBaggingRegressor  # with them comes half of SciPy
+    from online.experts.trees import adaptive_tree
+
+    bagged = ADWINBaggingRegressor(adaptive_tree(model.seed), n_models=experts.trees_models, seed=model.seed)
+    return {"bagging": bagged, "tree": adaptive_tree(model.seed, watched=False)}
 
 
 def lines(experts: ExpertsConfig) -> dict[str, base.Regressor]:

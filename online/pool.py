@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from online.aggregation.aggregator import Aggregator
 from online.aggregation.heads import Array, Heads
 from online.experts.nlms import NormalizedLMS
 from online.scaling import StandardScaler
+from online.whole_rows import whole_lines
 
 __all__ = ["ExpertPool", "View"]
 
@@ -22,6 +24,10 @@ class View(NamedTuple):
 
     scaled: bool = True
     columns: frozenset[str] | None = None
+
+    def of(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The columns of a row that are read."""
+        return row if self.columns is None else {c: v for c, v in row.items() if c in self.columns}
 
 
 class ExpertPool(base.Regressor):
@@ -69,6 +75,8 @@ class ExpertPool(base.Regressor):
     >>> round(pool.predict_one({"a": 0.5}))
     25
     """
+
+    _queue: list[tuple[Mapping[str, Any], Mapping[str, Any], float]] | None = None  # rows yet to be taught
 
     def __init__(
         self,
@@ -143,6 +151,7 @@ class ExpertPool(base.Regressor):
         """
         if not self.n_seen:
             return dict.fromkeys(self.experts, 0.0)
+        self.catch_up()
         rows = zip(self.experts.items(), self._views(x), strict=True)
         return {name: self._held(expert.predict_one(row)) for (name, expert), row in rows}
 
@@ -206,8 +215,49 @@ class ExpertPool(base.Regressor):
             self._aggregator.learn(self._complete(served), y, age)
         self._widen(y)
         self.scaler.learn_one(x)
-        for expert, row in zip(self.experts.values(), self._views(x), strict=True):
-            expert.learn_one(row, y)
+        scaled = self.scaler.transform_one(x)
+        if self._queue is None:
+            self._teach([(x, scaled, y)])
+        else:
+            self._queue.append((x, scaled, y))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the block, experts learn rows many at a time, each all of them: the same to the last bit.
+
+        An expert's arrays and code are then at hand for the next row, which saves half of the time. Whoever
+        looks at an expert within the block calls `catch_up` before.
+        """
+        self._queue = []
+        try:
+            yield
+        finally:
+            self.catch_up()
+            del self._queue
+
+    def catch_up(self) -> None:
+        """Have the experts learn what waits for them."""
+        if self._queue:
+            self._teach(self._queue)
+            self._queue.clear()
+
+    def _teach(self, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], float]]) -> None:
+        """Teach every expert rows: as they came, standardised, and their targets."""
+        lines = None
+        if len(rows) > 1:
+            names = tuple(sorted(rows[0][1], key=str))
+            lines = whole_lines(names, [scaled for _, scaled, _ in rows])
+            targets = np.array([y for _, _, y in rows], dtype=float)
+        for name, expert in self.experts.items():
+            view = self.views.get(name, ALL)
+            at_once = getattr(expert, "learn_lines", None) if view is ALL and lines is not None else None
+            if at_once is None or not at_once(names, lines, targets):
+                for x, scaled, y in rows:
+                    expert.learn_one(view.of(scaled if view.scaled else x), y)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.catch_up()
+        return {name: value for name, value in self.__dict__.items() if name != "_queue"}
 
     def _complete(self, served: Sequence[float]) -> Array:
         """Outputs as served, NaN for those that were not."""
@@ -226,8 +276,7 @@ class ExpertPool(base.Regressor):
         scaled, views = self.scaler.transform_one(x), self.views
         for name in self.experts:
             view = views.get(name, ALL)
-            row = scaled if view.scaled else x
-            yield row if view.columns is None else {c: v for c, v in row.items() if c in view.columns}
+            yield view.of(scaled if view.scaled else x)
 
     def _held(self, output: float) -> float:
         if self.low <= output <= self.high:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WholeRows", "write_whole"]
+__all__ = ["WholeRows", "whole_lines", "write_whole"]
 
 Floats = npt.NDArray[np.float64]
 Values = Callable[[Mapping[str, Any]], Any]
@@ -30,6 +30,17 @@ def write_whole(values: Values | None, line: Floats, x: Mapping[str, Any], first
     except (KeyError, TypeError, struct.error):  # among others, one feature alone is no tuple
         return False
     return True
+
+
+def whole_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Floats | None:
+    """Rows of just these features as lines, (n, features), in their order; None where one is not so."""
+    lines, values = np.empty((len(rows), len(names))), values_of(names)
+    return lines if all(write_whole(values, lines[at], x) for at, x in enumerate(rows)) else None
+
+
+def values_of(names: Sequence[str]) -> Values | None:
+    """What takes the values of features out of a row, in order; None for no features."""
+    return operator.itemgetter(*names) if names else None
 
 
 class WholeRows:
@@ -52,7 +63,7 @@ class WholeRows:
             if name not in self._places:
                 self._places[name] = len(self._places)
         self.names = list(self._places)
-        self._values = operator.itemgetter(*self.names) if self.names else None
+        self._values = values_of(self.names)
         return len(self.names)
 
     def line(self, x: Mapping[str, Any]) -> tuple[Floats, bool]:

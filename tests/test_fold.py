@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from online.compile import compile_plan
 from online.config import Config, ModelConfig, load
 from online.errors import JournalError, LockError, SchemaError, SnapshotError
 from online.fold import Fold, FoldState
@@ -34,7 +35,7 @@ from online.pipeline import POOL, build_pipeline
 from online.plan import ScoringPlan
 from online.prequential import Prequential
 from online.quarantine import Watch
-from online.records import Receipt, Record
+from online.records import LABELS, Receipt, Record
 from online.scorer import PlanWatch, Scorer
 from online.snapshot import SnapshotStore
 from tests.rows import TARGET, stream_rows
@@ -189,6 +190,11 @@ def child(script: str, site: Site, hash_seed: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def test_the_learner_does_not_load_trees_that_are_off() -> None:
+    script = "import sys, online.learner; sys.exit('river.tree' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
 # Replay
 
 
@@ -249,6 +255,33 @@ def test_replay_from_the_first_model_gives_the_same_model_and_history(site: Site
     same_model(site, replayed)
     for wanted, found in zip(histories(site), histories(replayed), strict=True):
         assert wanted == found
+
+
+def test_records_taken_in_together_leave_the_model_they_leave_one_by_one(site: Site) -> None:
+    lived_through(site)
+    records = site.records()
+
+    def model(size: int) -> tuple[bytes, list[float]]:
+        """The plan after records taken in so many at a time, and what is said after some more labels."""
+        loaded = site.store.load(1)
+        fold = Fold(loaded.pipeline, loaded.state, lambda _: loaded.pipeline)
+        for first in range(0, len(records), size):
+            part = records[first : first + size]
+            fold.meet([one for one in part if one.kind in LABELS])
+            with fold.together():
+                for record in part:
+                    fold.apply(record)
+        interval = fold.state.interval
+        plan = compile_plan(fold.pipeline, site.config.schema, version=1, seq=1, interval=interval)
+        rng, said = random.Random(5), []
+        for row in random_rows(site):
+            fold.learn(row, rng.uniform(0, 3000))
+            said.append(fold.predict(row).prediction)
+        return plan.dumps(), said
+
+    one_by_one = model(1)
+    for size in (2, 7, 50, len(records)):
+        assert model(size) == one_by_one
 
 
 def histories(site: Site) -> Iterator[Any]:

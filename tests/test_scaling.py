@@ -6,13 +6,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import checks, preprocessing
 
-from online.scaling import FadedScaler
+from online.scaling import FadedScaler, StandardScaler, deviations_of
 
 
-@pytest.mark.parametrize("params", list(FadedScaler._unit_test_params()))
-def test_scaler_keeps_river_contract(params):
-    for check in checks.yield_checks(FadedScaler(**params)):
-        check(FadedScaler(**params))
+@pytest.mark.parametrize(
+    "scaler", [StandardScaler(), *(FadedScaler(**p) for p in FadedScaler._unit_test_params())]
+)
+def test_scaler_keeps_river_contract(scaler):
+    for check in checks.yield_checks(scaler):
+        check(scaler.clone())
+
+
+rows = st.lists(
+    st.dictionaries(st.sampled_from("abc"), st.one_of(st.floats(-1e6, 1e6), st.integers(-9, 9))), max_size=30
+)
+
+
+@given(rows)
+def test_the_standard_scaler_is_rivers_to_the_last_bit_whatever_features_come_and_go(rows):
+    ours, rivers = StandardScaler(), preprocessing.StandardScaler()
+    for x in rows:
+        ours.learn_one(x)
+        rivers.learn_one(x)
+    assert (ours.counts, ours.means, ours.vars) == (rivers.counts, rivers.means, rivers.vars)
+    for x in rows:
+        assert ours.transform_one(x) == pytest.approx(rivers.transform_one(x), rel=1e-15)
+    assert deviations_of(ours) == pytest.approx(deviations_of(rivers), rel=1e-15)
+
+
+@given(rows)
+def test_a_missing_value_is_not_learned_and_is_scaled_to_nothing(rows):
+    with_gaps, without = StandardScaler(), StandardScaler()
+    for x in rows:
+        with_gaps.learn_one({"a": None, "b": math.nan} | x)
+        without.learn_one(x)
+        assert with_gaps.transform_one({"a": None} | x) == {"a": 0.0} | without.transform_one(x)
+    assert {n: m for n, m in with_gaps.means.items() if with_gaps.counts[n]} == without.means
 
 
 def test_within_its_memory_it_is_rivers_standard_scaler():
@@ -46,8 +75,8 @@ def test_whatever_comes_it_stays_finite(values):
     assert all(map(math.isfinite, (*scaler.means.values(), *scaler.vars.values())))
 
 
-def test_it_is_pickled_with_what_it_knows():
-    scaler = FadedScaler(memory=50)
+@pytest.mark.parametrize("scaler", [FadedScaler(memory=50), StandardScaler()])
+def test_it_is_pickled_with_what_it_knows(scaler):
     for i in range(100):
         scaler.learn_one({"a": i})
     assert pickle.loads(pickle.dumps(scaler)).transform_one({"a": 3}) == scaler.transform_one({"a": 3})

@@ -138,6 +138,26 @@ class RecursiveLeastSquares(base.Regressor):
         if learned(self._inverse, self._weights, row, float(y), settings, turn):
             self.n_learned += 1
 
+    def learn_lines(self, names: tuple[str, ...], lines: Array, targets: Array) -> bool:
+        """Learn rows as one by one; False, and nothing learned, unless their features are those met.
+
+        Parameters
+        ----------
+        names
+            The features.
+        lines
+            Their values, (n, features).
+        targets
+            The targets, (n,).
+        """
+        if names != tuple(self._places):
+            return False
+        settings = (self.forgetting, self.ridge, self.limit)
+        self.n_learned = int(
+            learned_lines(self._inverse, self._weights, lines, targets, settings, self.n_learned)
+        )
+        return True
+
     def _row(self, x: Mapping[str, float]) -> Array:
         """Any row; features not met are left out, and those it lacks are zero."""
         row = self._whole(x)
@@ -208,6 +228,21 @@ def learned(
     if turn and keep < 1.0:
         add_ridge(inverse, weights, turn, ridge * (1.0 - keep) * size)
     return True
+
+
+@kept
+def learned_lines(
+    inverse: Array, weights: Array, lines: Array, targets: Array, settings: tuple[float, float, float],
+    count: int,
+) -> int:  # fmt: skip
+    """Learn lines (n, features) in place, ``count`` rows having been learned before; how many have now."""
+    row = np.empty(len(weights))
+    for i in range(len(lines)):
+        row[0] = 1.0
+        row[1:] = lines[i]
+        if learned(inverse, weights, row, targets[i], settings, count % len(row)):
+            count += 1
+    return count
 
 
 @njit

@@ -258,6 +258,25 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self._meet(rows[0])
         self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float))
 
+    def learn_lines(self, names: tuple[str, ...], lines: Array, targets: Array) -> bool:
+        """Learn rows as one by one; False, and nothing learned, unless their features are those met.
+
+        Parameters
+        ----------
+        names
+            The features, all numbers.
+        lines
+            Their values, (n, features).
+        targets
+            The targets, (n,).
+        """
+        if self._reader.codes or names != tuple(self._reader.places):
+            return False
+        self._learn_rows(
+            np.ascontiguousarray(lines, float), np.ascontiguousarray(targets, float), np.ones(len(lines))
+        )
+        return True
+
     def _learn_rows(self, rows: Array, targets: Array, weights: Array) -> None:
         """Learn lines of this forest's features; all arrays are C-contiguous doubles."""
         done = 0
