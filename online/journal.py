@@ -52,6 +52,8 @@ STATES = msgspec.json.Decoder(WatchState)
 NEWER = (("journal", "checksum"), ("quarantine", "judged"), ("quarantine", "discarded"))
 NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
 FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
+ALONE = "seq, stream, id, received_at, kind, features, target, checksum"  # of a label nothing was served for
+NOT_SERVED = (None,) * 7  # context to plan_seq
 LAST = 2**63 - 1  # the largest integer SQLite takes
 
 TABLES = """
@@ -125,10 +127,22 @@ class Journal:
         try:
             with Transaction(self._db, self._path):
                 yield
-                insert(self._db, f"INSERT INTO journal ({COLUMNS})", self._queued)
+                self._write()
         finally:
             self._known.clear()
             self._queued.clear()
+
+    def _write(self) -> None:
+        """Insert what was queued; a label that nothing was served for has half of the columns to write."""
+        alone: list[tuple[Any, ...]] = []
+        whole: list[tuple[Any, ...]] = []
+        for row in self._queued:
+            if row[6:13] == NOT_SERVED and row[14] is None:
+                alone.append((*row[:6], row[13], row[15]))
+            else:
+                whole.append(row)
+        insert(self._db, f"INSERT INTO journal ({COLUMNS})", whole)
+        insert(self._db, f"INSERT INTO journal ({ALONE})", alone)
 
     def _look_up(self, submissions: Sequence[Submission]) -> None:
         """Find what is known of all ids that submissions may go by, at once."""

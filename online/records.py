@@ -122,7 +122,7 @@ def values(new: Record) -> tuple[Any, ...]:
     """A record's row without its checksum, as SQLite will give it back."""
     return (
         new.seq, new.stream, new.id, real(new.received_at), new.kind, encode(new.features),
-        encode(new.context), np.asarray(new.experts, "<f8").tobytes() if new.experts else b"",
+        encode(new.context), np.asarray(new.experts, "<f8").tobytes() if new.experts else None,
         real(new.prediction), real(new.lower), real(new.upper), real(new.served_at), new.plan_seq,
         real(new.target), encode(new.payload),
     )  # fmt: skip

@@ -289,7 +289,8 @@ def start(bench: Bench) -> dict[str, Any]:
         with bench.serving() as ours:
             seconds["learning"].append(time.perf_counter() - begun)
             seconds["ready"].append(ours.ready_seconds)
-            memory = {role: resident_mb(ours.pids(role)[0]) for role in ("scorer", "learner", "monitor")}
+            for role in ("scorer", "learner", "monitor"):  # the monitor starts last
+                memory[role] = resident_mb(until(lambda role=role: ours.pids(role), role)[0])
         console.print(f"start: ready {seconds['ready'][-1]:.2f} s, learning {seconds['learning'][-1]:.2f} s")
     return {"seconds": {what: statistics.median(all_) for what, all_ in seconds.items()}} | {
         "resident_mb": memory
