@@ -17,8 +17,9 @@ __all__ = ["Difficulty", "shares_of", "slot_places", "spread_of", "spread_of_row
 
 Floats = npt.NDArray[np.float64]
 
-SLOT_FADING, LEVEL_FADING = 0.02, 0.01
-SLOT_SHARE, SPREAD_SHARE = 0.6, 0.25
+SLOT_FADING, LEVEL_FADING, STEADY_FADING = 0.02, 0.01, 0.002
+SLOT_SHARE, SPREAD_SHARE = 0.5, 0.4
+FLOOR = 0.8  # of the steady error: so far the recent one may fall while labels are late
 LARGEST_TIMES = 20.0  # an error beyond so many times the general one counts as that
 LARGEST = 5000  # slots
 SHORT = 100  # positions of a cycle that comes round often enough for a slot's errors to be known
@@ -28,7 +29,9 @@ class Difficulty:
     """The scale of a row's error, in target units.
 
     The faded mean absolute error of all rows, times a mix of three: one, how much larger the errors of the
-    row's slot are, and how much further than usual the experts stand apart on this row.
+    row's slot are, and how much further than usual the experts stand apart on this row. While labels are late
+    a quiet spell may be over before anything is known of it, so that mean is kept from falling much below one
+    that fades more slowly.
 
     Parameters
     ----------
@@ -46,12 +49,12 @@ class Difficulty:
     ) -> None:  # fmt: skip
         self.by = tuple(by)
         self.cells = [math.nan] * groups(by) if cells is None else list(cells)
-        self.level = level
+        self.level = self.recent = self.steady = level
         self.spread = spread
         self.count = 0
 
     def get(self, values: Sequence[float], spread: float) -> float:
-        """The scale of an encoded row whose experts' outputs have this weighted standard deviation."""
+        """The scale of an encoded row whose experts' outputs stand so far apart."""
         group = group_of(self.by, values)
         slot = math.nan if group is None else self.cells[group]
         return float(self._mixed(1.0 if slot != slot else slot, spread))
@@ -67,16 +70,18 @@ class Difficulty:
         apart = spread / self.spread if self.spread > 0.0 else 1.0
         return self.level * (SLOT_SHARE * slot + SPREAD_SHARE * apart + (1.0 - SLOT_SHARE - SPREAD_SHARE))
 
-    def update(self, values: Sequence[float], spread: float, error: float) -> None:
-        """Take in an absolute error, in target units."""
-        group, level = group_of(self.by, values), self.level
-        if group is not None and level > 0.0:
+    def update(self, values: Sequence[float], spread: float, error: float, late: float = 0.0) -> None:
+        """Take in an absolute error, in target units, of a label that is late by a share in [0, 1)."""
+        group, recent = group_of(self.by, values), self.recent
+        if group is not None and recent > 0.0:
             known = 1.0 if math.isnan(self.cells[group]) else self.cells[group]
-            self.cells[group] = known + SLOT_FADING * (min(error / level, LARGEST_TIMES) - known)
+            self.cells[group] = known + SLOT_FADING * (min(error / recent, LARGEST_TIMES) - known)
         self.count += 1
         share = max(LEVEL_FADING, 1.0 / self.count)
-        self.level += share * (error - self.level)
+        self.recent += share * (error - self.recent)
         self.spread += share * (spread - self.spread)
+        self.steady += max(STEADY_FADING, 1.0 / self.count) * (error - self.steady)
+        self.level = max(self.recent, FLOOR * late * self.steady)
 
 
 def slot_places(schema: Schema) -> list[Place]:
@@ -94,9 +99,15 @@ def shares_of(weights: Floats) -> Floats:
 
 
 def spread_of(outputs: Floats, shares: Floats) -> Floats:
-    """How far experts stand apart: the standard deviation of their outputs (n, k), by shares (k,); (n,)."""
-    apart = outputs - (outputs @ shares)[:, None]
-    spreads: Floats = np.sqrt((apart * apart) @ shares)
+    """How far experts stand apart (n,), by their outputs (n, k) and shares (k,).
+
+    Distances from the mean by shares; of these half their mean by shares, which follows the experts that
+    count, half their median, which no single one that errs can move.
+    """
+    apart = np.abs(outputs - (outputs @ shares)[:, None])
+    k = len(shares)
+    middle = np.partition(apart, k // 2, axis=1)[:, k // 2] if k else np.zeros(len(apart))
+    spreads: Floats = 0.5 * (apart @ shares + middle)
     return spreads
 
 
@@ -108,5 +119,18 @@ def spread_of_row(outputs: Floats, shares: Floats) -> float:
         mean += outputs[j] * shares[j]
     total = 0.0
     for j in range(len(outputs)):
-        total += (outputs[j] - mean) ** 2 * shares[j]
-    return float(np.sqrt(total))
+        total += abs(outputs[j] - mean) * shares[j]
+    return float(0.5 * (total + middle_of(outputs, mean)))
+
+
+@kept
+def middle_of(outputs: Floats, mean: float) -> float:
+    """The median of the distances of outputs (k,) from a mean, the upper one where there are two."""
+    for j in range(len(outputs)):
+        apart, rank = abs(outputs[j] - mean), 0
+        for i in range(len(outputs)):
+            other = abs(outputs[i] - mean)
+            rank += other < apart or (other == apart and i < j)
+        if rank == len(outputs) // 2:
+            return float(apart)
+    return 0.0

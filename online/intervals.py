@@ -18,10 +18,11 @@ Array = npt.NDArray[Any]
 
 RATES = (0.001, 0.005, 0.02, 0.05)  # of the adaptive levels; none is best on every stream
 OUTER = 0.03  # step of the last correction, in the logarithm of the bound
-LATE = 8.0  # labels that late halve the rates: feedback that is late makes a quick level swing
-WINDOW = 2000
+LATE, LATE_FADING = 8.0, 0.05  # a label that many labels late is half as late as can be
+SPARED, MOST_SPARED = 0.1, 0.005  # of a side's misses, and of all labels: not used up while labels are late
+WINDOW = 8000
 REMEMBERED = 1024  # labels: a prediction older than that is judged by the bounds of so many labels ago
-BELOW, ABOVE = 0, 1
+BELOW, ABOVE, EITHER = 0, 1, 2
 TINY = 1e-12
 LARGEST = 1e6  # a scaled residual beyond that counts as so large
 
@@ -36,6 +37,12 @@ class ConformalInterval:
     their regrets in pinball loss, as AgACI does [3]_ with BOA; the weights here are those of ML-Poly [4]_,
     which has no rate to choose. Pinball loss may favour bounds that are a little too close, so the combined
     bound is stretched by a factor that is itself moved by how often labels lay beyond it.
+
+    While labels are late, predictions go wrong for as long before it shows, many at once and often in one
+    direction. The later labels are, the slower levels move, since feedback that is late makes quick ones
+    swing; the more a side's bound is that of residuals without sign, since the last errors seen do not tell
+    the direction of the next; and the more coverage is aimed at, since what is held varies from stretch to
+    stretch.
 
     Parameters
     ----------
@@ -73,12 +80,13 @@ class ConformalInterval:
         self.difficulty = Difficulty(by)
         self._miss = (1.0 - coverage) / 2.0
         self._recent = np.zeros(window)  # scaled residuals, a ring
-        self._ordered = np.zeros(window)
-        self._levels = np.full((2, len(RATES)), self._miss)
-        self._regrets = np.zeros((2, len(RATES), 2))  # in pinball loss: summed, and their squares summed
+        self._ordered = np.zeros((2, window))  # with sign and without
+        self._levels = np.outer([1.0, 1.0, 2.0], np.full(len(RATES), self._miss))
+        self._regrets = np.zeros((3, len(RATES), 2))  # in pinball loss: summed, and their squares summed
         self._stretch = np.zeros(2)  # logarithms
-        self._past = np.zeros((REMEMBERED, 2, len(RATES) + 1))  # after each label, a ring: bounds, combined
+        self._past = np.zeros((REMEMBERED, 3, len(RATES) + 1))  # after each label, a ring: bounds, combined
         self._count = 0
+        self._late = 0.0  # faded mean lateness of labels
 
     @property
     def coverage(self) -> float:
@@ -88,7 +96,7 @@ class ConformalInterval:
     @coverage.setter
     def coverage(self, share: float) -> None:
         miss = (1.0 - share) / 2.0
-        self._levels += miss - self._miss
+        self._levels += np.array([[1.0], [1.0], [2.0]]) * (miss - self._miss)
         self._miss = miss
 
     def update(
@@ -101,7 +109,7 @@ class ConformalInterval:
         values
             The encoded row, which tells its slot.
         spread
-            Weighted standard deviation of the experts' outputs as served, in target units.
+            How far the experts' outputs stood apart as served, in target units.
         residual
             In target units, finite.
         delay
@@ -110,15 +118,20 @@ class ConformalInterval:
             Of the interval as served, in target units; 0 where there was none. It tells the row's difficulty
             as it was when it was served.
         """
+        self._late += max(LATE_FADING, 1.0 / (1 + self._count)) * (lateness(delay) - self._late)
         scale = self._scale_of(width, delay) or self.difficulty.get(values, spread)
         if scale > 0.0:
             scaled = min(max(residual / scale, -LARGEST), LARGEST)
             learn(
                 self._levels, self._regrets, self._stretch, self._past, self._recent, self._ordered,
-                self._count, scaled, self._miss, delay,
+                self._count, scaled, self._wanted(), delay, self._late,
             )  # fmt: skip
             self._count += 1
-        self.difficulty.update(values, spread, abs(residual))
+        self.difficulty.update(values, spread, abs(residual), self._late)
+
+    def _wanted(self) -> float:
+        """The share of labels that may lie beyond a side's bound."""
+        return self._miss - self._late * min(SPARED * self._miss, MOST_SPARED)
 
     def _scale_of(self, width: float, delay: int) -> float:
         """The difficulty behind an interval of ``delay`` labels ago; 0 where it cannot be told."""
@@ -144,14 +157,20 @@ class ConformalInterval:
 
 
 @kept
+def lateness(delay: int) -> float:
+    """How late a label is that comes ``delay`` labels after its prediction: 0 if at once, 1 at most."""
+    return max(delay, 0) / (max(delay, 0) + LATE)
+
+
+@kept
 def place_of(count: int, delay: int) -> int:
     """Where the bounds lie after the label that came ``delay`` labels ago, when so many have come."""
     return (count - 1 - min(max(delay, 0), count - 1, REMEMBERED - 1)) % REMEMBERED
 
 
 def reach(met: Array) -> tuple[float, float]:
-    """How many times the difficulty an interval reaches below and above, by its bounds (2, K + 1)."""
-    below, above = met[:, -1].tolist()
+    """How many times the difficulty an interval reaches below and above, by its bounds (3, K + 1)."""
+    below, above = met[:EITHER, -1].tolist()
     return (below, above) if below + above >= 0.0 else ((below - above) / 2.0, (above - below) / 2.0)
 
 
@@ -169,67 +188,97 @@ def combined(bounds: Array, regrets: Array) -> float:
 
 
 @kept
+def signed(scaled: float, side: int) -> float:
+    """A residual as it counts for a side."""
+    return abs(scaled) if side == EITHER else scaled if side == ABOVE else -scaled
+
+
+@kept
 def adapt(
-    levels: Array, regrets: Array, stretch: Array, met: Array, scaled: float, miss: float, delay: int
+    levels: Array, regrets: Array, stretch: Array, met: Array, scaled: float, miss: float, slowed: float
 ) -> None:
-    """Move levels (2, K), regrets (2, K, 2), stretch (2,) by a residual and the bounds (2, K + 1) it met."""
-    late = 1.0 + delay / LATE
-    for side in range(2):
-        beyond = scaled if side == ABOVE else -scaled
+    """Move levels (3, K), regrets (3, K, 2), stretch (2,) by a residual and the bounds (3, K + 1) it met.
+
+    ``miss`` is the share of labels wanted beyond a side's bound; ``slowed`` a factor of all rates.
+    """
+    for side in range(3):
+        beyond, wanted = signed(scaled, side), 2.0 * miss if side == EITHER else miss
         together = combined(met[side], regrets[side])
-        slope = miss - (beyond > together)  # of the pinball loss in the bound
+        slope = wanted - (beyond > together)  # of the pinball loss in the bound
         for k in range(len(RATES)):
             regret = slope * (together - met[side, k])
             regrets[side, k, 0] += regret
             regrets[side, k, 1] += regret * regret
-            levels[side, k] += RATES[k] / late * (miss - (beyond > met[side, k]))
-        stretch[side] = min(max(stretch[side] + OUTER / late * ((beyond > met[side, -1]) - miss), -1.0), 1.0)
+            levels[side, k] += RATES[k] * slowed * (wanted - (beyond > met[side, k]))
+        if side != EITHER:
+            moved = stretch[side] + OUTER * slowed * ((beyond > met[side, -1]) - wanted)
+            stretch[side] = min(max(moved, -1.0), 1.0)
 
 
 @kept
 def learn(
     levels: Array, regrets: Array, stretch: Array, past: Array, recent: Array, ordered: Array, count: int,
-    scaled: float, miss: float, delay: int,
+    scaled: float, miss: float, delay: int, late: float,
 ) -> None:  # fmt: skip
-    """Take in a scaled residual, the one after ``count``: adapt, remember it, and find the new bounds."""
+    """Take in a scaled residual, the one after ``count``: adapt, remember it, and find the new bounds.
+
+    It is ``delay`` labels late, labels usually by a share ``late`` in [0, 1).
+    """
+    window = len(recent)
     if count:
-        adapt(levels, regrets, stretch, past[place_of(count, delay)], scaled, miss, delay)
-    enter(recent, ordered, count, scaled)
-    n = min(count + 1, len(ordered))
-    bounds(ordered, n, levels, regrets, stretch, past[count % REMEMBERED])
+        met = past[place_of(count, delay)]
+        adapt(levels, regrets, stretch, met, scaled, miss, 1.0 - lateness(delay))
+    oldest = recent[count % window]
+    enter(ordered[0], count, oldest, scaled)
+    enter(ordered[1], count, abs(oldest), abs(scaled))
+    recent[count % window] = scaled
+    bounds(ordered[:, : min(count + 1, window)], levels, regrets, stretch, late, past[count % REMEMBERED])
 
 
 @kept
-def enter(recent: Array, ordered: Array, count: int, scaled: float) -> None:
-    """Put a residual into the ring and the ordered window (W,), for the one that falls out of them."""
-    window = len(recent)
+def enter(ordered: Array, count: int, oldest: float, scaled: float) -> None:
+    """Put a residual into the ordered window (W,), for the oldest when ``count`` have filled it."""
+    window = len(ordered)
     free = min(count, window)
-    place = np.searchsorted(ordered[:free], scaled)
+    place = int(np.searchsorted(ordered[:free], scaled))
     if count >= window:
-        oldest = recent[count % window]
-        free = np.searchsorted(ordered, oldest)
+        free = int(np.searchsorted(ordered, oldest))
         if oldest < scaled:
             place -= 1
     for i in range(free, place):
         ordered[i] = ordered[i + 1]
     for i in range(free, place, -1):
         ordered[i] = ordered[i - 1]
-    ordered[place] = recent[count % window] = scaled
+    ordered[place] = scaled
 
 
 @kept
-def bounds(ordered: Array, n: int, levels: Array, regrets: Array, stretch: Array, out: Array) -> None:
-    """Each level's bound, the ceil((n + 1)(1 - level))-th of n ordered residuals, then the combined one.
+def bounds(ordered: Array, levels: Array, regrets: Array, stretch: Array, late: float, out: Array) -> None:
+    """The bounds (3, K + 1) by ordered residuals with sign and without (2, n): each rate's, then combined.
+
+    Those of the sides are combined with the one of residuals without sign, half of it if labels are as late
+    as can be, and stretched.
+    """
+    for side in range(2, -1, -1):
+        for k in range(levels.shape[1]):
+            out[side, k] = bound_of(ordered, side, levels[side, k])
+        together = combined(out[side], regrets[side])
+        if side != EITHER:
+            together += 0.5 * late * (out[EITHER, -1] - together)
+            together *= np.exp(stretch[side] if together > 0.0 else -stretch[side])
+        out[side, -1] = together
+
+
+@kept
+def bound_of(ordered: Array, side: int, level: float) -> float:
+    """A side's bound, the ceil((n + 1)(1 - level))-th of n ordered residuals.
 
     Where a rank is beyond the last residual, a level under zero widens the bound further.
     """
-    for side in range(2):
-        for k in range(levels.shape[1]):
-            rank = max(1, int(np.ceil((n + 1) * (1.0 - levels[side, k]))))
-            place = min(rank, n) - 1
-            bound = ordered[place] if side == ABOVE else -ordered[n - 1 - place]
-            if rank > n and bound > 0.0:
-                bound *= 1.0 + 10.0 * max(0.0, -levels[side, k])
-            out[side, k] = bound
-        together = combined(out[side], regrets[side])
-        out[side, -1] = together * np.exp(stretch[side] if together > 0.0 else -stretch[side])
+    n = ordered.shape[1]
+    rank = max(1, int(np.ceil((n + 1) * (1.0 - level))))
+    place = min(rank, n) - 1
+    bound = -ordered[0, n - 1 - place] if side == BELOW else ordered[1 if side == EITHER else 0, place]
+    if rank > n and bound > 0.0:
+        bound *= 1.0 + 10.0 * max(0.0, -level)
+    return float(bound)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online.context import Place
+from online.difficulty import spread_of, spread_of_row
 from online.intervals import ConformalInterval
 
 HOURS = [Place(0, 24, False)]
@@ -52,7 +53,7 @@ def test_errors_that_grow_and_shrink_are_held_at_the_wanted_rate(delay: int) -> 
     size[6000:] *= 4.0
     held = covered(ConformalInterval(0.9), rng.normal(size=12_000) * size, delay)[1000:]
     assert 0.88 < held.mean() < 0.92
-    assert min(held[start : start + 1000].mean() for start in range(0, 11_000, 100)) > 0.8
+    assert min(held[start : start + 1000].mean() for start in range(0, 10_001, 100)) > 0.8
 
 
 @pytest.mark.parametrize("delay", [24, 168])
@@ -70,6 +71,51 @@ def test_a_model_that_is_always_too_low_gets_an_interval_that_lies_above_it() ->
     covered(interval, np.random.default_rng(3).normal(10.0, 1.0, size=3000))
     below, above = interval.get([0.0], 0.0)
     assert below < 0.0 < above
+
+
+@pytest.mark.parametrize("delay", [24, 168])
+def test_stretches_of_errors_that_show_only_later_do_not_empty_a_block(delay: int) -> None:
+    rng = np.random.default_rng(9)
+    shift = np.zeros(12_000)
+    for start in range(700, 12_000, 1000):
+        shift[start : start + 100] = rng.choice([-3.0, 3.0])
+    held = covered(ConformalInterval(0.9), rng.normal(size=12_000) + shift, delay)[1000:]
+    assert 0.88 < held.mean() < 0.92
+    assert min(held[start : start + 1000].mean() for start in range(0, 10_001, 50)) > 0.8
+
+
+def test_late_labels_that_all_lie_above_leave_room_below() -> None:
+    residuals = np.random.default_rng(10).normal(3.0, 1.0, size=3000)
+    below = {}
+    for delay in (0, 24, 168):
+        interval = ConformalInterval(0.9)
+        covered(interval, residuals, delay)
+        below[delay] = interval.get([0.0], 0.0)[0]
+    assert below[0] < 0.0 < below[24] < below[168]
+
+
+def test_a_quiet_spell_narrows_the_interval_less_while_labels_are_late() -> None:
+    residuals = np.random.default_rng(11).normal(size=2500) * np.repeat([1.0, 0.1], [2000, 500])
+    widths = {}
+    for delay in (0, 168):
+        interval = ConformalInterval(0.9)
+        covered(interval, residuals, delay)
+        widths[delay] = sum(interval.get([0.0], 0.0))
+    assert widths[0] < 0.5 < widths[168]
+
+
+def test_one_wild_expert_that_hardly_counts_does_not_widen_the_interval_much() -> None:
+    shares = np.array([0.3, 0.3, 0.2, 0.199, 0.001])
+    usual = spread_of(np.array([[1.0, 3.0, 2.0, 0.0, 4.0]]), shares)[0]
+    assert spread_of(np.array([[1.0, 3.0, 2.0, 0.0, 1004.0]]), shares)[0] < 4.0 * usual
+
+
+@pytest.mark.parametrize("experts", [0, 1, 2, 5, 16])
+def test_experts_stand_as_far_apart_on_a_row_alone_as_among_many(experts: int) -> None:
+    rng = np.random.default_rng(experts)
+    outputs, shares = rng.normal(size=(50, experts)).round(1), np.full(experts, 1.0 / max(1, experts))
+    alone = [spread_of_row(row, shares) for row in outputs]
+    assert alone == pytest.approx(spread_of(outputs, shares).tolist(), rel=1e-9, abs=1e-12)
 
 
 def test_slots_with_larger_errors_get_wider_intervals() -> None:

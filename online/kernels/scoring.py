@@ -57,14 +57,26 @@ def combine(p: PlanArrays, outputs: int) -> float:
 
 @kernel
 def spread(p: PlanArrays, outputs: int) -> float:
-    """How far the experts' outputs stand apart: their standard deviation, by shares."""
+    """How far the experts' outputs stand apart, as :func:`online.difficulty.spread_of` has it."""
     mean, total = 0.0, 0.0
     for e in range(p.experts):
         mean += real(outputs, e) * real(p.expert_share, e)
     for e in range(p.experts):
-        apart = real(outputs, e) - mean
-        total += apart * apart * real(p.expert_share, e)
-    return math.sqrt(total)
+        total += abs(real(outputs, e) - mean) * real(p.expert_share, e)
+    return 0.5 * (total + middle(p, outputs, mean))
+
+
+@kernel
+def middle(p: PlanArrays, outputs: int, mean: float) -> float:
+    """The median of the outputs' distances from a mean, the upper one where there are two."""
+    for e in range(p.experts):
+        apart, rank = abs(real(outputs, e) - mean), 0
+        for i in range(p.experts):
+            other = abs(real(outputs, i) - mean)
+            rank += other < apart or (other == apart and i < e)
+        if rank == p.experts // 2:
+            return apart
+    return 0.0
 
 
 @kernel
