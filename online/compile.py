@@ -16,7 +16,6 @@ from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.forest.regressor import AdaptiveForestRegressor
-from online.imputing import fills_of
 from online.intervals import ConformalInterval
 from online.kernels.compiled import Array
 from online.pipeline import ENCODER, IMPUTER, POOL
@@ -70,7 +69,7 @@ def reach_of(interval: ConformalInterval) -> Reach:
 def row_arrays(pipeline: compose.Pipeline, columns: list[str]) -> dict[str, Array]:
     """What is imputed, and how columns are scaled."""
     scaler = pipeline[POOL].scaler
-    fills, means, deviations = fills_of(pipeline[IMPUTER]), scaler.means, deviations_of(scaler)
+    fills, means, deviations = pipeline[IMPUTER].means, scaler.means, deviations_of(scaler)
     return {
         "impute": np.array([fills[c] for c in columns], dtype=float),
         "mean": np.array([means.get(c, 0.0) for c in columns], dtype=float),

@@ -67,9 +67,7 @@ class FoldState:
         return clean(self.last, frozenset(self.last) - {CONTEXT, ENCODED})
 
     def configure(self, config: Config) -> None:
-        """Take on settings that were edited since the state was pickled, and what it did not have then."""
-        self.guard = getattr(self, "guard", None) or Guard()
-        self.last = getattr(self, "last", None) or self.__dict__.pop("probe", {})
+        """Take on settings that were edited since the state was pickled."""
         self.interval.coverage = config.model.coverage
 
 

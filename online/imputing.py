@@ -12,7 +12,7 @@ from river import base
 from online.kernels.compiled import kept
 from online.whole_rows import WholeRows
 
-__all__ = ["FadedImputer", "fills_of"]
+__all__ = ["FadedImputer"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,13 +89,6 @@ class FadedImputer(base.Transformer):
             return dict(x)
         means = self.means
         return {name: means.get(name) if value is None else value for name, value in x.items()}
-
-
-def fills_of(imputer: Any) -> dict[str, float]:
-    """What is filled in by feature; by River's `StatImputer` too, which older snapshots have."""
-    if isinstance(imputer, FadedImputer):
-        return imputer.means
-    return {name: stat.get() for name, stat in imputer.stats.items()}
 
 
 @kept

@@ -155,6 +155,11 @@ class ConformalInterval:
         scale = self.difficulty.get(values, spread)
         return below * scale, above * scale
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_late" not in state:
+            raise ValueError("this interval was pickled by another version of Millrace")
+
 
 @kept
 def lateness(delay: int) -> float:

@@ -124,7 +124,7 @@ def scale(seen: Floats, line: Floats) -> None:
 
 
 def deviations_of(scaler: Any) -> dict[str, float]:
-    """By what a scaler divides each feature, to the last bit; River's own too, which older snapshots have."""
+    """By what a scaler, River's own too, divides each feature, to the last bit; 0.0 where it never varied."""
     root = math.sqrt if isinstance(scaler, StandardScaler) else power
     return {name: root(variance) for name, variance in scaler.vars.items()}
 
