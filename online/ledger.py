@@ -209,8 +209,9 @@ class Ledger:
             self._db.execute("UPDATE marked SET first = ?, last = ?", (first, newest))
 
     def _commit(self, batches: list[Batch]) -> None:
-        written = as_blocks(batches, self._fields)
-        marks = fingerprints(np.concatenate([np.asarray(batch.values, float) for batch in batches]))
+        fewer = joined(batches)
+        written = as_blocks(fewer, self._fields)
+        marks = fingerprints(np.concatenate([np.asarray(batch.values, float) for batch in fewer]))
         with transaction(self._db):
             (first,) = self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()
             ends = first + np.cumsum([len(block.ids) for block in written])
@@ -287,6 +288,18 @@ class Block(NamedTuple):
     record: bytes
 
 
+def joined(batches: Iterable[Batch]) -> list[Batch]:
+    """The same predictions in fewer batches, those of one row each by the blockful."""
+    found: list[Batch] = []
+    for kin, several in itertools.groupby(batches, lambda batch: batch.kin):
+        run = list(several)
+        if kin is None:
+            found += run
+        else:
+            found += [run[0].joined(run[at : at + BLOCK]) for at in range(0, len(run), BLOCK)]
+    return found
+
+
 def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Block]:
     """Predictions in blocks, in order; ``fields`` of their rows are needed, others need not be kept."""
     blocks: list[Block] = []
@@ -318,7 +331,8 @@ def packed(parts: list[ServedColumns], fields: frozenset[str]) -> Block:
         record = encode(parts)
     except OverflowError:  # an integer that MessagePack does not have
         record = encode([part.cleaned(fields) for part in parts])
-    return Block(parts[-1].served_at, names, record)
+    last = parts[-1].served_at
+    return Block(last if isinstance(last, float) else last[-1], names, record)
 
 
 def unpack(record: bytes, fields: frozenset[str]) -> list[Served]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     plan
         What they were scored with.
     at
-        When, in unix seconds.
+        When, in unix seconds, all or each.
     names
         Their ids.
     rows
@@ -41,7 +41,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     """
 
     plan: ScoringPlan
-    at: float
+    at: float | Sequence[float]
     names: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
     values: Sequence[Sequence[float]] | np.ndarray
@@ -65,10 +65,27 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     def cut(self, first: int, last: int) -> Scored:
         """Those from one place up to another."""
         part = slice(first, last)
+        at = self.at if isinstance(self.at, float) else self.at[part]
         return Scored(
-            self.plan, self.at, self.names[part], self.rows[part], self.values[part], self.imputed[part],
+            self.plan, at, self.names[part], self.rows[part], self.values[part], self.imputed[part],
             self.drifted[part], self.contexts[part], self.predictions[part], self.lower[part],
             self.upper[part], self.experts[part],
+        )  # fmt: skip
+
+    @property
+    def kin(self) -> ScoringPlan | None:
+        """What single rows share that can be joined: their plan."""
+        return self.plan if len(self.rows) == 1 else None
+
+    def joined(self, several: Sequence[Scored]) -> Scored:
+        """Single rows scored with this one's plan as one batch, in order."""
+        return Scored(
+            self.plan, [cast("float", one.at) for one in several], [one.names[0] for one in several],
+            [one.rows[0] for one in several], [one.values[0] for one in several],
+            [one.imputed[0] for one in several], [one.drifted[0] for one in several],
+            [one.contexts[0] for one in several], [one.predictions[0] for one in several],
+            [one.lower[0] for one in several], [one.upper[0] for one in several],
+            [one.experts[0] for one in several],
         )  # fmt: skip
 
     def columns(self) -> list[ServedColumns]:

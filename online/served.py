@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -49,12 +50,13 @@ class Candidate(Protocol):
 
 
 class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
-    """Predictions made together, as columns: what the ledger holds.
+    """Predictions by one plan, as columns: what the ledger holds.
 
-    ``features`` may still hold more than a row's features, ``contexts`` is NaN where there is no value.
+    ``served_at`` is the moment of all, or of each. ``features`` may still hold more than a row's features,
+    ``contexts`` is NaN where there is no value.
     """
 
-    served_at: float
+    served_at: float | Sequence[float]
     model_version: int
     plan_seq: int
     context_names: Sequence[str]
@@ -70,14 +72,15 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
 
     def served(self, fields: frozenset[str]) -> list[Served]:
         """Each as it was served, with the known fields of its row."""
+        moments = itertools.repeat(self.served_at) if isinstance(self.served_at, float) else self.served_at
         return [
             Served(
-                name, self.served_at, clean(row, fields), self._context(context), tuple(outputs), prediction,
+                name, moment, clean(row, fields), self._context(context), tuple(outputs), prediction,
                 lower, upper, tuple(imputed), tuple(drifted), self.model_version, self.plan_seq,
             )
-            for name, row, context, outputs, prediction, lower, upper, imputed, drifted in zip(
-                self.ids, self.features, self.contexts, self.experts, self.predictions, self.lower,
-                self.upper, self.imputed, self.drifted, strict=True,
+            for name, moment, row, context, outputs, prediction, lower, upper, imputed, drifted in zip(
+                self.ids, moments, self.features, self.contexts, self.experts, self.predictions, self.lower,
+                self.upper, self.imputed, self.drifted, strict=False,
             )
         ]  # fmt: skip
 
@@ -106,6 +109,13 @@ class Batch(Protocol):
     def columns(self) -> Sequence[ServedColumns]:
         """As they were served, in order."""
 
+    @property
+    def kin(self) -> object:
+        """Shared with the batches that this one can be joined with; None where it can be with none."""
+
+    def joined(self, several: Sequence[Any]) -> Batch:
+        """Batches that share their kin as one, in order."""
+
 
 class Prepared:
     """Predictions one by one as a batch.
@@ -130,6 +140,12 @@ class Prepared:
     def values(self) -> Sequence[Sequence[float]]:
         """What the features of each encode to, (n, columns), NaN where one is missing."""
         return [self._encoder.encode(one.features).values for one in self._served]
+
+    kin = None
+
+    def joined(self, several: Sequence[Prepared]) -> Prepared:
+        """Batches as one, in order."""
+        return Prepared([one for part in several for one in part._served], self._encoder)
 
     def cut(self, first: int, last: int) -> Prepared:
         """Those from one place up to another."""
