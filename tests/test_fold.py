@@ -190,6 +190,24 @@ def child(script: str, site: Site, hash_seed: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def test_predictions_one_by_one_and_together_are_found_each_as_it_was_served(site: Site) -> None:
+    watch, ledger = PlanWatch(site.home.plan, 3600.0), site.ledger()
+    scorer = Scorer(watch, site.clock)
+    parts = [site.rows[at : at + 1] for at in range(40)] + [site.rows[40:60]]
+    parts += [site.rows[at : at + 1] for at in range(60, 65)]
+    given = []
+    for rows in parts:
+        scored = scorer.serve(rows)
+        ledger.record(scored)
+        given += scored.served()
+    ledger.flush()
+    found = ledger.find([one.id for one in given])
+    ledger.close()
+    watch.close()
+    assert found == {one.id: one for one in given}
+    assert len({one.served_at for one in given}) == len(parts)
+
+
 def test_the_learner_does_not_load_trees_that_are_off() -> None:
     script = "import sys, online.learner; sys.exit('river.tree' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
