@@ -95,7 +95,7 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     snapshot_every_labels: Positive = 5000
     snapshot_every_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    publish_seconds: Seconds = 0.25
+    publish_seconds: Seconds = 0.2
     poll_seconds: Seconds = 0.01
     pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
     pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0

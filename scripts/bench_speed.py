@@ -285,12 +285,10 @@ def start(bench: Bench) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"ready": [], "learning": []}
     memory = {}
     for _ in range(bench.rounds):
-        begun = time.perf_counter()
         with bench.serving() as ours:
-            seconds["learning"].append(time.perf_counter() - begun)
+            seconds["learning"].append(ours.learning_seconds)
             seconds["ready"].append(ours.ready_seconds)
-            for role in ("scorer", "learner", "monitor"):  # the monitor starts last
-                memory[role] = resident_mb(until(lambda role=role: ours.pids(role), role)[0])
+            memory = {role: resident_mb(ours.pids(role)[0]) for role in ("scorer", "learner", "monitor")}
         console.print(f"start: ready {seconds['ready'][-1]:.2f} s, learning {seconds['learning'][-1]:.2f} s")
     return {"seconds": {what: statistics.median(all_) for what, all_ in seconds.items()}} | {
         "resident_mb": memory
@@ -312,7 +310,6 @@ def monitor(bench: Bench) -> dict[str, Any]:
             pairs = zip(ids, bench.labels[start : start + 100], strict=True)
             client.post("/learn", json=[{"id": name, TARGET: label} for name, label in pairs])
         until(lambda: waiting(ours.url) == 0, "the labels to be learned", 600)
-        until(lambda: answering(ours.monitor_url), "the monitor")
         (scorer,) = ours.pids("scorer")
         for _ in range(bench.rounds):
             shares["closed"].append(share_of_core(scorer, 2 * bench.seconds))
@@ -345,13 +342,6 @@ def share_of_core(pid: int, seconds: float) -> float:
     before, begun = cpu_seconds(pid), time.perf_counter()
     time.sleep(seconds)
     return 100 * (cpu_seconds(pid) - before) / (time.perf_counter() - begun)
-
-
-def answering(url: str) -> bool:
-    """Whether a page answers."""
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(url).is_success
-    return False
 
 
 def counter(url: str, name: str) -> float:

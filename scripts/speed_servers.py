@@ -33,17 +33,19 @@ class Served:
         The process that was started.
     monitor_url
         Where its monitor's page is, if it has one.
-    ready_seconds
-        From its start to its first prediction, as far as it says so.
+    ready_seconds, learning_seconds
+        From its start to its first prediction, and to its learner being at work, as far as it says so.
     """
 
     def __init__(
-        self, url: str, process: subprocess.Popen[bytes], monitor_url: str = "", ready_seconds: float = 0.0
-    ) -> None:
+        self, url: str, process: subprocess.Popen[bytes], monitor_url: str = "", ready_seconds: float = 0.0,
+        learning_seconds: float = 0.0,
+    ) -> None:  # fmt: skip
         self.url = url
         self.process = process
         self.monitor_url = monitor_url
         self.ready_seconds = ready_seconds
+        self.learning_seconds = learning_seconds
 
     def pids(self, role: str) -> list[int]:
         """The child processes of a Millrace role."""
@@ -82,7 +84,7 @@ def peer(app: str, python: str, rows: Path | None = None) -> Iterator[Served]:
 
 @contextlib.contextmanager
 def millrace(home: Path, *options: str, environ: dict[str, str] | None = None) -> Iterator[Served]:
-    """``millrace serve`` on a home, ready to predict and to learn."""
+    """``millrace serve`` on a home, ready to predict and to learn, its monitor up."""
     advert = home / "data" / "server.json"
     advert.unlink(missing_ok=True)
     command = [sys.executable, "-m", "millrace", "serve", "--home", str(home), "--port", "0"]
@@ -97,9 +99,11 @@ def millrace(home: Path, *options: str, environ: dict[str, str] | None = None) -
         found = json.loads(advert.read_text())
         with httpx.Client(base_url=found["url"]) as client:
             until(lambda: health(client), "Millrace to be ready")
-            seconds = time.perf_counter() - begun
+            ready = time.perf_counter() - begun
             until(lambda: health(client).get("learner", {}).get("alive"), "Millrace to learn")
-        yield Served(found["url"], process, found["monitor_url"], seconds)
+            learning = time.perf_counter() - begun
+        until(lambda: shown(found["monitor_url"]), "the monitor")  # it starts last, and has much to load
+        yield Served(found["url"], process, found["monitor_url"], ready, learning)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -109,6 +113,13 @@ def answers(url: str, body: bytes) -> bool:
     """Whether anything is answered."""
     with contextlib.suppress(httpx.TransportError):
         return bool(httpx.post(url, content=body, timeout=START_SECONDS).status_code)
+    return False
+
+
+def shown(url: str) -> bool:
+    """Whether a page is there."""
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url).is_success
     return False
 
 
