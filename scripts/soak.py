@@ -4,7 +4,8 @@
     python -m scripts.soak --labels 50000      fewer
 
 Labels of the made stream go into a home's journal as fast as its learner takes them, in one process; memory
-is read at every tenth. Exits with 1 when the last is more than 1.5 times the first.
+is read at every tenth. Figures go to docs/benchmarks/soak.json and docs/benchmarks.md. Exits with 1 when the
+last is more than 1.5 times the first.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from online.home import Home
 from online.journal import Journal
 from online.learner import Learner
 from online.records import Submission
-from scripts.benchmark_document import FIGURES
+from scripts.benchmark_document import FIGURES, replace_section
 from scripts.speed_home import made_rows, make_home
 from scripts.speed_servers import resident_mb
 
@@ -63,6 +64,17 @@ def soak(home: Home, labels: int, part: int, rows_of: Rows = made_rows) -> dict[
     return {"labels": labels, "resident_mb": marks, "labels_per_second": labels / seconds}
 
 
+def section(found: dict[str, Any]) -> str:
+    """The document's section."""
+    sizes = found["resident_mb"]
+    rows = "\n".join(f"| {int(labels):,} | {size:.0f} |" for labels, size in sizes.items())
+    return (
+        "## Memory\n\n`make soak`; raw figures in `docs/benchmarks/soak.json`. What the learner's process holds"
+        " while it learns labels of the made stream, with the default pool:"
+        f" {found['ratio']:.2f} times from the first tenth to the end.\n\n| labels learned | MB |\n|---|---|\n{rows}\n"
+    )
+
+
 @click.command()
 @click.option("--labels", default=1_000_000, show_default=True)
 @click.option("--home", "root", type=click.Path(path_type=Path), default="artifacts/speed", show_default=True)
@@ -76,6 +88,7 @@ def main(labels: int, root: Path, bootstrap_rows: int) -> None:
     sizes = list(found["resident_mb"].values())
     found["ratio"] = sizes[-1] / sizes[0]
     (FIGURES / "soak.json").write_text(json.dumps(found, indent=1) + "\n")
+    replace_section("soak", section(found))
     console.print(f"from the first tenth to the end: {found['ratio']:.2f} times")
     sys.exit(found["ratio"] > MOST)
 
