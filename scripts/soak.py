@@ -69,9 +69,10 @@ def section(found: dict[str, Any]) -> str:
     sizes = found["resident_mb"]
     rows = "\n".join(f"| {int(labels):,} | {size:.0f} |" for labels, size in sizes.items())
     return (
-        "## Memory\n\n`make soak`; raw figures in `docs/benchmarks/soak.json`. What the learner's process holds"
-        " while it learns labels of the made stream, with the default pool:"
-        f" {found['ratio']:.2f} times from the first tenth to the end.\n\n| labels learned | MB |\n|---|---|\n{rows}\n"
+        "## Memory\n\n`make soak`; raw figures in `docs/benchmarks/soak.json`. What the learner's process"
+        " holds while it learns labels of the made stream, with the default pool:"
+        f" {found['ratio']:.2f} times from the first tenth to the end.\n\n"
+        f"| labels learned | MB |\n|---|---|\n{rows}\n"
     )
 
 
