@@ -225,8 +225,8 @@ class ExpertPool(base.Regressor):
     def together(self) -> Iterator[None]:
         """Within the block, experts learn rows many at a time, each all of them: the same to the last bit.
 
-        An expert's arrays and code are then at hand for the next row, which saves half of the time. Whoever
-        looks at an expert within the block calls `catch_up` before.
+        An expert's arrays and code are then at hand for the next row. Whoever looks at an expert within the
+        block calls `catch_up` before.
         """
         self._queue = []
         try:
