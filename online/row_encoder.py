@@ -132,6 +132,8 @@ class RowEncoder(base.Transformer):
 
     def groups_of(self, values: Floats) -> list[list[int | None]]:
         """For each of these encoded rows (n, columns) its group for each context feature."""
+        if not self._way:
+            return [[] for _ in values]
         found = (groups_of(by, values).tolist() for by in self._ways)
         ways = [[None if group < 0 else group for group in groups] for groups in found]
         return [list(row) for row in zip(*(ways[way] for way in self._way), strict=True)]

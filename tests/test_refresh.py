@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import math
+import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
-from bootstrap.train import read_rows
+from bootstrap.train import read_rows, train
 from online import boosting
-from online.config import load
+from online.config import dump, load
 from online.home import Home
 from online.journal import Journal
 from online.pipeline import BOOSTED, ENCODER, POOL, RECENT
@@ -121,6 +124,24 @@ def test_the_learner_has_it_trained_by_itself(home: Path) -> None:
             return bool(kinds(site).count("refresh"))
 
         until(refreshed, "the refresh", seconds=120)
+
+
+def test_a_stream_without_context_features_is_trained_on_too(home: Path) -> None:
+    own = Home(home)
+    config = msgspec.structs.replace(load(own.config, {}), context=())
+    own.config.write_text(dump(config))
+    shutil.rmtree(own.models)
+    train(own.create(), config, Console(quiet=True))
+    site = Site(home)
+    with site.learner() as learner:
+        site.feed(40)
+        learner.catch_up()
+        refresh(site.home, site.config)
+        learner.catch_up()
+        assert kinds(site)[-1] == "refresh"
+    rows, targets = gather(site.home, site.config.schema, 50_000)
+    assert targets[-40:].tolist() == site.labels[:40]
+    assert rows.shape == (len(targets), len(site.plan().encoder.columns))
 
 
 def kinds(site: Site) -> list[str]:
