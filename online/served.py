@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -72,7 +71,8 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
 
     def served(self, fields: frozenset[str]) -> list[Served]:
         """Each as it was served, with the known fields of its row."""
-        moments = itertools.repeat(self.served_at) if isinstance(self.served_at, float) else self.served_at
+        at = self.served_at
+        moments = [at] * len(self.ids) if isinstance(at, float) else at
         return [
             Served(
                 name, moment, clean(row, fields), self._context(context), tuple(outputs), prediction,
@@ -80,7 +80,7 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
             )
             for name, moment, row, context, outputs, prediction, lower, upper, imputed, drifted in zip(
                 self.ids, moments, self.features, self.contexts, self.experts, self.predictions, self.lower,
-                self.upper, self.imputed, self.drifted, strict=False,
+                self.upper, self.imputed, self.drifted, strict=True,
             )
         ]  # fmt: skip
 
