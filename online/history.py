@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 BIN = timeline.BIN
 # The naive guess beside each prediction: the newest label of the same key and slot that was known when
-# the prediction was served.
+# the prediction was served. The parameters are an outcome's fields, in order.
 ADD_OUTCOME = """
 INSERT OR REPLACE INTO scored SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
     (SELECT truth FROM scored WHERE key = ?10 AND slot = ?11 AND seq <= ?9 ORDER BY seq DESC LIMIT 1)

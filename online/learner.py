@@ -129,15 +129,9 @@ class Learner:
     def step(self) -> bool:
         """Learn the next records, publish and snapshot when due; False when there was nothing to learn."""
         records = self._journal.read(self.seq, BATCH)
-        with self._spending("learn"):
-            labels = [record for record in records if record.kind in LABELS]
-            values = self._fold.meet(labels)
-            if self._first:
-                self._first.meet(labels, values)
-            self._shadow.meet(labels, values)
-            with self._fold.together():
-                for record in records:
-                    self._learn(record)
+        if records:
+            with self._spending("learn"):
+                self._take_in(records)
         if not records or self._clock() - self._told_at >= TELL_SECONDS:
             self._tell()
         self._publish_when_due(now=not records)
@@ -145,6 +139,17 @@ class Learner:
         if self._refresher:
             self._refresher.step(self._fold.state.learned, self.seq)
         return bool(records)
+
+    def _take_in(self, records: list[Record]) -> None:
+        """Learn records; what can be done for all of them at once is."""
+        labels = [record for record in records if record.kind in LABELS]
+        values = self._fold.meet(labels)
+        if self._first:
+            self._first.meet(labels, values)
+        self._shadow.meet(labels, values)
+        with self._fold.together():
+            for record in records:
+                self._learn(record)
 
     def catch_up(self) -> None:
         """Learn all the journal has, and publish it."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WholeRows", "whole_lines", "write_whole"]
+__all__ = ["WholeRows", "values_of", "whole_lines", "write_whole"]
 
 Floats = npt.NDArray[np.float64]
 Values = Callable[[Mapping[str, Any]], Any]

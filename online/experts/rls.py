@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from numba import njit
 from river import base
 
 from online.kernels.compiled import kept
-from online.whole_rows import write_whole
+from online.whole_rows import values_of, write_whole
 
 __all__ = ["RecursiveLeastSquares"]
 
@@ -184,7 +183,7 @@ class RecursiveLeastSquares(base.Regressor):
             return
         for name in new:
             self._places[name] = len(self._places) + 1
-        self._all = operator.itemgetter(*self._places)
+        self._all = values_of(tuple(self._places))
         known, size = len(self._weights), len(self._places) + 1
         inverse = np.eye(size) / self.ridge
         inverse[:known, :known] = self._inverse

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from online.forest.state import BINS, Array
-from online.whole_rows import write_whole
+from online.whole_rows import values_of, write_whole
 
 __all__ = ["RowReader"]
 
@@ -39,7 +38,7 @@ class RowReader:
         """Give features their places, behind those known."""
         for name in names:
             self.places[name] = len(self.places)
-        self._all = operator.itemgetter(*self.places)
+        self._all = values_of(tuple(self.places))
 
     def fill_fast(self, line: Array, x: Mapping[str, Any]) -> bool:
         """Write a row of known features that are all numbers; False, and nothing useful, for any other."""
