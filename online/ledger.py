@@ -289,14 +289,11 @@ class Block(NamedTuple):
 
 
 def joined(batches: Iterable[Batch]) -> list[Batch]:
-    """The same predictions in fewer batches, those of one row each by the blockful."""
+    """The same predictions in fewer batches."""
     found: list[Batch] = []
     for kin, several in itertools.groupby(batches, lambda batch: batch.kin):
         run = list(several)
-        if kin is None:
-            found += run
-        else:
-            found += [run[0].joined(run[at : at + BLOCK]) for at in range(0, len(run), BLOCK)]
+        found += run if kin is None else [run[0].joined(run)]
     return found
 
 

@@ -28,7 +28,9 @@ from online.kernels.cuts import cuts_of
 from online.kernels.scoring import score_kernel
 from online.schema import Schema
 
-__all__ = ["PlanInfo", "Reach", "Score", "ScoringPlan"]
+__all__ = ["FEW", "PlanInfo", "Reach", "Score", "ScoringPlan"]
+
+FEW = 32  # rows that are better scored without arrays
 
 STORED = PLAN_ARRAYS | {
     "context": np.float64, "difficulty": np.float64, "expert_weight": np.float64,
@@ -136,10 +138,23 @@ class ScoringPlan:
         self._desks.append(desk)
         return out[:, 0], out[:, 1:-1]
 
+    def score_few(self, rows: Sequence[Sequence[float]]) -> list[Score]:
+        """As :meth:`score`, at most ``FEW`` rows, without arrays, and keeping the interpreter's lock."""
+        desk = self._desk()
+        for place, values in enumerate(rows):
+            desk.write(desk.rows, place * desk.row_bytes, *values)
+        desk.call[CALL_ROWS] = len(rows)
+        self._kernel.alone(desk.call_at)
+        outputs = desk.read_each(desk.out[: len(rows) * desk.output_bytes])
+        scores = [Score(out[0], out[1:-1], out[-1]) for out in outputs]
+        desk.call[CALL_ROWS] = 1
+        self._desks.append(desk)
+        return scores
+
     def score_one(self, values: Sequence[float]) -> Score:
         """Score one encoded row: its values, then its context features, NaN where one is to be imputed."""
         desk = self._desk()
-        desk.write(desk.row, 0, *values)
+        desk.write(desk.rows, 0, *values)
         self._kernel.alone(desk.call_at)
         out = desk.read(desk.out)
         self._desks.append(desk)
@@ -220,20 +235,28 @@ class ScoringPlan:
 
 
 class Desk:
-    """Where one caller at a time puts a row, scores it and finds the outputs."""
+    """Where one caller at a time puts a few rows, has them scored and finds the outputs.
+
+    A call on it is of one row, unless it says otherwise.
+    """
 
     def __init__(self, handle: Array, columns: int, outputs: int) -> None:
-        row, out, self.work = np.zeros(columns), np.zeros(outputs), np.zeros(scratch_size(handle))
-        self._call = call_of(handle, row, 1, out, self.work)
-        self._kept, self.call_at = handle, self._call.ctypes.data
-        self.row, self.out = row.data, out.data
-        self.write = struct.Struct(f"{columns}d").pack_into
-        self.read = struct.Struct(f"{outputs}d").unpack_from
+        rows, out = np.zeros(FEW * columns), np.zeros(FEW * outputs)
+        self.work = np.zeros(scratch_size(handle))
+        self.call = call_of(handle, rows, 1, out, self.work)
+        self._kept, self.call_at = handle, self.call.ctypes.data
+        self.rows, self.out = rows.data, out.view(np.uint8).data
+        row, output = struct.Struct(f"{columns}d"), struct.Struct(f"{outputs}d")
+        self.write, self.row_bytes = row.pack_into, row.size
+        self.read, self.read_each, self.output_bytes = output.unpack_from, output.iter_unpack, output.size
 
 
 def call_of(handle: Array, rows: Array, n: int, out: Array, work: Array) -> Array:
     """What the kernel is called with; the arrays must outlive the call."""
     return np.array([handle.ctypes.data, rows.ctypes.data, n, out.ctypes.data, work.ctypes.data], np.int64)
+
+
+CALL_ROWS = 2  # where a call says how many rows there are
 
 
 def outputs_of(info: PlanInfo) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -48,9 +50,9 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     imputed: Sequence[list[str]]
     drifted: Sequence[list[str]]
     contexts: Sequence[Sequence[float]]
-    predictions: list[float]
-    lower: list[float]
-    upper: list[float]
+    predictions: Sequence[float]
+    lower: Sequence[float]
+    upper: Sequence[float]
     experts: Sequence[Sequence[float]] | np.ndarray
 
     def __len__(self) -> int:
@@ -74,19 +76,18 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def kin(self) -> ScoringPlan | None:
-        """What single rows share that can be joined: their plan."""
-        return self.plan if len(self.rows) == 1 else None
+        """What a few rows share that can be joined: their plan."""
+        return None if isinstance(self.experts, np.ndarray) else self.plan
 
     def joined(self, several: Sequence[Scored]) -> Scored:
-        """Single rows scored with this one's plan as one batch, in order."""
-        return Scored(
-            self.plan, [cast("float", one.at) for one in several], [one.names[0] for one in several],
-            [one.rows[0] for one in several], [one.values[0] for one in several],
-            [one.imputed[0] for one in several], [one.drifted[0] for one in several],
-            [one.contexts[0] for one in several], [one.predictions[0] for one in several],
-            [one.lower[0] for one in several], [one.upper[0] for one in several],
-            [one.experts[0] for one in several],
-        )  # fmt: skip
+        """Few rows scored with this one's plan as one batch, in order."""
+        fields = (map(operator.attrgetter(name), several) for name in self.__struct_fields__[2:])
+        moments = [at for one in several for at in one.moments()]
+        return Scored(self.plan, moments, *(list(itertools.chain.from_iterable(parts)) for parts in fields))
+
+    def moments(self) -> Sequence[float]:
+        """When each was scored."""
+        return [self.at] * len(self.rows) if isinstance(self.at, float) else self.at
 
     def columns(self) -> list[ServedColumns]:
         """As they were served, with no more of a row than is needed to encode it again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import operator
 import secrets
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from online.errors import InputError, PlanError
-from online.plan import ScoringPlan
+from online.plan import FEW, ScoringPlan
 from online.plan_file import previous_of
 from online.scored import Scored
 from online.served import Served, identifier
@@ -135,10 +136,9 @@ class Scorer:
         PlanError
             There is no plan yet.
         """
-        plan, now = self.plan, self._clock()
-        if len(rows) == 1:
-            return scored_one(plan, now, (self._name(rows[0].get("id"), 0),), rows)
-        names = self._names(rows)
+        plan, now, names = self.plan, self._clock(), self._names(rows)
+        if 0 < len(rows) <= FEW:
+            return scored_few(plan, now, names, rows)
         matrix, told = plan.encode(rows)
         columns = len(plan.encoder.columns)
         predictions, experts = plan.score(matrix)
@@ -147,6 +147,11 @@ class Scorer:
             plan, now, names, rows, matrix[:, :columns], told.imputed, told.drifted,
             matrix[:, columns:].tolist(), predictions.tolist(), lower.tolist(), upper.tolist(), experts,
         )  # fmt: skip
+
+    def serve_each(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
+        """As :meth:`serve`, at most ``FEW`` rows that came apart from one another: an id may repeat."""
+        names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
+        return (scored_one if len(rows) == 1 else scored_few)(self.plan, self._clock(), names, rows)
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not any("id" in row for row in rows):
@@ -167,13 +172,26 @@ class Scorer:
 def scored_one(
     plan: ScoringPlan, now: float, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> Scored:
-    """One row scored, without the arrays that many are scored in."""
-    encoded = plan.encoder.encode(rows[0])
-    context = plan.context(encoded.values)
-    values = encoded.values + context
-    score = plan.score_one(values)
+    """One row scored, as :func:`scored_few` does, in half the time."""
+    values, imputed, drifted = plan.encoder.encode(rows[0])
+    context = plan.context(values)
+    score = plan.score_one(values + context)
     lower, upper = plan.interval(values, score)
     return Scored(
-        plan, now, names, rows, (encoded.values,), (encoded.imputed,), (encoded.drifted,), (context,),
-        [score.prediction], [lower], [upper], (score.experts,),
+        plan, now, names, rows, (values,), (imputed,), (drifted,), (context,), (score.prediction,), (lower,),
+        (upper,), (score.experts,),
     )  # fmt: skip
+
+
+def scored_few(
+    plan: ScoringPlan, now: float, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Scored:
+    """A few rows scored, without the arrays that many are scored in."""
+    values, imputed, drifted = zip(*map(plan.encoder.encode, rows), strict=True)
+    contexts = list(map(plan.context, values))
+    scores = plan.score_few(list(map(operator.add, values, contexts)))
+    predictions, experts, _ = zip(*scores, strict=True)
+    lower, upper = zip(*map(plan.interval, values, scores), strict=True)
+    return Scored(
+        plan, now, names, rows, values, imputed, drifted, contexts, predictions, lower, upper, experts
+    )

@@ -111,7 +111,7 @@ class Batch(Protocol):
 
     @property
     def kin(self) -> object:
-        """Shared with the batches that this one can be joined with; None where it can be with none."""
+        """Shared with the batches that this one can be joined with; None where it is better left alone."""
 
     def joined(self, several: Sequence[Any]) -> Batch:
         """Batches that share their kin as one, in order."""
@@ -141,7 +141,10 @@ class Prepared:
         """What the features of each encode to, (n, columns), NaN where one is missing."""
         return [self._encoder.encode(one.features).values for one in self._served]
 
-    kin = None
+    @property
+    def kin(self) -> Encoder:
+        """What encodes them."""
+        return self._encoder
 
     def joined(self, several: Sequence[Prepared]) -> Prepared:
         """Batches as one, in order."""

@@ -19,7 +19,7 @@ from online.ledger import as_blocks, joined
 from server.lane import FastLane
 from server.logs import RequestIds
 from server.metrics import Metrics
-from server.routes.predict import single
+from server.routes.predict import singles
 from server.service import Service
 
 __all__ = ["measure"]
@@ -52,7 +52,7 @@ def calls(service: Service, bodies: list[bytes]) -> dict[str, Callable[[], Any]]
         "decode": lambda: decode(body),
         "encode the row": lambda: plan.encoder.encode(row),
         "score": lambda: service.scorer.serve((row,)),
-        "reply": lambda: encode(single(scored)),
+        "reply": lambda: encode(singles(scored)[0]),
         "all of the fast lane": lambda: lane.reply(HEADERS, body),
     }
 

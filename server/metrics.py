@@ -1,18 +1,19 @@
 """Prometheus metrics. With ``PROMETHEUS_MULTIPROC_DIR`` set, those of all workers add up.
 
-Requests are noted as they are answered and counted a little later, at the latest by the scrape; what the
-learner and the files say is read at each scrape.
+Requests are counted as they are answered, which a scrape sees at the latest; what the learner and the files
+say is read at each scrape.
 """
 
 from __future__ import annotations
 
 import collections
+import operator
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -20,11 +21,9 @@ from prometheus_client.registry import Collector
 from online.records import Receipt
 from online.scored import Scored
 from server.gauges import State
-from server.tally import TalliedHistogram
+from server.tally import ByLabels, Tally, Timings
 
 __all__ = ["Metrics"]
-
-Noted = TypeVar("Noted")
 
 SECONDS = (
     0.0001,
@@ -46,6 +45,7 @@ SECONDS = (
 )
 
 STAGES = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1)
+STATUS = operator.attrgetter("status")
 SAMPLED = 16  # one in so many single predictions is timed stage by stage
 
 
@@ -60,93 +60,83 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self.predictions = Counter("millrace_predictions", "Rows scored.", registry=registry)
-        self.imputed = Counter(
-            "millrace_imputed_rows", "Rows scored with an imputed value.", registry=registry
+
+        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self._predictions = Tally(counter("millrace_predictions", "Rows scored."))
+        self._imputed = Tally(counter("millrace_imputed_rows", "Rows scored with an imputed value."))
+        self._drifted = Tally(
+            counter("millrace_drifted_rows", "Rows scored with a value outside the bootstrap range.")
         )
-        self.drifted = Counter(
-            "millrace_drifted_rows",
-            "Rows scored with a value outside the bootstrap range.",
-            registry=registry,
+        self._unknown = Tally(counter("millrace_unknown_fields", "Fields of rows that no feature has."))
+        self._lost = Tally(counter("millrace_ledger_lost_rows", "Predictions the ledger had no room for."))
+        self._labels = ByLabels(
+            counter("millrace_labels", "Labels by what became of them.", ["status"]), Tally
         )
-        self.unknown = Counter(
-            "millrace_unknown_fields", "Fields of rows that no feature has.", registry=registry
+        self._seconds = ByLabels(
+            histogram(
+                "millrace_request_duration_seconds", "From request to reply.", ["route", "code"], SECONDS
+            ),
+            Timings,
         )
-        self.lost = Counter(
-            "millrace_ledger_lost_rows", "Predictions the ledger had no room for.", registry=registry
-        )
-        self.labels = Counter(
-            "millrace_labels", "Labels by what became of them.", ["status"], registry=registry
-        )
-        self.seconds = TalliedHistogram(
-            "millrace_request_duration_seconds", "From request to reply.", ["route", "code"],
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self.stages = TalliedHistogram(
-            "millrace_predict_stage_duration_seconds",
-            f"Stages of a single prediction, of one in {SAMPLED} of them.",
-            ["stage"], buckets=STAGES, registry=registry,
+        self._stages = ByLabels(
+            histogram(
+                "millrace_predict_stage_duration_seconds",
+                f"Stages of a single prediction, of one in {SAMPLED} of them; those answered together share.",
+                ["stage"], STAGES,
+            ),
+            Timings,
         )  # fmt: skip
         self._lost_before = 0
-        self._staged: collections.deque[tuple[tuple[str, float], ...]] = collections.deque()
         self._turn = 0
-        self._scored: collections.deque[tuple[Scored, int]] = collections.deque()
-        self._took: collections.deque[tuple[str, str, float]] = collections.deque()
-        self._receipts: collections.deque[Sequence[Receipt]] = collections.deque()
         self._settling = threading.Lock()
 
     def count_predictions(self, scored: Scored, lost: int) -> None:
-        """Note scored rows, to be counted by :meth:`settle`; ``lost`` is the ledger's total so far."""
-        self._scored.append((scored, lost))
+        """Count scored rows; ``lost`` is the ledger's total so far."""
+        self._predictions.add(len(scored))
+        if any(scored.imputed):
+            self._imputed.add(sum(map(bool, scored.imputed)))
+        if any(scored.drifted):
+            self._drifted.add(sum(map(bool, scored.drifted)))
+        fields = scored.plan.fields
+        for row in scored.rows:
+            if not row.keys() <= fields:
+                self._unknown.add(len(row.keys() - fields) - ("id" in row))
+        if lost > self._lost_before:
+            self._lost.add(lost - self._lost_before)
+            self._lost_before = lost
 
     def count_request(self, route: str, code: str, seconds: float) -> None:
-        """Note an answered request, to be counted by :meth:`settle`."""
-        self._took.append((route, code, seconds))
+        """Count an answered request."""
+        self._seconds[route, code].add(seconds)
 
     def count_labels(self, receipts: Sequence[Receipt]) -> None:
-        """Note what became of labels, to be counted by :meth:`settle`."""
-        self._receipts.append(receipts)
+        """Count what became of labels."""
+        for status, count in collections.Counter(map(STATUS, receipts)).items():
+            self._labels[status,].add(count)
 
     def sampled(self) -> bool:
         """Whether it is this request's turn to be timed stage by stage."""
         self._turn = (self._turn + 1) % SAMPLED
         return self._turn == 1
 
-    def count_stages(self, stages: tuple[tuple[str, float], ...]) -> None:
-        """Note the seconds of each stage of a prediction, to be counted by :meth:`settle`."""
-        self._staged.append(stages)
+    def count_stages(self, stages: Iterable[tuple[str, float]]) -> None:
+        """Count the seconds of each stage of a prediction."""
+        for stage, seconds in stages:
+            self._stages[stage,].add(seconds)
 
     def settle(self) -> None:
-        """Count what was noted. Any thread may call it."""
+        """Bring what was counted to the registry. Any thread may call it; only one counts."""
         with self._settling:
-            self._count(list(drained(self._scored)))
-            became = collections.Counter(one.status for some in drained(self._receipts) for one in some)
-            for status, count in became.items():
-                self.labels.labels(status).inc(count)
-            took = collections.defaultdict(list)
-            for route, code, seconds in drained(self._took):
-                took[route, code].append(seconds)
-            for (route, code), amounts in took.items():
-                self.seconds.labels(route, code).observe_all(amounts)
-            staged = collections.defaultdict(list)
-            for stages in drained(self._staged):
-                for stage, seconds in stages:
-                    staged[stage].append(seconds)
-            for stage, amounts in staged.items():
-                self.stages.labels(stage).observe_all(amounts)
-
-    def _count(self, noted: Sequence[tuple[Scored, int]]) -> None:
-        if not noted:
-            return
-        every = [scored for scored, _ in noted]
-        self.predictions.inc(sum(map(len, every)))
-        self.imputed.inc(sum(1 for scored in every for imputed in scored.imputed if imputed))
-        self.drifted.inc(sum(1 for scored in every for drifted in scored.drifted if drifted))
-        self.unknown.inc(sum(unknown_fields(scored) for scored in every))
-        lost = noted[-1][1]
-        if lost > self._lost_before:
-            self.lost.inc(lost - self._lost_before)
-            self._lost_before = lost
+            for noted in (
+                self._predictions, self._imputed, self._drifted, self._unknown, self._lost, self._labels,
+                self._seconds, self._stages,
+            ):  # fmt: skip
+                noted.settle()
 
     def exposition(self, state: Callable[[], dict[str, Any]]) -> bytes:
         """Everything in Prometheus' text format, ``state`` read now."""
@@ -158,18 +148,6 @@ class Metrics:
             registry.register(Existing(self._registry))
         registry.register(State(state))
         return generate_latest(registry)
-
-
-def unknown_fields(scored: Scored) -> int:
-    """How many fields of some rows no feature has."""
-    fields = scored.plan.fields
-    return sum(len(row.keys() - fields) - ("id" in row) for row in scored.rows if not row.keys() <= fields)
-
-
-def drained(noted: collections.deque[Noted]) -> Iterator[Noted]:
-    """Take out what is there now."""
-    for _ in range(len(noted)):
-        yield noted.popleft()
 
 
 class Existing(Collector):

@@ -7,7 +7,7 @@ are durable. Any other request, and one that the lane does not answer, goes uvic
 
 Clients send the same headers again and again. So what the parser found in those of a ``/predict`` that was
 answered here is kept by their very bytes; the next request with the same ones, when it comes whole and in
-one piece, is not parsed at all.
+one piece, is not parsed at all, and answered together with those of other connections.
 """
 
 from __future__ import annotations
@@ -42,29 +42,42 @@ class LaneProtocol(HttpToolsProtocol):
         self._held: bytes | None = None  # the body so far of a request that may be answered here
         self._labels: RequestResponseCycle | None = None  # a request whose labels are not all there yet
         self._between = True  # whether the parser waits for a request to begin
-        self._last = b""  # the body of the last request answered here
+        self._asked = b""  # a request with known headers that is being answered
+        self._last = b""  # the body of the last request that was parsed and answered here
         self._active_at = 0.0
+        self._common, self._common_of = b"", Headers()  # the headers that every reply has
 
     def data_received(self, data: bytes) -> None:
         """Take in what came: answer a request with known headers, parse anything else."""
+        if self._asked:
+            self._lane.answer()  # replies leave in the order of their requests
         if not self._between or len(data) > MOST_BYTES:
             super().data_received(data)
             return
         head, _, body = data.partition(END)
         known = HEADS.get(head)
         if known is not None and len(body) == known.length and self._free():
-            reply = self._reply(known.headers, body)
-            if reply is not None:
-                self.transport.write(reply)
-                self._answered()
-                return
+            self._asked = data
+            self._lane.ask(known.headers, body, self._told)
+            return
         self._last = b""
         super().data_received(data)
         if self._between and body and body == self._last:
             remember(head, self.headers, len(body))
 
+    def _told(self, reply: bytes | None) -> None:
+        """Answer the request with known headers, or parse it after all."""
+        asked, self._asked = self._asked, b""
+        if reply is None:
+            super().data_received(asked)
+        elif not self.transport.is_closing():
+            self.transport.write(self._whole(STATUS, reply))
+            self._answered()
+
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection, unless it was used since the timer was set."""
+        if self._asked:
+            self._lane.answer()
         left = self._active_at + self.timeout_keep_alive - self.loop.time()
         if left > 0.0:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
@@ -110,12 +123,16 @@ class LaneProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Begin to shut down: what has begun to arrive is still answered."""
+        if self._asked:
+            self._lane.answer()
         if self._held is not None:
             self._hand_on()
         super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of a client that went away before its request's end."""
+        if self._asked:
+            self._lane.answer()
         if self._held is not None:
             self._hand_on()
         super().connection_lost(exc)
@@ -143,18 +160,15 @@ class LaneProtocol(HttpToolsProtocol):
             self._active_at = self.loop.time()
 
     def _reply(self, headers: Headers, body: bytes) -> bytes | None:
-        try:
-            reply = self._lane.reply(headers, body)
-        except Exception:  # noqa: BLE001 - Litestar meets it again, answers 500 and logs it
-            return None
-        if reply is None:
-            return None
-        return self._whole(STATUS, reply)
+        reply = self._lane.reply(headers, body)
+        return None if reply is None else self._whole(STATUS, reply)
 
     def _whole(self, status: bytes, ending: bytes) -> bytes:
         """A reply with the headers that every one has."""
-        ours = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
-        return b"".join((status, *ours, ending))
+        ours = self.server_state.default_headers
+        if ours is not self._common_of:  # a new list every second, with the date
+            self._common_of, self._common = ours, b"".join(b"%b: %b\r\n" % header for header in ours)
+        return b"%b%b%b" % (status, self._common, ending)
 
     def _hand_on(self) -> None:
         """Let a request that was held back go uvicorn's way, with as much of its body as there is."""

@@ -88,7 +88,14 @@ class Service:
 
     def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
         """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
-        scored = self.scorer.serve(rows)
+        return self._kept(self.scorer.serve(rows), record)
+
+    def predict_each(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
+        """As :meth:`predict`, a few rows that came apart from one another: an id may repeat."""
+        return self._kept(self.scorer.serve_each(rows))
+
+    def _kept(self, scored: Scored, record: bool = True) -> Scored:
+        """Mark scored rows, put them on the ledger and count them."""
         self.marks.marks.add(scored, self.slots)
         if record:
             self.ledger.record(scored)

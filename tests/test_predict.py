@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import re
@@ -335,6 +336,40 @@ def test_an_idle_connection_is_closed_also_after_known_headers(shared_server: Se
             connection.sendall(request)
             replies(connection, 1)
         assert connection.recv(1) == b""
+
+
+def test_requests_that_come_together_are_each_answered_for_themselves(shared_server: Server) -> None:
+    url = httpx.URL(shared_server.url)
+    bodies = [
+        msgspec.json.encode({**ROW, "Start_Hour": n % 24, "id": f"together {n // 2}"}) for n in range(80)
+    ]
+    wrong = {7: (b"422", b"id"), 30: (b"400", b"not well-formed")}  # what is refused, of any length
+    bodies[7] = msgspec.json.encode({**ROW, "id": ""}).ljust(len(bodies[7]))
+    bodies[30] = b"{".ljust(len(bodies[30]), b"x")
+    wanted = shared_server.predict([{**ROW, "Start_Hour": n % 24} for n in range(80)])["predictions"]
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    whole = [head % len(body) + body for body in bodies]
+    rows = counter(shared_server, "millrace_predictions_total")
+    with contextlib.ExitStack() as stack:
+        open_ones = [stack.enter_context(socket.create_connection((url.host, url.port))) for _ in bodies]
+        for _ in range(3):
+            for connection, request in zip(open_ones, whole, strict=True):
+                connection.sendall(request)
+            for n, connection in enumerate(open_ones):
+                ((top, body),) = replies(connection, 1)
+                if n in wrong:
+                    assert top.split()[1] == wrong[n][0] and wrong[n][1] in body
+                else:
+                    found = msgspec.json.decode(body)
+                    assert (top.split()[1], found["id"]) == (b"200", f"together {n // 2}")
+                    assert found["prediction"] == pytest.approx(wanted[n], rel=1e-9)
+        for connection, request in zip(open_ones, whole, strict=True):
+            connection.sendall(request)
+            connection.close()  # and goes away at once
+    until(lambda: counter(shared_server, "millrace_predictions_total") >= rows + 4 * 78, "all to be scored")
+    assert counter(shared_server, "millrace_predictions_total") == rows + 4 * 78
+    assert shared_server.get("/predictions/together 39")["served"]["features"]["Start_Hour"] == 79 % 24
+    assert "Traceback" not in shared_server.log()
 
 
 def replies(connection: socket.socket, count: int) -> list[tuple[bytes, bytes]]:

@@ -16,7 +16,7 @@ from server.bodies import decode_rows, read_body, reply
 from server.openapi import row_operation
 from server.service import Service
 
-__all__ = ["Prediction", "PredictionColumns", "predict_route", "prediction"]
+__all__ = ["Prediction", "PredictionColumns", "predict_route", "prediction", "singles"]
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -35,9 +35,9 @@ class Prediction(msgspec.Struct, frozen=True):
 class PredictionColumns(msgspec.Struct, frozen=True):
     """The same for an array of rows, as columns; ``imputed`` only where any row had something imputed."""
 
-    predictions: list[float]
-    lower: list[float]
-    upper: list[float]
+    predictions: Sequence[float]
+    lower: Sequence[float]
+    upper: Sequence[float]
     ids: Sequence[str]
     drifted: list[bool]
     model_version: int
@@ -59,18 +59,21 @@ def predict_route(schema: Schema) -> HTTPRouteHandler:
         content_type = request.headers.get("content-type", "")
         rows = decode_rows(await read_body(request), content_type, limit=service.config.server.max_batch_rows)
         scored = service.predict(rows.rows, record=record)
-        return reply(request, single(scored) if rows.single else columns(scored))
+        return reply(request, singles(scored)[0] if rows.single else columns(scored))
 
     return predict
 
 
-def single(scored: Scored) -> Prediction:
-    """The reply to one row."""
-    info = scored.plan.info
-    return Prediction(
-        scored.predictions[0], scored.lower[0], scored.upper[0], scored.names[0], bool(scored.drifted[0]),
-        info.version, info.seq, scored.imputed[0] or msgspec.UNSET,
-    )  # fmt: skip
+def singles(scored: Scored) -> list[Prediction]:
+    """The replies to rows that came one by one."""
+    version, seq = scored.plan.info.version, scored.plan.info.seq
+    return [
+        Prediction(prediction, low, high, name, bool(drifted), version, seq, imputed or msgspec.UNSET)
+        for prediction, low, high, name, drifted, imputed in zip(
+            scored.predictions, scored.lower, scored.upper, scored.names, scored.drifted, scored.imputed,
+            strict=True,
+        )
+    ]  # fmt: skip
 
 
 def columns(scored: Scored) -> PredictionColumns:
