@@ -196,6 +196,9 @@ class ScoringPlan:
 
     def score_values(self, values: Array) -> list[float]:
         """The predictions for rows' encoded values (n, columns), without their context features."""
+        if len(values) <= FEW:
+            few: list[list[float]] = values.tolist()
+            return [score.prediction for score in self.score_few([one + self.context(one) for one in few])]
         matrix = np.empty((len(values), self.columns))
         matrix[:, : len(self.encoder.columns)] = values
         self._add_context(matrix)

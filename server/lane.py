@@ -2,8 +2,8 @@
 
 Bringing a request to a handler and its reply back takes uvicorn and Litestar ten times as long as scoring a
 row. So what goes well is answered here, once uvicorn has parsed it (:mod:`server.protocol`): one row for
-``/predict`` at once, labels for ``/learn`` when they are durable. Rows that come by several connections in one
-turn of the event loop are scored together, as in Clipper's adaptive batching (Crankshaw and others 2017,
+``/predict`` at once, labels for ``/learn`` when they are durable. Rows that come by several connections in
+one turn of the event loop are scored together, as in Clipper's adaptive batching (Crankshaw and others 2017,
 section 4.3) but for its delay. Whatever does not go well, or is not plain, is handed on to Litestar's own
 routes, which do the same in full, with their problems, media types and documentation.
 """

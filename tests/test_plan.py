@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import pickle
@@ -27,7 +28,7 @@ from online.errors import PlanError
 from online.forest.regressor import AdaptiveForestRegressor
 from online.intervals import ConformalInterval
 from online.pipeline import POOL, build_pipeline
-from online.plan import PlanInfo, ScoringPlan
+from online.plan import FEW, PlanInfo, ScoringPlan
 from online.pool import ExpertPool
 from online.row_encoder import RowEncoder
 from online.scaling import FadedScaler
@@ -276,6 +277,12 @@ def test_rows_score_together_as_they_score_alone() -> None:
         assert np.concatenate([part[0] for part in parts]).tolist() == together.tolist()
         assert np.concatenate([part[1] for part in parts]).tolist() == outputs.tolist()
     assert together.tolist() == [plan.score_row(row) for row in batch]
+    alone = [plan.score_one(row) for row in matrix.tolist()]
+    for size in (1, 5, FEW):
+        few = [plan.score_few(matrix[at : at + size].tolist()) for at in range(0, len(matrix), size)]
+        assert list(itertools.chain(*few)) == alone == [plan.score_one(row) for row in matrix.tolist()]
+    assert [score.prediction for score in alone] == together.tolist()
+    assert [list(score.experts) for score in alone] == outputs.tolist()
     lower, upper = plan.intervals(matrix, together, outputs)
     for row, *ends in zip(matrix.tolist(), lower, upper, strict=True):
         assert plan.interval(row, plan.score_one(row)) == pytest.approx(ends, rel=1e-9, abs=1e-9)
