@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from online.config import Config
 from online.errors import LockError, MillraceError
@@ -22,7 +23,8 @@ __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_w
 
 log = logging.getLogger(__name__)
 
-NICENESS = {"learner": 10, "watcher": 15}  # scoring goes first, then learning
+NICENESS = {"monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
+AUTOGROUP = Path("/proc/self/autogroup")
 SWITCH_SECONDS = 0.0003  # a thread that works behind the replies lets them go on after so long
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
@@ -54,7 +56,7 @@ def run_learner(home: Home, config: Config) -> None:
 
     Raises LockError when another learner is at work in this home.
     """
-    os.nice(NICENESS["learner"])
+    give_way("learner")
     from online.learner import Learner  # River takes a while to import
 
     rarely_collect_garbage()
@@ -98,7 +100,7 @@ def wait(seconds: float, stopped: Callable[[], bool]) -> None:
 
 def run_watcher(home: Home, config: Config) -> None:
     """Watch for drift until SIGTERM."""
-    os.nice(NICENESS["watcher"])  # before it imports anything
+    give_way("watcher")  # before it imports anything
     from server.watcher import watch_until
 
     watch_until(home, config, stopped_by_signals())
@@ -106,10 +108,24 @@ def run_watcher(home: Home, config: Config) -> None:
 
 def run_monitor(api_url: str, listener: socket.socket) -> None:
     """Serve the monitor on a bound socket until SIGTERM."""
+    give_way("monitor")
     from server.monitor.process import serve_monitor
 
     host, port = listener.getsockname()[:2]
     serve_monitor(api_url, host, listener.fileno(), port, threading.Event())
+
+
+def give_way(role: str) -> None:
+    """Let the roles that answer requests go first.
+
+    Linux may share a processor between sessions, whatever the niceness of their processes (sched(7),
+    "The autogroup feature"), and the supervisor gives each role a session of its own: so that is
+    made nice too.
+    """
+    os.nice(NICENESS[role])
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # another kernel, or one without the feature
+            AUTOGROUP.write_text(str(NICENESS[role]))
 
 
 def stopped_by_signals() -> Callable[[], bool]:
