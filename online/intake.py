@@ -8,7 +8,6 @@ import itertools
 import logging
 import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from online.ledger import Ledger, Served, identifier
 from online.records import Receipt, Submission
 from online.schema import LARGEST, Schema
 from online.served import Candidate
+from online.threads import work_behind
 
 __all__ = ["Intake", "Label", "Outcome", "fulfil"]
 
@@ -81,8 +81,7 @@ class Intake:
         self._full = full
         self._expect = expect
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
-        self._thread.start()
+        self._thread = work_behind(self._commit_forever, "journal")
 
     def validate(self, rows: Sequence[Mapping[str, Any]]) -> list[Label]:
         """Check every row before any is accepted.

@@ -32,6 +32,7 @@ from online.database import as_json, connect, insert, transaction
 from online.encoding import Encoder
 from online.schema import Schema
 from online.served import Batch, Candidate, Prepared, Served, ServedColumns, fingerprints, identifier
+from online.threads import work_behind
 
 __all__ = ["Ledger", "Served", "identifier"]
 
@@ -114,8 +115,7 @@ class Ledger:
         self.lost = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
-        self._writer.start()
+        self._writer = work_behind(self._write, "ledger")
 
     @property
     def waiting(self) -> int:

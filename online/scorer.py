@@ -18,6 +18,7 @@ from online.plan import FEW, ScoringPlan
 from online.plan_file import previous_of
 from online.scored import Scored
 from online.served import Served, identifier
+from online.threads import work_behind
 
 __all__ = ["PlanWatch", "Scorer"]
 
@@ -56,8 +57,7 @@ class PlanWatch:
         self.refresh()
         if self.plan is None:
             self._fall_back()
-        self._thread = threading.Thread(target=self._watch, name="plan", daemon=True)
-        self._thread.start()
+        self._thread = work_behind(self._watch, "plan")
 
     def refresh(self) -> None:
         """Look now."""

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 
+from online.threads import work_behind
+
 __all__ = ["ByLabels", "Settler", "Tally", "Timings"]
 
 
@@ -115,8 +117,7 @@ class Settler:
         self._settle = settle
         self._seconds = seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-        self._thread.start()
+        self._thread = work_behind(self._run, "metrics")
 
     def close(self) -> None:
         """Stop."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from online.home import write_atomically
 from online.slots import Slots
+from online.threads import work_behind
 
 if TYPE_CHECKING:
     from online.scored import Scored  # what it brings along, the watcher has no use for
@@ -81,8 +82,7 @@ class MarksWatch:
         self.refresh()
         self._stop = threading.Event()
         self._poll_seconds = poll_seconds
-        self._thread = threading.Thread(target=self._watch, name="marks", daemon=True)
-        self._thread.start()
+        self._thread = work_behind(self._watch, "marks")
 
     def refresh(self) -> None:
         """Look now; a file that cannot be read leaves the marks as they are."""
