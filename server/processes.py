@@ -24,7 +24,7 @@ __all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_w
 log = logging.getLogger(__name__)
 
 NICENESS = {"monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
-AUTOGROUP = Path("/proc/self/autogroup")
+AUTOGROUP, AUTOGROUP_TRIES, AUTOGROUP_SECONDS = Path("/proc/self/autogroup"), 10, 0.1
 SWITCH_SECONDS = 0.0003  # a thread that works behind the replies lets them go on after so long
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
 
@@ -123,9 +123,15 @@ def give_way(role: str) -> None:
     made nice too.
     """
     os.nice(NICENESS[role])
-    if os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):  # another kernel, or one without the feature
+    for _ in range(AUTOGROUP_TRIES if os.getsid(0) == os.getpid() else 0):
+        try:
             AUTOGROUP.write_text(str(NICENESS[role]))
+        except BlockingIOError:  # all users together may do so ten times a second
+            time.sleep(AUTOGROUP_SECONDS)
+        except OSError:  # another kernel
+            return
+        else:
+            return
 
 
 def stopped_by_signals() -> Callable[[], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.rows import TARGET, stream_rows
 from tests.running import Server, serving, until
@@ -145,6 +147,22 @@ def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
         until(lambda role=role, old=old: server.pids(role) not in ([], [old]), f"a new {role}")
     until(server.ready, "the scorer to answer")
     until(lambda: answers(server.monitor_url), "the monitor to answer")
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel knows no autogroups")
+def test_what_answers_goes_before_what_learns_and_watches_also_between_sessions(server: Server) -> None:
+    for role, more in (("scorer", 0), ("monitor", 5), ("learner", 10), ("watcher", 15)):
+        for pid in server.pids(role):
+            until(lambda pid=pid, more=more: niceness_of(pid) == more, f"the {role} to be {more} nice")
+    (scorer,) = server.pids("scorer")
+    own = os.getpriority(os.PRIO_PROCESS, scorer)
+    behind = [int(one.name) for one in Path(f"/proc/{scorer}/task").iterdir() if int(one.name) != scorer]
+    assert any(os.getpriority(os.PRIO_PROCESS, thread) == own + 5 for thread in behind)
+
+
+def niceness_of(pid: int) -> int:
+    """How nice a process's session is."""
+    return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
 
 
 def answers(url: str) -> bool:
