@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import statistics
 import tempfile
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from online import config as configuration
 from online.home import Home
 from online.ledger import as_blocks, joined
+from online.plan import FEW
 from server.lane import FastLane
 from server.logs import RequestIds
 from server.metrics import Metrics
@@ -35,6 +37,7 @@ def measure(home: Home, bodies: list[bytes]) -> dict[str, Any]:
         service = Service(copy, configuration.load(copy.config), Metrics(CollectorRegistry()))
         try:
             stages = {name: microseconds(call) for name, call in calls(service, bodies).items()}
+            stages[f"the same, {FEW} requests together"] = asyncio.run(together(service, bodies))
             return {"stages": stages | {"behind it, a ledger row": behind(service, bodies)}}
         finally:
             service.close()
@@ -55,6 +58,22 @@ def calls(service: Service, bodies: list[bytes]) -> dict[str, Callable[[], Any]]
         "reply": lambda: encode(singles(scored)[0]),
         "all of the fast lane": lambda: lane.reply(HEADERS, body),
     }
+
+
+async def together(service: Service, bodies: list[bytes]) -> float:
+    """Microseconds a request of those that come in one turn of the event loop."""
+    lane = FastLane(Stand(service))  # type: ignore[arg-type]
+
+    def turn() -> None:
+        for body in bodies[:FEW]:
+            lane.ask(HEADERS, body, told)
+        lane.answer()
+
+    return microseconds(turn, REPEATS // FEW) / FEW
+
+
+def told(reply: bytes | None) -> None:
+    """Send a reply to nobody."""
 
 
 def behind(service: Service, bodies: list[bytes]) -> float:
