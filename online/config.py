@@ -83,7 +83,7 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the learner publishes and snapshots.
 
     A snapshot is taken every ``snapshot_every_labels`` labels and every ``snapshot_every_minutes`` minutes
-    in which a label was learned. A changed plan is published at once when no label waits, else every
+    in which a label was learned. A changed plan is published soon when no label waits, else every
     ``publish_seconds``. With ``snapshot_key`` set, manifests carry an HMAC and a snapshot without a right one
     is refused.
 

@@ -36,6 +36,7 @@ BATCH = 50  # records between looks at the clock
 STATUS_SECONDS = 1.0
 TELL_SECONDS = 0.2  # between writes of the history while there is more to learn
 SNAPSHOT_PAUSE_SECONDS = 1.0
+PUBLISH_REST = 2.0  # times what it took, between plans at the least: workers have to read each
 RETRY_SECONDS = 1.0
 STAGES = ("learn", "publish", "snapshot", "history")  # what a learner spends its time on
 SNAPSHOT_RETRY_SECONDS = 30.0
@@ -107,7 +108,8 @@ class Learner:
         check_journal(self._journal, max(self.seq, self._served_seq))
         self._refresher = self._new_refresher()
         self._unpublished = True
-        self._publish_when_due(now=True)
+        self._publish()
+        self._publishing_took = 0.0  # the first plan may have waited for kernels
         self._tell()
 
     @property
@@ -134,7 +136,7 @@ class Learner:
                 self._take_in(records)
         if not records or self._clock() - self._told_at >= TELL_SECONDS:
             self._tell()
-        self._publish_when_due(now=not records)
+        self._publish_when_due(idle=not records)
         self._snapshot_when_due()
         if self._refresher:
             self._refresher.step(self._fold.state.learned, self.seq)
@@ -155,7 +157,7 @@ class Learner:
         """Learn all the journal has, and publish it."""
         while self.step():
             pass
-        self._publish_when_due(now=True)
+        self._publish()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         whole = kind is None or issubclass(kind, JournalError)  # else a record may be learned by half
@@ -165,7 +167,7 @@ class Learner:
             if whole and self._fold.state.learned != self._snapshot_learned:
                 self._snapshot("shutdown")
             if whole:
-                self._publish_when_due(now=True)
+                self._publish()
                 self._tell(alive=False)
         finally:
             self._history.close()
@@ -245,13 +247,19 @@ class Learner:
     def _plan(self, pipeline: Any, state: FoldState, version: int, seq: int) -> ScoringPlan:
         return compile_plan(pipeline, self._config.schema, version=version, seq=seq, interval=state.interval)
 
-    def _publish_when_due(self, *, now: bool = False) -> None:
-        """Publish a changed plan, at once when nothing is left to learn; never one behind what is served."""
-        waited = self._clock() - self._published_at
-        due = waited >= (0.0 if now else self._config.learner.publish_seconds)
-        if not (self._unpublished and due) or self.seq < self._served_seq:
+    def _publish_when_due(self, *, idle: bool) -> None:
+        """Publish a changed plan: soon when nothing is left to learn, else every so often."""
+        pause = self._config.learner.publish_seconds
+        if idle:
+            pause = min(pause, PUBLISH_REST * self._publishing_took)
+        if self._clock() - self._published_at >= pause:
+            self._publish()
+
+    def _publish(self) -> None:
+        """Publish a changed plan; never one behind what is served."""
+        if not self._unpublished or self.seq < self._served_seq:
             return
-        state = self._fold.state
+        state, began = self._fold.state, self._clock()
         try:
             with self._spending("publish"):
                 plan = self._plan(self._fold.pipeline, state, self._version, state.seq)
@@ -265,6 +273,7 @@ class Learner:
         self._unpublished = False
         self._trouble = self._trouble if self._snapshot_failed else None
         self._published_at = self._clock()
+        self._publishing_took = self._published_at - began
 
     def _snapshot_when_due(self) -> None:
         fresh = self._fold.state.learned - self._snapshot_learned

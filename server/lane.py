@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -44,6 +45,8 @@ PLAIN = {
     b"origin": (),
 }  # what these headers may say, when they are there
 REPLY = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
+
+log = logging.getLogger(__name__)
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
@@ -116,7 +119,10 @@ class FastLane:
             few = asked[first : first + FEW]
             self._reply([one for one, _ in few])
             for one, tell in few:
-                tell(one.reply)
+                try:
+                    tell(one.reply)
+                except Exception:  # the others are still to be told
+                    log.exception("a reply could not be sent")
         self._crowded = len(asked) > 1
         self._answered_at = time.perf_counter()
 
@@ -142,8 +148,8 @@ class FastLane:
         few: list[Asked] = []
         rows: list[dict[str, Any]] = []
         for one in asked:
-            row = row_of(one.body, service)
-            if row is not None:
+            row = content_of(service, one.body)
+            if type(row) is dict:
                 few.append(one)
                 rows.append(row)
         if not few:
@@ -203,15 +209,9 @@ def plain(scope: Any) -> bool:
 
 def labels(service: Service, body: bytes | bytearray) -> list[dict[str, Any]] | None:
     """The rows of a body; None when there are none, too many, or others than objects."""
-    limits = service.config.server
-    if len(body) > limits.max_body_bytes:
-        return None
-    try:
-        content = decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    content, most = content_of(service, body), service.config.server.max_batch_rows
     rows = [content] if type(content) is dict else content
-    if type(rows) is not list or len(rows) > limits.max_batch_rows or set(map(type, rows)) - {dict}:
+    if type(rows) is not list or len(rows) > most or set(map(type, rows)) - {dict}:
         return None
     return rows
 
@@ -233,12 +233,11 @@ def ordinary(headers: Headers) -> bool:
     return not any(name in PLAIN and value not in PLAIN[name] for name, value in headers)
 
 
-def row_of(body: bytes, service: Service) -> dict[str, Any] | None:
-    """The row that a body holds; None when it holds anything else, or is too long."""
+def content_of(service: Service, body: bytes | bytearray) -> Any:
+    """What a body holds as JSON; None when it holds none, or is too long."""
     if len(body) > service.config.server.max_body_bytes:
         return None
     try:
-        row = decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return row if type(row) is dict else None

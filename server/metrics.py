@@ -46,7 +46,7 @@ SECONDS = (
 
 STAGES = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1)
 STATUS = operator.attrgetter("status")
-SAMPLED = 16  # one in so many single predictions is timed stage by stage
+SAMPLED = 16  # one in so many predictions alone, or of several together, is timed stage by stage
 
 
 class Metrics:
@@ -86,7 +86,7 @@ class Metrics:
         self._stages = ByLabels(
             histogram(
                 "millrace_predict_stage_duration_seconds",
-                f"Stages of a single prediction, of one in {SAMPLED} of them; those answered together share.",
+                f"Stages of one in {SAMPLED} predictions alone; of several answered together, their shares.",
                 ["stage"], STAGES,
             ),
             Timings,
@@ -120,7 +120,7 @@ class Metrics:
             self._labels[status,].add(count)
 
     def sampled(self) -> bool:
-        """Whether it is this request's turn to be timed stage by stage."""
+        """Whether it is the turn of what is predicted now to be timed stage by stage."""
         self._turn = (self._turn + 1) % SAMPLED
         return self._turn == 1
 

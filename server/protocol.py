@@ -75,9 +75,9 @@ class LaneProtocol(HttpToolsProtocol):
             self._answered()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, unless it was used since the timer was set."""
+        """Close the connection, unless it is in use or was since the timer was set."""
         if self._asked:
-            self._lane.answer()
+            self._active_at = self.loop.time()
         left = self._active_at + self.timeout_keep_alive - self.loop.time()
         if left > 0.0:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
@@ -195,7 +195,7 @@ class LaneProtocol(HttpToolsProtocol):
             return
         try:
             taken = self._lane.learn(cycle.scope, cycle.body, functools.partial(self._answer, cycle))
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - Litestar meets it again, answers 500 and logs it
             taken = False
         if taken:
             self._labels = None
