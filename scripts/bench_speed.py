@@ -47,6 +47,7 @@ RAW = FIGURES / "speed.json"
 CONNECTIONS = 32
 ARF_ROWS = 2000
 BATCHES = 4  # connections that batches come by, so that the worker never waits for a client
+TEACHERS, TAUGHT = 2, 100  # connections that labels come by, so that none waits for the learner; of a request
 WAITING = 300  # labels that the learner always has to learn
 SENDERS = 8  # connections that labels come by: each waits for the disk
 console = Console()
@@ -152,28 +153,31 @@ def at_half(url: str, bench: Bench, most: float) -> Load:
 
 @contextlib.contextmanager
 def teaching(url: str, bench: Bench) -> Iterator[None]:
-    """Keep some hundred labels waiting for the learner meanwhile."""
+    """Keep some hundred labels waiting for the learner meanwhile: of predictions, by their ids."""
     stop, behind = threading.Event(), threading.Event()
-    rows = [{**row, TARGET: label} for row, label in zip(bench.rows[:100], bench.labels, strict=False)]
-    body = msgspec.json.encode(rows)
 
-    def teach() -> None:
-        learn, ask, sent = asker(url, "/learn"), asker(url, "/predict"), 0
+    def teach(first: int) -> None:
+        learn, predict, at, sent = asker(url, "/learn"), asker(url, "/predict"), first, 0
         while not stop.is_set():
-            if sent - ask(bench.bodies[0])["learned_seq"] < WAITING:
-                sent = learn(body)["seq"]
-                behind.set()
-            else:
+            if sent - predict(bench.bodies[0])["learned_seq"] >= WAITING:
                 time.sleep(0.01)
+                continue
+            rows, labels = bench.rows[at : at + TAUGHT], bench.labels[at : at + TAUGHT]
+            ids = predict(msgspec.json.encode(rows))["ids"]
+            pairs = [{"id": name, TARGET: label} for name, label in zip(ids, labels, strict=True)]
+            sent = learn(msgspec.json.encode(pairs))["seq"]
+            behind.set()
+            at = (at + TEACHERS * TAUGHT) % len(bench.rows)
 
-    thread = threading.Thread(target=teach)
-    thread.start()
-    try:
-        behind.wait(60)
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(TEACHERS) as teachers:
+        found = [teachers.submit(teach, TAUGHT * place) for place in range(TEACHERS)]
+        try:
+            behind.wait(60)
+            yield
+        finally:
+            stop.set()
+    for one in found:
+        one.result()
 
 
 def batch(bench: Bench) -> dict[str, Any]:

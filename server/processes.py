@@ -56,7 +56,7 @@ def run_learner(home: Home, config: Config) -> None:
 
     Raises LockError when another learner is at work in this home.
     """
-    give_way("learner")
+    os.nice(NICENESS["learner"])
     from online.learner import Learner  # River takes a while to import
 
     rarely_collect_garbage()
@@ -66,6 +66,7 @@ def run_learner(home: Home, config: Config) -> None:
         began = time.monotonic()
         try:
             with Learner(home, config) as learner:
+                make_session_nice("learner")  # not before: where much else runs it would take long to start
                 log.info("learning from seq %d, model_v%d", learner.seq, learner.version)
                 learner.run(stopped)
         except LockError:
@@ -100,7 +101,8 @@ def wait(seconds: float, stopped: Callable[[], bool]) -> None:
 
 def run_watcher(home: Home, config: Config) -> None:
     """Watch for drift until SIGTERM."""
-    give_way("watcher")  # before it imports anything
+    os.nice(NICENESS["watcher"])  # before it imports anything
+    make_session_nice("watcher")
     from server.watcher import watch_until
 
     watch_until(home, config, stopped_by_signals())
@@ -108,21 +110,20 @@ def run_watcher(home: Home, config: Config) -> None:
 
 def run_monitor(api_url: str, listener: socket.socket) -> None:
     """Serve the monitor on a bound socket until SIGTERM."""
-    give_way("monitor")
+    os.nice(NICENESS["monitor"])
+    make_session_nice("monitor")
     from server.monitor.process import serve_monitor
 
     host, port = listener.getsockname()[:2]
     serve_monitor(api_url, host, listener.fileno(), port, threading.Event())
 
 
-def give_way(role: str) -> None:
-    """Let the roles that answer requests go first.
+def make_session_nice(role: str) -> None:
+    """Let other sessions go first, those of roles that answer requests.
 
     Linux may share a processor between sessions, whatever the niceness of their processes (sched(7),
-    "The autogroup feature"), and the supervisor gives each role a session of its own: so that is
-    made nice too.
+    "The autogroup feature"), and the supervisor gives each role a session of its own.
     """
-    os.nice(NICENESS[role])
     for _ in range(AUTOGROUP_TRIES if os.getsid(0) == os.getpid() else 0):
         try:
             AUTOGROUP.write_text(str(NICENESS[role]))
