@@ -3,9 +3,9 @@
     python -m scripts.bench_speed                    everything
     python -m scripts.bench_speed single batch       some parts
 
-Parts: single, learning, batch, plan, stages, fresh, learn, start, monitor. Every server is started here on a
-free port; rounds of all sides take turns, and medians over the rounds are given. wrk makes the load where it
-is installed, a client on asyncio otherwise. Figures go to docs/benchmarks/speed.json and docs/benchmarks.md.
+Parts: single, learning, batch, plan, stages, fresh, learn, label, start, monitor. Every server is started here
+on a free port; rounds of all sides take turns, and medians over the rounds are given. wrk makes the load where
+it is installed, a client on asyncio otherwise. Figures go to docs/benchmarks/speed.json and docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ ARF_ROWS = 2000
 BATCHES = 4  # connections that batches come by, so that the worker never waits for a client
 TEACHERS, TAUGHT = 2, 100  # connections that labels come by, so that none waits for the learner; of a request
 WAITING = 300  # labels that the learner always has to learn
+BACKLOG = 1000  # labels that wait for the learner at once
 SENDERS = 8  # connections that labels come by: each waits for the disk
 console = Console()
 
@@ -288,6 +289,36 @@ def learn(bench: Bench) -> dict[str, Any]:
     return {"labels_per_second": figures}
 
 
+def label(bench: Bench) -> dict[str, Any]:
+    """What a label of a served prediction takes of the learner, in microseconds by stage, while more wait."""
+    rounds: list[dict[str, float]] = []
+    with bench.serving() as ours, httpx.Client(base_url=ours.url, timeout=60) as client:
+        for at in range(bench.rounds + 1):
+            before = told(client)
+            first = at * BACKLOG % len(bench.rows)
+            rows, labels = bench.rows[first : first + BACKLOG], bench.labels[first : first + BACKLOG]
+            ids = client.post("/predict", json=rows).json()["ids"]
+            pairs = [{"id": name, TARGET: value} for name, value in zip(ids, labels, strict=True)]
+            client.post("/learn", json=pairs).raise_for_status()
+            until(lambda: waiting(ours.url) == 0, "the labels to be learned", 600)
+            after = told(client)
+            rounds.append({stage: (after[stage] - before[stage]) / len(rows) * 1e6 for stage in after})
+            console.print(
+                f"label: {rounds[-1]['learn']:.0f} µs to learn, {sum(rounds[-1].values()):.0f} in all"
+            )
+    settled = rounds[1:]  # the first meets kernels and trees for the first time
+    stages = {stage: statistics.median(one[stage] for one in settled) for stage in settled[0]}
+    return {"microseconds": stages, "in_all": statistics.median(sum(one.values()) for one in settled)}
+
+
+def told(client: httpx.Client) -> dict[str, float]:
+    """Seconds that the learner has spent by stage, in words it gave after now."""
+    now = time.time()
+    until(lambda: client.get("/model").json()["learner"]["updated_at"] > now, "the learner's next words")
+    found: dict[str, float] = client.get("/model").json()["busy_seconds"]
+    return found
+
+
 def start(bench: Bench) -> dict[str, Any]:
     """From the command to ready, caches warm; memory of the parts right after."""
     seconds: dict[str, list[float]] = {"ready": [], "learning": []}
@@ -365,7 +396,7 @@ def waiting(url: str) -> int:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "single": single, "learning": learning, "batch": batch, "plan": plan, "stages": stages, "fresh": fresh,
-    "learn": learn, "start": start, "monitor": monitor,
+    "learn": learn, "label": label, "start": start, "monitor": monitor,
 }  # fmt: skip
 
 

@@ -84,6 +84,12 @@ def learn(part: dict[str, Any]) -> list[str]:
     return table("Labels accepted durably, 32 connections", found)
 
 
+def label(part: dict[str, Any]) -> list[str]:
+    """What a label takes of the learner."""
+    found = {stage: f"{spent:.0f}" for stage, spent in part["microseconds"].items()}
+    return table("Of the learner's time, µs a label", found | {"in all": f"{part['in_all']:.0f}"})
+
+
 def start(part: dict[str, Any]) -> list[str]:
     """Start and memory."""
     found = {
@@ -109,5 +115,5 @@ def table(title: str, found: dict[str, str]) -> list[str]:
 
 PARTS = {
     "single": single, "learning": learning, "batch": batch, "plan": plan, "stages": stages, "fresh": fresh,
-    "learn": learn, "start": start, "monitor": monitor,
+    "learn": learn, "label": label, "start": start, "monitor": monitor,
 }  # fmt: skip
