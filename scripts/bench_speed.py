@@ -3,9 +3,10 @@
     python -m scripts.bench_speed                    everything
     python -m scripts.bench_speed single batch       some parts
 
-Parts: single, learning, batch, plan, stages, fresh, learn, label, start, monitor. Every server is started here
-on a free port; rounds of all sides take turns, and medians over the rounds are given. wrk makes the load where
-it is installed, a client on asyncio otherwise. Figures go to docs/benchmarks/speed.json and docs/benchmarks.md.
+Parts: single, learning, batch, plan, stages, fresh, learn, label, start, monitor. Every server is started
+here on a free port; rounds of all sides take turns, and medians over the rounds are given. wrk makes the load
+where it is installed, a client on asyncio otherwise. Figures go to docs/benchmarks/speed.json and
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
