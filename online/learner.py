@@ -32,7 +32,7 @@ __all__ = ["Learner"]
 
 log = logging.getLogger(__name__)
 
-BATCH = 50  # records between looks at the clock
+BATCH = 100  # records between looks at the clock
 STATUS_SECONDS = 1.0
 TELL_SECONDS = 0.2  # between writes of the history while there is more to learn
 SNAPSHOT_PAUSE_SECONDS = 1.0
