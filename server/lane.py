@@ -33,7 +33,7 @@ __all__ = ["LEARN", "PATH", "FastLane", "ordinary", "plain"]
 
 PATH = "/predict"
 LEARN = "/learn"
-NEAR_SECONDS = 0.00005
+NEAR_SECONDS = 0.00005  # from a reply to a request that comes right after it
 PLAIN = {
     b"content-type": (b"application/json", b"application/json; charset=utf-8"),
     b"accept": (b"*/*", b"application/json"),
@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
-
 
 Headers = Iterable[tuple[bytes, bytes]]
 
