@@ -328,8 +328,7 @@ def packed(parts: list[ServedColumns], fields: frozenset[str]) -> Block:
         record = encode(parts)
     except OverflowError:  # an integer that MessagePack does not have
         record = encode([part.cleaned(fields) for part in parts])
-    last = parts[-1].served_at
-    return Block(last if isinstance(last, float) else last[-1], names, record)
+    return Block(parts[-1].moments()[-1], names, record)
 
 
 def unpack(record: bytes, fields: frozenset[str]) -> list[Served]:

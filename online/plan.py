@@ -31,6 +31,7 @@ from online.schema import Schema
 __all__ = ["FEW", "PlanInfo", "Reach", "Score", "ScoringPlan"]
 
 FEW = 32  # rows that are better scored without arrays
+CALL_ROWS = 2  # where a kernel's call says how many rows there are
 
 STORED = PLAN_ARRAYS | {
     "context": np.float64, "difficulty": np.float64, "expert_weight": np.float64,
@@ -257,9 +258,6 @@ class Desk:
 def call_of(handle: Array, rows: Array, n: int, out: Array, work: Array) -> Array:
     """What the kernel is called with; the arrays must outlive the call."""
     return np.array([handle.ctypes.data, rows.ctypes.data, n, out.ctypes.data, work.ctypes.data], np.int64)
-
-
-CALL_ROWS = 2  # where a call says how many rows there are
 
 
 def outputs_of(info: PlanInfo) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from online.encoding import clean
 from online.plan import ScoringPlan
-from online.served import Served, ServedColumns
+from online.served import Served, ServedColumns, moments
 
 __all__ = ["Scored"]
 
@@ -82,12 +82,8 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     def joined(self, several: Sequence[Scored]) -> Scored:
         """Few rows scored with this one's plan as one batch, in order."""
         fields = (map(operator.attrgetter(name), several) for name in self.__struct_fields__[2:])
-        moments = [at for one in several for at in one.moments()]
-        return Scored(self.plan, moments, *(list(itertools.chain.from_iterable(parts)) for parts in fields))
-
-    def moments(self) -> Sequence[float]:
-        """When each was scored."""
-        return [self.at] * len(self.rows) if isinstance(self.at, float) else self.at
+        at = [at for one in several for at in moments(one.at, len(one))]
+        return Scored(self.plan, at, *(list(itertools.chain.from_iterable(parts)) for parts in fields))
 
     def columns(self) -> list[ServedColumns]:
         """As they were served, with no more of a row than is needed to encode it again."""

@@ -151,7 +151,7 @@ class Scorer:
     def serve_each(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
         """As :meth:`serve`, at most ``FEW`` rows that came apart from one another: an id may repeat."""
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
-        return (scored_one if len(rows) == 1 else scored_few)(self.plan, self._clock(), names, rows)
+        return scored_few(self.plan, self._clock(), names, rows)
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not any("id" in row for row in rows):
@@ -187,6 +187,8 @@ def scored_few(
     plan: ScoringPlan, now: float, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> Scored:
     """A few rows scored, without the arrays that many are scored in."""
+    if len(rows) == 1:
+        return scored_one(plan, now, names, rows)
     values, imputed, drifted = zip(*map(plan.encoder.encode, rows), strict=True)
     contexts = list(map(plan.context, values))
     scores = plan.score_few(list(map(operator.add, values, contexts)))

@@ -11,7 +11,16 @@ import numpy as np
 from online.encoding import Encoder, clean
 from online.errors import InputError
 
-__all__ = ["Batch", "Candidate", "Prepared", "Served", "ServedColumns", "fingerprints", "identifier"]
+__all__ = [
+    "Batch",
+    "Candidate",
+    "Prepared",
+    "Served",
+    "ServedColumns",
+    "fingerprints",
+    "identifier",
+    "moments",
+]
 
 ID_LIMIT = 200  # characters
 
@@ -71,18 +80,20 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
 
     def served(self, fields: frozenset[str]) -> list[Served]:
         """Each as it was served, with the known fields of its row."""
-        at = self.served_at
-        moments = [at] * len(self.ids) if isinstance(at, float) else at
         return [
             Served(
                 name, moment, clean(row, fields), self._context(context), tuple(outputs), prediction,
                 lower, upper, tuple(imputed), tuple(drifted), self.model_version, self.plan_seq,
             )
             for name, moment, row, context, outputs, prediction, lower, upper, imputed, drifted in zip(
-                self.ids, moments, self.features, self.contexts, self.experts, self.predictions, self.lower,
-                self.upper, self.imputed, self.drifted, strict=True,
+                self.ids, self.moments(), self.features, self.contexts, self.experts, self.predictions,
+                self.lower, self.upper, self.imputed, self.drifted, strict=True,
             )
         ]  # fmt: skip
+
+    def moments(self) -> Sequence[float]:
+        """When each was served."""
+        return moments(self.served_at, len(self.ids))
 
     def cleaned(self, fields: frozenset[str]) -> ServedColumns:
         """The same with nothing else than these fields of the rows."""
@@ -164,6 +175,11 @@ class Prepared:
             )
             for one in self._served
         ]  # fmt: skip
+
+
+def moments(at: float | Sequence[float], count: int) -> Sequence[float]:
+    """The moment of each, from that of all or of each."""
+    return [at] * count if isinstance(at, float) else at
 
 
 def fingerprints(values: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ class ScoreKernel(NamedTuple):
     ``work`` is scratch of :func:`online.kernels.arrays.scratch_size` cells. The same function twice.
     """
 
-    alone: Callable[[int], None]  # keeps the interpreter's lock: for one row, getting it back takes longer
+    alone: Callable[[int], None]  # keeps the interpreter's lock: for a few rows, getting it back takes longer
     beside: Callable[[int], None]  # lets other threads run Python meanwhile
     code: Any  # what both are the code of
 
