@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import logging
 import time
@@ -20,18 +19,20 @@ from online import boosting
 from online.compile import compile_plan
 from online.config import Config
 from online.errors import InputError, MissingLibraryError, SnapshotError
-from online.fold import Fold, FoldState, Guess
+from online.fold import Fold, FoldState
 from online.home import Home
 from online.pipeline import BOOSTED, ENCODER, RECENT, build_pipeline
 from online.plan import ScoringPlan
 from online.prequential import errors
-from online.row_encoder import CONTEXT
+from online.progressive import Progressive, Visit
 from online.snapshot import Manifest, SnapshotStore
 from online.training_rows import filled, keep
 
 __all__ = ["train"]
 
 log = logging.getLogger(__name__)
+
+STRETCH = 200  # rows that are predicted and learned together
 
 Row = tuple[dict[str, Any], float]
 
@@ -122,31 +123,26 @@ class Course:
         self.fold = fold
         self.scores = Scores()
         self._config = config
+        self._progressive = Progressive(fold, config.model.bootstrap_delay)
         self._encoded: list[list[float]] = []
         self._targets: list[float] = []
 
     def prequential(self, rows: Iterable[Row]) -> None:
         """Predict and score each row; learn its label some rows later, and the last ones at the end."""
-        waiting: collections.deque[tuple[Row, Guess, float]] = collections.deque()
-        delay = self._config.model.bootstrap_delay
-        for features, target in rows:
-            row = self.fold.encoded(features), target
-            guess = self.fold.predict(row[0])
-            self.scores.score(guess.prediction, target)
-            waiting.append((row, guess, sum(self.fold.reach(row[0], guess.outputs))))
-            if len(waiting) > delay:
-                self._learn(*waiting.popleft(), delay)
-        while waiting:
-            self._learn(*waiting.popleft(), len(waiting))
+        rows = iter(rows)
+        while stretch := list(itertools.islice(rows, STRETCH)):
+            self._note(self._progressive.run(stretch))
+        self._note(self._progressive.finish())
 
-    def _learn(self, row: Row, guess: Guess, width: float, delay: int) -> None:
-        """Learn a label of a row that was predicted ``delay`` labels before, with an interval so wide."""
-        features, target = row
-        self.fold.widen(features, guess.outputs, target - guess.prediction, delay, width)
-        self.fold.learn(features | {CONTEXT: guess.context}, target, guess.outputs, delay)
-        self.scores.show(target)
-        self._encoded.append(self.fold.pipeline[ENCODER].as_served(features, guess.context))
-        self._targets.append(target)
+    def _note(self, visits: Iterable[tuple[Visit, bool]]) -> None:
+        """Keep score, and the rows that were learned."""
+        for visit, learned in visits:
+            if learned:
+                self.scores.show(visit.target)
+                self._encoded.append(visit.line)
+                self._targets.append(visit.target)
+            else:
+                self.scores.score(visit.guess.prediction, visit.target)
 
     def boost(self) -> None:
         """Train the batch experts on the rows so far; without LightGBM they stay out, which is said."""

@@ -12,10 +12,11 @@ from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.forest.regressor import AdaptiveForestRegressor
 from online.imputing import FadedImputer
-from online.pool import ExpertPool, View
+from online.pool import ExpertPool
 from online.row_encoder import RowEncoder
 from online.scaling import FadedScaler
 from online.schema import Schema
+from online.stretch import View
 
 __all__ = ["BOOSTED", "ENCODER", "IMPUTER", "POOL", "RECENT", "build_pipeline"]
 

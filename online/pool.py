@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from river import base
@@ -14,20 +14,9 @@ from online.aggregation.aggregator import Aggregator
 from online.aggregation.heads import Array, Heads
 from online.experts.nlms import NormalizedLMS
 from online.scaling import StandardScaler
-from online.whole_rows import whole_lines
+from online.stretch import Seen, Step, Stretch, View
 
-__all__ = ["ExpertPool", "View"]
-
-
-class View(NamedTuple):
-    """What an expert reads of a row: standardised or as it came, all columns or those named."""
-
-    scaled: bool = True
-    columns: frozenset[str] | None = None
-
-    def of(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The columns of a row that are read."""
-        return row if self.columns is None else {c: v for c, v in row.items() if c in self.columns}
+__all__ = ["ExpertPool"]
 
 
 class ExpertPool(base.Regressor):
@@ -76,7 +65,7 @@ class ExpertPool(base.Regressor):
     25
     """
 
-    _queue: list[tuple[Mapping[str, Any], Mapping[str, Any], float]] | None = None  # rows yet to be taught
+    _queue: list[Step] | None = None  # rows yet to be taught
 
     def __init__(
         self,
@@ -152,8 +141,8 @@ class ExpertPool(base.Regressor):
         if not self.n_seen:
             return dict.fromkeys(self.experts, 0.0)
         self.catch_up()
-        rows = zip(self.experts.items(), self._views(x), strict=True)
-        return {name: self._held(expert.predict_one(row)) for (name, expert), row in rows}
+        rows, held = zip(self.experts.items(), self._views(x), strict=True), self._seen().held
+        return {name: held(expert.predict_one(row)) for (name, expert), row in rows}
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
         """Return the prediction for one row, in target units; 0.0 before any target.
@@ -174,9 +163,19 @@ class ExpertPool(base.Regressor):
             Feature values by name, none missing.
         """
         outputs = np.array(list(self.expert_outputs(x).values()))
-        if not self.n_seen:
-            return 0.0, outputs
-        return min(max(self._aggregator.combine(outputs), self.low), self.high), outputs
+        return self.combine(outputs, self._seen()), outputs
+
+    def combine(self, outputs: Array, seen: Seen) -> float:
+        """Return the prediction from the experts' outputs (k,), in target units; 0.0 before any target.
+
+        Parameters
+        ----------
+        outputs
+            In the pool's order, all finite.
+        seen
+            The targets to hold it to.
+        """
+        return seen.held(self._aggregator.combine(outputs)) if seen.some else 0.0
 
     def expect(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.
@@ -212,14 +211,29 @@ class ExpertPool(base.Regressor):
             raise ValueError(f"the target must be finite, not {y!r}")
         if self.n_seen:
             served, age = expected or (list(self.expert_outputs(x).values()), 0)
-            self._aggregator.learn(self._complete(served), y, age)
-        self._widen(y)
-        self.scaler.learn_one(x)
-        scaled = self.scaler.transform_one(x)
+            self.weigh(served, y, age)
+        step = self.admit(x, y)
         if self._queue is None:
-            self._teach([(x, scaled, y)])
+            self.follow([step])
         else:
-            self._queue.append((x, scaled, y))
+            self._queue.append(step)
+
+    def weigh(self, served: Sequence[float], y: float, age: int) -> None:
+        """Learn how to combine, from a target and the experts' outputs served for it, as in `expect`."""
+        self._aggregator.learn(self._complete(served), y, age)
+
+    def ask(self, x: Mapping[str, Any]) -> Step:
+        """Return a row as experts are to answer it."""
+        return Step(x, None, self._seen())
+
+    def admit(self, x: Mapping[str, Any], y: float) -> Step:
+        """Take a target into the range and the mean; return its row as experts are to learn it."""
+        step = Step(x, y, self._seen())
+        self.n_seen += 1
+        self.target_mean += y / self.n_seen - self.target_mean / self.n_seen  # no overflow at any size
+        self.low = min(self.low, y)
+        self.high = max(self.high, y)
+        return step
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -238,22 +252,23 @@ class ExpertPool(base.Regressor):
     def catch_up(self) -> None:
         """Have the experts learn what waits for them."""
         if self._queue:
-            self._teach(self._queue)
+            self.follow(self._queue)
             self._queue.clear()
 
-    def _teach(self, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], float]]) -> None:
-        """Teach every expert rows: as they came, standardised, and their targets."""
-        lines = None
-        if len(rows) > 1:
-            names = tuple(sorted(rows[0][1], key=str))
-            lines = whole_lines(names, [scaled for _, scaled, _ in rows])
-            targets = np.array([y for _, _, y in rows], dtype=float)
-        for name, expert in self.experts.items():
-            view = self.views.get(name, ALL)
-            at_once = getattr(expert, "learn_lines", None) if view is ALL and lines is not None else None
-            if at_once is None or not at_once(names, lines, targets):
-                for x, scaled, y in rows:
-                    expert.learn_one(view.of(scaled if view.scaled else x), y)
+    def follow(self, steps: Sequence[Step]) -> list[Array]:
+        """Have the scaler, and then every expert by itself, learn and answer rows in their order.
+
+        Returns
+        -------
+        list of array
+            The experts' outputs (k,) for each row that they were asked about, in target units.
+        """
+        if not steps:
+            return []
+        stretch, views = Stretch(steps, self.scaler), self.views
+        answers = [stretch.through(expert, views.get(name, ALL)) for name, expert in self.experts.items()]
+        held = [step.seen.held for step in steps if step.target is None]
+        return [np.array(list(map(*row))) for row in zip(held, zip(*answers, strict=True), strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
         self.catch_up()
@@ -264,13 +279,6 @@ class ExpertPool(base.Regressor):
         missing = len(self.experts) - len(served)
         return np.array([*served, *(math.nan,) * missing][: len(self.experts)])
 
-    def _widen(self, y: float) -> None:
-        """Take a target into the range and the mean."""
-        self.n_seen += 1
-        self.target_mean += y / self.n_seen - self.target_mean / self.n_seen  # no overflow at any size
-        self.low = min(self.low, y)
-        self.high = max(self.high, y)
-
     def _views(self, x: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """What each expert reads of a row, in the pool's order."""
         scaled, views = self.scaler.transform_one(x), self.views
@@ -278,12 +286,8 @@ class ExpertPool(base.Regressor):
             view = views.get(name, ALL)
             yield view.of(scaled if view.scaled else x)
 
-    def _held(self, output: float) -> float:
-        if self.low <= output <= self.high:
-            return output
-        if not math.isfinite(output):
-            return self.target_mean
-        return min(max(output, self.low), self.high)
+    def _seen(self) -> Seen:
+        return Seen(self.low, self.high, self.target_mean)
 
 
 ALL = View()

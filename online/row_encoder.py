@@ -109,8 +109,12 @@ class RowEncoder(base.Transformer):
             context = self.look_up(self._groups(values))
         else:
             context = [served.get(name, MISSING) for name, _ in self._served]
-        row: dict[str, float | None] = dict(zip(self._columns, values + context, strict=True))
-        if math.isnan(sum(values) + sum(context)):  # as it is when any of them is
+        return self.named(values + context)
+
+    def named(self, line: Sequence[float]) -> dict[str, float | None]:
+        """A row's encoded values and then its context features by column, None for NaN."""
+        row: dict[str, float | None] = dict(zip(self._columns, line, strict=True))
+        if math.isnan(sum(line)):  # as it is when any of them is
             return {column: None if v != v else v for column, v in row.items()}
         return row
 

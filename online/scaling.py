@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from online.whole_rows import WholeRows
 __all__ = ["FadedScaler", "StandardScaler", "deviations_of"]
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 LARGEST = 1e30  # beyond this a number is no measurement
 SETTLED = 30  # values after which outliers are told from the rest
@@ -102,6 +103,23 @@ class StandardScaler(base.Transformer):
         scaled = dict(zip(self._rows.names, line.tolist(), strict=True))
         return scaled if whole else {name: scaled.get(name, 0.0) for name in x}
 
+    def follow_lines(self, names: tuple[str, ...], lines: Floats, asked: Sequence[bool]) -> bool:
+        """Learn rows and scale them in place, one by one; False, and nothing done, for other features' rows.
+
+        Parameters
+        ----------
+        names
+            The features.
+        lines
+            Their values, (n, features).
+        asked
+            Which are scaled only, (n,).
+        """
+        if names != tuple(self._rows.names):
+            return False
+        follow(self._seen, lines, np.array(asked, dtype=bool))
+        return True
+
 
 @kept
 def take(seen: Floats, line: Floats) -> None:
@@ -121,6 +139,15 @@ def scale(seen: Floats, line: Floats) -> None:
     for j in range(len(line)):
         known = seen[2, j] > 0.0 and line[j] == line[j]
         line[j] = (line[j] - seen[1, j]) / np.sqrt(seen[2, j]) if known else 0.0
+
+
+@kept
+def follow(seen: Floats, lines: Floats, asked: Bools) -> None:
+    """Take in lines (n, features), but for those asked about, and scale each in place."""
+    for i in range(len(lines)):
+        if not asked[i]:
+            take(seen, lines[i])
+        scale(seen, lines[i])
 
 
 def deviations_of(scaler: Any) -> dict[str, float]:

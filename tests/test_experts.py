@@ -16,7 +16,8 @@ from online.experts.column import ColumnValue
 from online.experts.nlms import NormalizedLMS
 from online.experts.rls import RecursiveLeastSquares
 from online.experts.trees import adaptive_tree
-from online.pool import ExpertPool, View
+from online.pool import ExpertPool
+from online.stretch import View
 
 ROOT = Path(__file__).resolve().parents[1]
 ESTIMATORS = [

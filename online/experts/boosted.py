@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -135,6 +135,45 @@ class BoostedTrees(base.Regressor):
         except KeyError:
             return math.nan
         return float(descended(row, *trees[1:]))
+
+    def follow_lines(
+        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    ) -> list[float] | None:
+        """Answer rows as one by one; None where they lack a column.
+
+        Parameters
+        ----------
+        names
+            The features.
+        lines
+            Their values, (n, features).
+        targets
+            The targets, (n,), NaN for rows that are asked about.
+
+        Returns
+        -------
+        list
+            The predictions for those, in target units.
+        """
+        asked = np.isnan(targets)
+        if self.trees is None:
+            return [math.nan] * int(asked.sum())
+        if not set(names).issuperset(self.trees.columns):
+            return None
+        rows = np.take(lines[asked], [names.index(column) for column in self.trees.columns], axis=1)
+        outputs: list[float] = descended_many(rows, *self.trees[1:]).tolist()
+        return outputs
+
+
+@kept
+def descended_many(
+    rows: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
+) -> Array:
+    """As :func:`descended`, of rows (n, columns)."""
+    outputs = np.empty(len(rows))
+    for i in range(len(rows)):
+        outputs[i] = descended(rows[i], root, feature, threshold, left, right, answer)
+    return outputs
 
 
 @kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,8 +115,7 @@ class RecursiveLeastSquares(base.Regressor):
         x
             Feature values by name.
         """
-        total = product(self._row(x), self._weights)
-        return self.intercept if total != total else min(max(total, -HUGE), HUGE)
+        return float(answer(self._row(x), self._weights))
 
     def learn_one(self, x: Mapping[str, float], y: float) -> None:
         """Learn one row.
@@ -137,8 +136,10 @@ class RecursiveLeastSquares(base.Regressor):
         if learned(self._inverse, self._weights, row, float(y), settings, turn):
             self.n_learned += 1
 
-    def learn_lines(self, names: tuple[str, ...], lines: Array, targets: Array) -> bool:
-        """Learn rows as one by one; False, and nothing learned, unless their features are those met.
+    def follow_lines(
+        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    ) -> list[float] | None:
+        """Learn and answer rows as one by one; None, and nothing done, unless their features are those met.
 
         Parameters
         ----------
@@ -147,15 +148,21 @@ class RecursiveLeastSquares(base.Regressor):
         lines
             Their values, (n, features).
         targets
-            The targets, (n,).
+            The targets, (n,), NaN for rows that are asked about.
+
+        Returns
+        -------
+        list
+            The predictions for those, in target units.
         """
         if names != tuple(self._places):
-            return False
+            return None
         settings = (self.forgetting, self.ridge, self.limit)
-        self.n_learned = int(
-            learned_lines(self._inverse, self._weights, lines, targets, settings, self.n_learned)
-        )
-        return True
+        outputs = np.array(targets, dtype=float)
+        asked = np.isnan(outputs)
+        self.n_learned = int(followed(self._inverse, self._weights, lines, outputs, settings, self.n_learned))
+        answers: list[float] = outputs[asked].tolist()
+        return answers
 
     def _row(self, x: Mapping[str, float]) -> Array:
         """Any row; features not met are left out, and those it lacks are zero."""
@@ -192,12 +199,12 @@ class RecursiveLeastSquares(base.Regressor):
 
 
 @kept
-def product(row: Array, weights: Array) -> float:
-    """Their scalar product; infinite or NaN where it overflows."""
+def answer(row: Array, weights: Array) -> float:
+    """Their scalar product, held to finite numbers; the intercept where it has no value."""
     total = 0.0
     for j in range(len(row)):
         total += row[j] * weights[j]
-    return total
+    return weights[0] if np.isnan(total) else min(max(total, -HUGE), HUGE)
 
 
 @kept
@@ -230,16 +237,21 @@ def learned(
 
 
 @kept
-def learned_lines(
+def followed(
     inverse: Array, weights: Array, lines: Array, targets: Array, settings: tuple[float, float, float],
     count: int,
 ) -> int:  # fmt: skip
-    """Learn lines (n, features) in place, ``count`` rows having been learned before; how many have now."""
+    """Learn lines (n, features) in place, ``count`` rows having been learned before; how many have now.
+
+    The answer takes the place of a target that is NaN.
+    """
     row = np.empty(len(weights))
     for i in range(len(lines)):
         row[0] = 1.0
         row[1:] = lines[i]
-        if learned(inverse, weights, row, targets[i], settings, count % len(row)):
+        if np.isnan(targets[i]):
+            targets[i] = answer(row, weights)
+        elif learned(inverse, weights, row, targets[i], settings, count % len(row)):
             count += 1
     return count
 

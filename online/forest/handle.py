@@ -28,7 +28,7 @@ SOURCES = (
 class Kernels(NamedTuple):
     """What is called from Python; each takes the address of a handle, and of rows."""
 
-    learn: Callable[[int, int, int, int, int], int]  # rows, targets, weights, number; how many were learned
+    learn: Callable[[int, int, int, int, int, int], int]  # rows, targets, weights, asked, number; how many
     predict: Callable[[int, int, int, int], None]  # rows, where predictions go, number
 
 
@@ -43,13 +43,14 @@ def compiled_for(sources: int) -> Kernels:
     """The kernels of a version of the sources, which each must mention for Numba to tell versions apart."""
 
     @kept
-    def learn(handle: int, rows: int, targets: int, weights: int, n: int) -> int:
+    def learn(handle: int, rows: int, targets: int, weights: int, asked: int, n: int) -> int:
         if not sources:
             return 0
         s = forest_at(handle)
         return learn_rows(
-            s, table_at(rows, n, s.feature.shape[0]), column_at(targets, n), column_at(weights, n)
-        )
+            s, table_at(rows, n, s.feature.shape[0]), column_at(targets, n), column_at(weights, n),
+            column_at(asked, n),
+        )  # fmt: skip
 
     @kept
     def predict(handle: int, rows: int, out: int, n: int) -> None:

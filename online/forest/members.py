@@ -69,12 +69,18 @@ def is_full(c: Array, need: int) -> bool:
 
 
 @kernel
-def learn_rows(s: Arrays, rows: Array, targets: Array, weights: Array) -> int:
-    """Learn rows until all are, or a pool has to grow first; how many were."""
+def learn_rows(s: Arrays, rows: Array, targets: Array, weights: Array, asked: Array) -> int:
+    """Learn rows until all are, or a pool has to grow first; how many were.
+
+    Those that are asked about are scored instead, and the score takes the target's place.
+    """
     x, filled = s.row[0], s.row[1]
     need = 4 * s.member_i.shape[0] + 2
     c = s.counts
     for i in range(rows.shape[0]):
+        if asked[i] != 0.0:
+            predict_rows(s, rows[i : i + 1], targets[i : i + 1])
+            continue
         if is_full(c, need):
             return i
         if c[NODE_FREE] + s.free_node.shape[0] - c[NODE_HIGH] < need:

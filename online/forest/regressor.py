@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,14 +195,15 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """Go on with these arrays: make room for a row and a new handle."""
         self._arrays = arrays
         features = len(arrays.feature)
-        self._inbox = np.full(features + 2, np.nan)
-        self._inbox[-1] = 1.0
+        self._inbox = np.full(features + 3, np.nan)  # a row, its target, its weight, not asked about
+        self._inbox[-1] = 0.0
         self._row = self._inbox[:features]
         self._outbox = np.zeros(1)
         self._handle = handle_of(arrays)
         self._forest = self._handle.ctypes.data
         place = self._inbox.ctypes.data
-        self._learn_at = (self._forest, place, place + 8 * features, place + 8 * features + 8, 1)
+        end = place + 8 * features
+        self._learn_at = (self._forest, place, end, end + 8, end + 16, 1)
         self._predict_at = (self._forest, place, self._outbox.ctypes.data, 1)
 
     def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
@@ -220,8 +221,8 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         if not self._reader.fill_fast(self._row, x):
             self._meet(x)
             self._reader.fill(self._row, x)
-        self._inbox[-2] = y
-        self._inbox[-1] = w
+        self._inbox[-3] = y
+        self._inbox[-2] = w
         while not kernels().learn(*self._learn_at):
             self._make_room()
 
@@ -256,10 +257,13 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
                 self.learn_one(row, target, weight)
             return
         self._meet(rows[0])
-        self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float))
+        asked = np.zeros(len(rows))
+        self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float), asked)
 
-    def learn_lines(self, names: tuple[str, ...], lines: Array, targets: Array) -> bool:
-        """Learn rows as one by one; False, and nothing learned, unless their features are those met.
+    def follow_lines(
+        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    ) -> list[float] | None:
+        """Learn and answer rows as one by one; None, and nothing done, unless their features are those met.
 
         Parameters
         ----------
@@ -268,21 +272,27 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         lines
             Their values, (n, features).
         targets
-            The targets, (n,).
+            The targets, (n,), NaN for rows that are asked about.
+
+        Returns
+        -------
+        list
+            The predictions for those, in target units.
         """
         if self._reader.codes or names != tuple(self._reader.places):
-            return False
-        self._learn_rows(
-            np.ascontiguousarray(lines, float), np.ascontiguousarray(targets, float), np.ones(len(lines))
-        )
-        return True
+            return None
+        lines, wanted = np.ascontiguousarray(lines, float), np.array(targets, float)
+        asked = np.isnan(wanted)
+        self._learn_rows(lines, wanted, np.ones(len(lines)), asked.astype(float))
+        answers: list[float] = wanted[asked].tolist()
+        return answers
 
-    def _learn_rows(self, rows: Array, targets: Array, weights: Array) -> None:
-        """Learn lines of this forest's features; all arrays are C-contiguous doubles."""
+    def _learn_rows(self, rows: Array, targets: Array, weights: Array, asked: Array) -> None:
+        """Learn or answer lines of this forest's features; all arrays are C-contiguous doubles."""
         done = 0
         while done < len(rows):
-            x, y, w = (part[done:].ctypes.data for part in (rows, targets, weights))
-            done += int(kernels().learn(self._forest, x, y, w, len(rows) - done))
+            x, y, w, a = (part[done:].ctypes.data for part in (rows, targets, weights, asked))
+            done += int(kernels().learn(self._forest, x, y, w, a, len(rows) - done))
             if done < len(rows):
                 self._make_room()
 
