@@ -50,6 +50,7 @@ ARF_ROWS = 2000
 BATCHES = 4  # connections that batches come by, so that the worker never waits for a client
 TEACHERS, TAUGHT = 2, 100  # connections that labels come by, so that none waits for the learner; of a request
 WAITING = 300  # labels that the learner always has to learn
+LABEL_RATE = 5000  # labels a second that no learner here keeps up with
 BACKLOG = 1000  # labels that wait for the learner at once
 SENDERS = 8  # connections that labels come by: each waits for the disk
 console = Console()
@@ -155,24 +156,21 @@ def at_half(url: str, bench: Bench, most: float) -> Load:
 
 @contextlib.contextmanager
 def teaching(url: str, bench: Bench) -> Iterator[None]:
-    """Keep some hundred labels waiting for the learner meanwhile: of predictions, by their ids."""
+    """Keep the learner busy meanwhile with labels of predictions that were made before."""
     stop, behind = threading.Event(), threading.Event()
+    late = iter(labels_to_come(url, bench, int(LABEL_RATE * (bench.seconds + 1))))
 
-    def teach(first: int) -> None:
-        learn, predict, at, sent = asker(url, "/learn"), asker(url, "/predict"), first, 0
+    def teach() -> None:
+        learn, predict, sent = asker(url, "/learn"), asker(url, "/predict"), 0
         while not stop.is_set():
             if sent - predict(bench.bodies[0])["learned_seq"] >= WAITING:
                 time.sleep(0.01)
                 continue
-            rows, labels = bench.rows[at : at + TAUGHT], bench.labels[at : at + TAUGHT]
-            ids = predict(msgspec.json.encode(rows))["ids"]
-            pairs = [{"id": name, TARGET: label} for name, label in zip(ids, labels, strict=True)]
-            sent = learn(msgspec.json.encode(pairs))["seq"]
+            sent = learn(next(late))["seq"]
             behind.set()
-            at = (at + TEACHERS * TAUGHT) % len(bench.rows)
 
     with ThreadPoolExecutor(TEACHERS) as teachers:
-        found = [teachers.submit(teach, TAUGHT * place) for place in range(TEACHERS)]
+        found = [teachers.submit(teach) for _ in range(TEACHERS)]
         try:
             behind.wait(60)
             yield
@@ -180,6 +178,18 @@ def teaching(url: str, bench: Bench) -> Iterator[None]:
             stop.set()
     for one in found:
         one.result()
+
+
+def labels_to_come(url: str, bench: Bench, count: int) -> list[bytes]:
+    """So many labels of predictions made now, as bodies of ``TAUGHT`` each."""
+    predict, bodies = asker(url, "/predict"), []
+    for first in range(0, count, TAUGHT):
+        at = first % len(bench.rows)
+        rows, labels = bench.rows[at : at + TAUGHT], bench.labels[at : at + TAUGHT]
+        ids = predict(msgspec.json.encode(rows))["ids"]
+        pairs = [{"id": name, TARGET: label} for name, label in zip(ids, labels, strict=True)]
+        bodies.append(msgspec.json.encode(pairs))
+    return bodies
 
 
 def batch(bench: Bench) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from server.words import learner_state
 __all__ = ["Service", "last_seq"]
 
 LEARN_POLL_SECONDS = 0.01
+HEARD_SECONDS = 2.0  # a learner whose plan came so lately is at work
 RETRY_SECONDS = 2  # when a client that was refused should come again
 SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
 
@@ -161,7 +162,8 @@ class Service:
         want throughput.
         """
         try:
-            if await asyncio.to_thread(self.learner_alive):
+            heard = time.time() - self.watch.loaded_at < HEARD_SECONDS
+            if heard or await asyncio.to_thread(self.learner_alive):
                 deadline = time.monotonic() + self.config.learner.pace_seconds
                 while self._behind(enough) and time.monotonic() < deadline:
                     await asyncio.sleep(LEARN_POLL_SECONDS)
