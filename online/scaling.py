@@ -104,17 +104,7 @@ class StandardScaler(base.Transformer):
         return scaled if whole else {name: scaled.get(name, 0.0) for name in x}
 
     def follow_lines(self, names: tuple[str, ...], lines: Floats, asked: Sequence[bool]) -> bool:
-        """Learn rows and scale them in place, one by one; False, and nothing done, for other features' rows.
-
-        Parameters
-        ----------
-        names
-            The features.
-        lines
-            Their values, (n, features).
-        asked
-            Which are scaled only, (n,).
-        """
+        """As :meth:`online.stretch.LineScaler.follow_lines`."""
         if names != tuple(self._rows.names):
             return False
         follow(self._seen, lines, np.array(asked, dtype=bool))

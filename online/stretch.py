@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from river import base
 
 from online.whole_rows import Floats, whole_lines
 
-__all__ = ["Seen", "Step", "Stretch", "View"]
+__all__ = ["LineExpert", "LineScaler", "Seen", "Step", "Stretch", "View"]
 
 Row = Mapping[str, Any]
 
@@ -56,6 +56,55 @@ class View(NamedTuple):
         return row if self.columns is None else {c: v for c, v in row.items() if c in self.columns}
 
 
+@runtime_checkable
+class LineExpert(Protocol):
+    """An expert that goes through many rows faster than one by one."""
+
+    def follow_lines(
+        self, names: tuple[str, ...], lines: Floats, targets: Sequence[float]
+    ) -> list[float] | None:
+        """Learn and answer rows in order, to the last bit as one by one.
+
+        Parameters
+        ----------
+        names
+            The features, in the order of their names.
+        lines
+            Their values, (n, features), C-contiguous.
+        targets
+            The targets, (n,), NaN for rows that are asked about.
+
+        Returns
+        -------
+        list or None
+            The predictions for those, in target units; None, and nothing was done, when it does not know just
+            these features.
+        """
+
+
+@runtime_checkable
+class LineScaler(Protocol):
+    """A scaler that goes through many rows faster than one by one."""
+
+    def follow_lines(self, names: tuple[str, ...], lines: Floats, asked: Sequence[bool]) -> bool:
+        """Learn rows and scale them in place, in order, to the last bit as one by one.
+
+        Parameters
+        ----------
+        names
+            The features.
+        lines
+            Their values, (n, features), C-contiguous.
+        asked
+            Which are scaled only, (n,).
+
+        Returns
+        -------
+        bool
+            False, and nothing was done, when it does not know just these features in this order.
+        """
+
+
 class Stretch:
     """Rows as they came and standardised, for one expert after the other.
 
@@ -81,7 +130,7 @@ class Stretch:
 
     def _at_once(self, scaler: base.Transformer, names: tuple[str, ...]) -> Rows | None:
         """All rows standardised as lines, where there are lines and the scaler does that."""
-        if self._raw.lines is None or not hasattr(scaler, "follow_lines"):
+        if self._raw.lines is None or not isinstance(scaler, LineScaler):
             return None
         lines = self._raw.lines.copy()
         if not scaler.follow_lines(names, lines, self._asked):
@@ -100,8 +149,8 @@ class Stretch:
     def through(self, expert: base.Regressor, view: View) -> list[float]:
         """Have an expert learn and answer the rows in order; its outputs, in target units."""
         rows = self._scaled if view.scaled else self._raw
-        if rows.lines is not None and view.columns is None and hasattr(expert, "follow_lines"):
-            found: list[float] | None = expert.follow_lines(self._names, rows.lines, self._targets)
+        if rows.lines is not None and view.columns is None and isinstance(expert, LineExpert):
+            found = expert.follow_lines(self._names, rows.lines, self._targets)
             if found is not None:
                 return found
         outputs = []

@@ -139,22 +139,7 @@ class BoostedTrees(base.Regressor):
     def follow_lines(
         self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """Answer rows as one by one; None where they lack a column.
-
-        Parameters
-        ----------
-        names
-            The features.
-        lines
-            Their values, (n, features).
-        targets
-            The targets, (n,), NaN for rows that are asked about.
-
-        Returns
-        -------
-        list
-            The predictions for those, in target units.
-        """
+        """As :meth:`online.stretch.LineExpert.follow_lines`."""
         asked = np.isnan(targets)
         if self.trees is None:
             return [math.nan] * int(asked.sum())

@@ -139,22 +139,7 @@ class RecursiveLeastSquares(base.Regressor):
     def follow_lines(
         self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """Learn and answer rows as one by one; None, and nothing done, unless their features are those met.
-
-        Parameters
-        ----------
-        names
-            The features.
-        lines
-            Their values, (n, features).
-        targets
-            The targets, (n,), NaN for rows that are asked about.
-
-        Returns
-        -------
-        list
-            The predictions for those, in target units.
-        """
+        """As :meth:`online.stretch.LineExpert.follow_lines`."""
         if names != tuple(self._places):
             return None
         settings = (self.forgetting, self.ridge, self.limit)

@@ -263,22 +263,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     def follow_lines(
         self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """Learn and answer rows as one by one; None, and nothing done, unless their features are those met.
-
-        Parameters
-        ----------
-        names
-            The features, all numbers.
-        lines
-            Their values, (n, features).
-        targets
-            The targets, (n,), NaN for rows that are asked about.
-
-        Returns
-        -------
-        list
-            The predictions for those, in target units.
-        """
+        """As :meth:`online.stretch.LineExpert.follow_lines`."""
         if self._reader.codes or names != tuple(self._reader.places):
             return None
         lines, wanted = np.ascontiguousarray(lines, float), np.array(targets, float)
