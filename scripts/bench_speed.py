@@ -301,9 +301,15 @@ def learn(bench: Bench) -> dict[str, Any]:
 
 
 def label(bench: Bench) -> dict[str, Any]:
-    """What a label of a served prediction takes of the learner, in microseconds by stage, while more wait."""
+    """What a label of a served prediction takes of the learner, in microseconds by stage, while more wait.
+
+    Without the refresh, which has a process of its own.
+    """
     rounds: list[dict[str, float]] = []
-    with bench.serving() as ours, httpx.Client(base_url=ours.url, timeout=60) as client:
+    with (
+        bench.serving(MILLRACE_REFRESH_EVERY_LABELS="0") as ours,
+        httpx.Client(base_url=ours.url, timeout=60) as client,
+    ):
         for at in range(bench.rounds + 1):
             before = told(client)
             first = at * BACKLOG % len(bench.rows)

@@ -87,7 +87,9 @@ def learn(part: dict[str, Any]) -> list[str]:
 def label(part: dict[str, Any]) -> list[str]:
     """What a label takes of the learner."""
     found = {stage: f"{spent:.0f}" for stage, spent in part["microseconds"].items()}
-    return table("Of the learner's time, µs a label", found | {"in all": f"{part['in_all']:.0f}"})
+    return table(
+        "Of the learner's time, the refresh apart, µs a label", found | {"in all": f"{part['in_all']:.0f}"}
+    )
 
 
 def start(part: dict[str, Any]) -> list[str]:
