@@ -190,6 +190,10 @@ class Fold:
         if outputs:
             self.pipeline[POOL].expect(outputs, age)
         self.pipeline.learn_one(features, target)
+        self.count(features)
+
+    def count(self, features: dict[str, Any]) -> None:
+        """Note that the label of a row has been learned."""
         self.state.learned += 1
         self.state.last = features
 

@@ -122,5 +122,4 @@ class Progressive:
         fold.widen(visit.features, guess.outputs, visit.target - guess.prediction, visit.age, visit.width)
         if step.seen.some:
             fold.pipeline[POOL].weigh(guess.outputs, visit.target, visit.age)
-        fold.state.learned += 1
-        fold.state.last = visit.features | {CONTEXT: guess.context}
+        fold.count(visit.features | {CONTEXT: guess.context})

@@ -53,6 +53,7 @@ WAITING = 300  # labels that the learner always has to learn
 LABEL_RATE = 5000  # labels a second that no learner here keeps up with
 BACKLOG = 1000  # labels that wait for the learner at once
 SENDERS = 8  # connections that labels come by: each waits for the disk
+JSON = {"Content-Type": "application/json"}
 console = Console()
 
 
@@ -182,14 +183,16 @@ def teaching(url: str, bench: Bench) -> Iterator[None]:
 
 def labels_to_come(url: str, bench: Bench, count: int) -> list[bytes]:
     """So many labels of predictions made now, as bodies of ``TAUGHT`` each."""
-    predict, bodies = asker(url, "/predict"), []
-    for first in range(0, count, TAUGHT):
-        at = first % len(bench.rows)
-        rows, labels = bench.rows[at : at + TAUGHT], bench.labels[at : at + TAUGHT]
-        ids = predict(msgspec.json.encode(rows))["ids"]
-        pairs = [{"id": name, TARGET: label} for name, label in zip(ids, labels, strict=True)]
-        bodies.append(msgspec.json.encode(pairs))
-    return bodies
+    predict = asker(url, "/predict")
+    return [labelled(predict, bench, first, TAUGHT) for first in range(0, count, TAUGHT)]
+
+
+def labelled(predict: Callable[[bytes], dict[str, Any]], bench: Bench, first: int, count: int) -> bytes:
+    """Have rows predicted; the body with their labels, by the predictions' ids."""
+    at = first % len(bench.rows)
+    rows, labels = bench.rows[at : at + count], bench.labels[at : at + count]
+    ids = predict(msgspec.json.encode(rows))["ids"]
+    return msgspec.json.encode([{"id": name, TARGET: y} for name, y in zip(ids, labels, strict=True)])
 
 
 def batch(bench: Bench) -> dict[str, Any]:
@@ -277,7 +280,7 @@ def asker(url: str, path: str) -> Callable[[bytes], dict[str, Any]]:
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
 
     def ask(body: bytes) -> dict[str, Any]:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request("POST", path, body, JSON)
         answer: dict[str, Any] = msgspec.json.decode(connection.getresponse().read())
         return answer
 
@@ -310,16 +313,14 @@ def label(bench: Bench) -> dict[str, Any]:
         bench.serving(MILLRACE_REFRESH_EVERY_LABELS="0") as ours,
         httpx.Client(base_url=ours.url, timeout=60) as client,
     ):
+        predict = asker(ours.url, "/predict")
         for at in range(bench.rounds + 1):
             before = told(client)
-            first = at * BACKLOG % len(bench.rows)
-            rows, labels = bench.rows[first : first + BACKLOG], bench.labels[first : first + BACKLOG]
-            ids = client.post("/predict", json=rows).json()["ids"]
-            pairs = [{"id": name, TARGET: value} for name, value in zip(ids, labels, strict=True)]
-            client.post("/learn", json=pairs).raise_for_status()
+            body = labelled(predict, bench, at * BACKLOG, BACKLOG)
+            client.post("/learn", content=body, headers=JSON).raise_for_status()
             until(lambda: waiting(ours.url) == 0, "the labels to be learned", 600)
             after = told(client)
-            rounds.append({stage: (after[stage] - before[stage]) / len(rows) * 1e6 for stage in after})
+            rounds.append({stage: (after[stage] - before[stage]) / BACKLOG * 1e6 for stage in after})
             console.print(
                 f"label: {rounds[-1]['learn']:.0f} µs to learn, {sum(rounds[-1].values()):.0f} in all"
             )
