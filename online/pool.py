@@ -175,7 +175,9 @@ class ExpertPool(base.Regressor):
         seen
             The targets to hold it to.
         """
-        return seen.held(self._aggregator.combine(outputs)) if seen.some else 0.0
+        if not seen.some:
+            return 0.0
+        return min(max(self._aggregator.combine(outputs), seen.low), seen.high)  # as the plan's kernel does
 
     def expect(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.
