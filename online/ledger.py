@@ -28,8 +28,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from online.config import Config
 from online.database import as_json, connect, insert, transaction
 from online.encoding import Encoder
+from online.home import Home
 from online.schema import Schema
 from online.served import Batch, Candidate, Prepared, Served, ServedColumns, fingerprints, identifier
 from online.threads import work_behind
@@ -116,6 +118,15 @@ class Ledger:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._writer = work_behind(self._write, "ledger")
+
+    @classmethod
+    def of(cls, home: Home, config: Config) -> Ledger:
+        """The ledger of a home."""
+        settings = config.ledger
+        return cls(
+            home.ledger, config.schema, rows=settings.rows, flush_seconds=settings.flush_seconds,
+            waiting=settings.waiting, days=settings.days,
+        )  # fmt: skip
 
     @property
     def waiting(self) -> int:

@@ -26,6 +26,7 @@ from online.config import Config, load
 from online.errors import InputError
 from online.home import Home
 from online.intake import Intake
+from online.joining import Joiner
 from online.journal import Journal
 from online.learner import Learner
 from online.ledger import Ledger
@@ -72,12 +73,13 @@ class Run:
         self._scorer = Scorer(self._plans)
         self._ledger = Ledger(home.ledger, config.schema, rows=10**6, flush_seconds=0.05, waiting=10**6)
         watch = Watch(config.schema, config.quarantine)
-        self._intake = Intake(
+        joiner = Joiner(
             config.schema,
             lambda: Journal(home.journal, config.stream, watch),
             self._ledger,
             expect=self._expect,
         )
+        self._intake = Intake(config.schema, joiner)
         self.learner = Learner(home, config)
         self.errors: dict[int, float] = {}
         self.fates: dict[str, dict[str, int]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 import msgspec
@@ -15,6 +15,7 @@ from online.home import Home
 from server.logs import log_to
 from server.processes import (
     end_with_parent,
+    run_joiner,
     run_learner,
     run_monitor,
     run_scorer,
@@ -68,12 +69,14 @@ def announce(addresses: Addresses, role: Role | None) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("role", type=click.Choice(get_args(Role)))
+@click.argument("role", type=click.Choice([*get_args(Role), "joiner"]))
 @home_option
-@click.option("--fd", type=int, help="The listening socket.")
+@click.option("--fd", type=int, help="The listening socket; the joiner's that to its scorer.")
 @click.option("--parent-fd", type=int, help="The pipe that closes with the supervisor.")
 @click.option("--api-url", default="", help="Where the monitor finds the API.")
-def child(role: Role, root: Path, fd: int | None, parent_fd: int | None, api_url: str) -> None:
+def child(
+    role: Role | Literal["joiner"], root: Path, fd: int | None, parent_fd: int | None, api_url: str
+) -> None:
     """One process of a running server; the supervisor starts it."""
     if parent_fd is not None:
         end_with_parent(parent_fd)
@@ -85,6 +88,9 @@ def child(role: Role, root: Path, fd: int | None, parent_fd: int | None, api_url
         return
     if role == "watcher":
         run_watcher(home, config)
+        return
+    if role == "joiner":
+        run_joiner(home, config, int(fd or 0))
         return
     listener = socket.socket(fileno=fd)
     if role == "scorer":

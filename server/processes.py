@@ -1,4 +1,4 @@
-"""The roles a process can have: scorer, learner, watcher, monitor."""
+"""The roles a process can have: scorer, joiner, learner, watcher, monitor."""
 
 from __future__ import annotations
 
@@ -19,11 +19,19 @@ from online.errors import LockError, MillraceError
 from online.garbage import rarely_collect_garbage
 from online.home import Home
 
-__all__ = ["end_with_parent", "run_learner", "run_monitor", "run_scorer", "run_watcher", "stopped_by_signals"]
+__all__ = [
+    "end_with_parent",
+    "run_joiner",
+    "run_learner",
+    "run_monitor",
+    "run_scorer",
+    "run_watcher",
+    "stopped_by_signals",
+]
 
 log = logging.getLogger(__name__)
 
-NICENESS = {"monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
+NICENESS = {"joiner": 5, "monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
 AUTOGROUP, AUTOGROUP_TRIES, AUTOGROUP_SECONDS = Path("/proc/self/autogroup"), 10, 0.1
 SWITCH_SECONDS = 0.0003  # a thread that works behind the replies lets them go on after so long
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
@@ -49,6 +57,16 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
     rarely_collect_garbage()
     sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(settings).run(sockets=[listener])
+
+
+def run_joiner(home: Home, config: Config, fd: int) -> None:
+    """Take in labels from the scorer at the other end of a socket, until it closes that."""
+    os.nice(NICENESS["joiner"])
+    make_session_nice("joiner")
+    from server.joining import serve_scorer
+
+    rarely_collect_garbage()
+    serve_scorer(home, config, fd)
 
 
 def run_learner(home: Home, config: Config) -> None:

@@ -14,19 +14,18 @@ import numpy as np
 from online.config import Config
 from online.drift.marks import MarksWatch
 from online.drift.store import ScoreStore
-from online.errors import BusyError
 from online.history import History
 from online.home import Home
 from online.intake import Intake, Outcome, fulfil
 from online.journal import Journal
 from online.ledger import Ledger
-from online.quarantine import Watch
 from online.records import Receipt
 from online.scored import Scored
 from online.scorer import PlanWatch, Scorer
 from online.slots import Slots
 from online.snapshot import SnapshotStore
 from server.handover import Handover
+from server.joining import JoinerProcess
 from server.metrics import Metrics
 from server.tally import Settler
 from server.words import learner_state
@@ -35,7 +34,6 @@ __all__ = ["Service", "last_seq"]
 
 LEARN_POLL_SECONDS = 0.01
 HEARD_SECONDS = 2.0  # a learner whose plan came so lately is at work
-RETRY_SECONDS = 2  # when a client that was refused should come again
 SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
 
 
@@ -59,20 +57,17 @@ class Service:
         self.watch = PlanWatch(home.plan)
         self.marks = MarksWatch(home.marks)
         self.scorer = Scorer(self.watch)
-        self.ledger = Ledger(
-            home.ledger, config.schema, rows=config.ledger.rows, days=config.ledger.days,
-            flush_seconds=config.ledger.flush_seconds, waiting=config.ledger.waiting,
-        )  # fmt: skip
+        self.ledger = Ledger.of(home, config)
         self.settler = Settler(metrics.settle, SETTLE_SECONDS)
-        self.intake = Intake(
-            config.schema, self._watched_journal, self.ledger, full=self._full, expect=self._expect
-        )
+        joiner = JoinerProcess(home, self.ledger.flush, self._expect)
+        self.intake = Intake(config.schema, joiner, learned=self._learned)
         self._teaching = 0  # requests of labels under way
         self._slowed: set[asyncio.Task[None]] = set()
 
-    def _watched_journal(self) -> Journal:
-        watch = Watch(self.config.schema, self.config.quarantine)
-        return Journal(self.home.journal, self.config.stream, watch)
+    def _learned(self) -> int | None:
+        """The last journal record that the plan at hand reflects."""
+        plan = self.watch.plan
+        return None if plan is None else plan.info.seq
 
     def _expect(self, values: np.ndarray) -> Sequence[float | None]:
         """What the plan at hand says of rows that come with their labels."""
@@ -143,17 +138,6 @@ class Service:
                 return
         self._teaching -= 1
         settle(outcome)
-
-    def _full(self, last: int) -> BusyError | None:
-        """Whether the journal, its last record being ``last``, is too far ahead of the learner."""
-        plan, limit = self.watch.plan, self.config.learner.max_waiting
-        if plan is None or last - plan.info.seq <= limit:
-            return None
-        return BusyError(
-            f"{last - plan.info.seq} labels wait to be learned, and no more than {limit} may"
-            " (learner.max_waiting): send these again later",
-            RETRY_SECONDS,
-        )
 
     async def _slow(self, enough: int, tell: Callable[[], None]) -> None:
         """Tell a client later when it outruns the learner; one that is down slows nobody.

@@ -28,6 +28,7 @@ from online.fold import Fold, FoldState
 from online.history import History, Outcome
 from online.home import Home
 from online.intake import Intake
+from online.joining import Joiner
 from online.journal import Journal
 from online.learner import Learner
 from online.ledger import Ledger, Served
@@ -81,7 +82,8 @@ class Site:
 
     def label(self, rows: list[dict[str, Any]]) -> list[Receipt]:
         ledger = self.ledger()
-        intake = Intake(self.config.schema, self.journal, ledger, self.clock)
+        joiner = Joiner(self.config.schema, self.journal, ledger)
+        intake = Intake(self.config.schema, joiner, self.clock)
         receipts = intake.accept(intake.validate(rows)).result(30)
         intake.close()
         ledger.close()

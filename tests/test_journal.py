@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import online.journal
 from online.errors import InputError, JournalError
 from online.intake import Intake
+from online.joining import Joiner
 from online.journal import Journal
 from online.ledger import Ledger, Served
 from online.records import Receipt, Record, Submission
@@ -471,7 +472,8 @@ def test_a_released_correction_keeps_what_was_served(tmp_path: Path) -> None:
 
 def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db", SCHEMA, rows=1000, flush_seconds=0.01, waiting=1000)
-    intake = Intake(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger, clock=lambda: 1.0)
+    joiner = Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
+    intake = Intake(SCHEMA, joiner, clock=lambda: 1.0)
     served = [
         Served(f"p{n}", 0.5, {"wind": float(n)}, {"level": n / 3}, (n / 7,), n / 9, 0.0, 1.0, (), (), 1, 0)
         for n in range(200)
@@ -507,7 +509,7 @@ def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) ->
 
 def test_intake_refuses_wrong_labels_and_names_them(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "ledger.db")
-    intake = Intake(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
+    intake = Intake(SCHEMA, Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger))
     right = {"id": "a", "y": 1.0}
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"id": "a"}, "y"),
@@ -528,7 +530,7 @@ def test_intake_refuses_wrong_labels_and_names_them(tmp_path: Path) -> None:
 
 def test_intake_answers_that_nothing_was_kept_when_the_journal_fails(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "ledger.db")
-    intake = Intake(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
+    intake = Intake(SCHEMA, Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger))
     labels = intake.validate([{"id": "a", "wind": 1, "y": 1.0}])
     first = intake.validate([{"id": "b", "wind": 1, "y": 1.0}])
     assert intake.accept(first).result(30) == [Receipt("accepted", 1)]
