@@ -39,7 +39,7 @@ from online.records import LABELS
 from online.snapshot import SnapshotStore
 from scripts.poison import read_stream
 
-ROLES = ("learner", "learner", "learner", "scorer", "scorer", "supervisor")
+ROLES = ("learner", "learner", "learner", "scorer", "scorer", "joiner", "supervisor")
 START_SECONDS = 180.0
 
 
@@ -72,21 +72,20 @@ class Server:
 
     def children(self, role: str) -> list[int]:
         """The processes of a role."""
-        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [pid for pid in map(int, text.split()) if f"child\0{role}\0" in command(pid)]
+        return [pid for pid in descendants(self.process.pid) if f"child\0{role}\0" in command(pid)]
 
     def kill(self, role: str, rng: random.Random) -> None:
         """Kill a process of a role; both scorers or the supervisor only while nothing is asked of them."""
         if role == "supervisor":
             self.down.set()
-            pids = [pid for each in ("learner", "scorer", "monitor") for pid in self.children(each)]
+            pids = [pid for each in ("learner", "scorer", "joiner", "monitor") for pid in self.children(each)]
             self.process.kill()
             self.process.wait()
             until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the children to end")
             self.start()
             return
         pids = self.children(role)
-        if pids and (role == "learner" or len(pids) > 1):
+        if pids and (role in ("learner", "joiner") or len(pids) > 1):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rng.choice(pids), signal.SIGKILL)
 
@@ -227,6 +226,16 @@ def until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {START_SECONDS:g} s in vain for {what}")
         time.sleep(0.05)
+
+
+def descendants(pid: int) -> list[int]:
+    """A process' children, and theirs; none when it is gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
 
 
 def command(pid: int) -> str:

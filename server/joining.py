@@ -32,6 +32,7 @@ __all__ = ["JoinerProcess", "serve_scorer"]
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 90.0  # a joiner that says nothing for so long is given up: SQLite waits 30 for a lock
 END_SECONDS = 10.0  # for what it is at when its scorer closes
 
 
@@ -109,7 +110,7 @@ class JoinerProcess:
             self._begin_again()
         try:
             self._line.send_bytes(encode(Take(list(requests), learned)))
-            while not isinstance(answer := ANSWER.decode(self._line.recv_bytes()), Took | Refused):
+            while not isinstance(answer := self._answer(), Took | Refused):
                 self._line.send_bytes(encode(self._told(answer)))
         except (OSError, EOFError) as exc:
             self._begin_again()
@@ -132,6 +133,12 @@ class JoinerProcess:
             log.error("the joiner did not end in %g s and is killed", END_SECONDS)
             self._process.kill()
             self._process.wait()
+
+    def _answer(self) -> Answer:
+        if not self._line.poll(ANSWER_SECONDS):
+            raise TimeoutError("the joiner does not answer")
+        answer: Answer = ANSWER.decode(self._line.recv_bytes())
+        return answer
 
     def _begin(self) -> None:
         """Start the process, in a session of its own: see ``make_session_nice``."""

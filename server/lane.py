@@ -25,7 +25,7 @@ from online.errors import MillraceError
 from online.intake import Outcome
 from online.plan import FEW
 from server.logs import RequestIds
-from server.routes.learn import source_of, summary
+from server.routes.learn import REFUSED, source_of, summary
 from server.routes.predict import singles
 from server.service import Service
 
@@ -168,7 +168,7 @@ class FastLane:
         """Take in labels; False when Litestar has to.
 
         Once they are durable, ``answer`` is given the last headers of a reply with status 202 and its body;
-        None when none was kept, and Litestar has to answer.
+        None when they were refused, and Litestar has to say so.
         """
         began = time.perf_counter()
         service = self._service
@@ -185,6 +185,7 @@ class FastLane:
         self, scope: Any, answer: Callable[[bytes | None], None], began: float, outcome: Outcome
     ) -> None:
         if isinstance(outcome, MillraceError):
+            scope[REFUSED] = outcome
             answer(None)
         else:
             answer(self._ending(LEARN, "202", scope["headers"], encode(summary(outcome)), began))

@@ -120,9 +120,13 @@ class Server:
 
 
 def children(pid: int) -> list[int]:
-    """Direct children of a process."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
+    """Children of a process, and theirs; none when it is gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *children(child)]
+    return found
 
 
 def command(pid: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.rows import TARGET, stream_rows
 from tests.running import Server, serving, until
@@ -120,16 +121,17 @@ def test_a_full_disk_under_the_learner_is_told_and_passes(home: Path) -> None:
         assert server.pids("learner") == [pid]
 
 
-def test_a_full_disk_under_a_scorer_refuses_labels_keeps_nothing_and_passes(home: Path) -> None:
+@pytest.mark.parametrize("role", ["scorer", "joiner"])
+def test_a_full_disk_refuses_labels_keeps_nothing_and_passes(home: Path, role: str) -> None:
     with serving(home) as server:
         teach(server, 5)
-        (pid,) = server.pids("scorer")
+        (pid,) = server.pids(role)
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000, hard))
         rows, labels = stream_rows(home, 10)
+        server.predict(rows)
         body = [{**row, TARGET: y} for row, y in zip(rows, labels, strict=True)][5:]
         answer = server.client.post("/learn", json=body)
         assert answer.status_code == 503 and "no label of this request was kept" in answer.json()["detail"]
-        server.predict(rows)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
         assert server.learn(body, wait=True)["seq"] == 10

@@ -151,7 +151,7 @@ def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel knows no autogroups")
 def test_what_answers_goes_before_what_learns_and_watches_also_between_sessions(server: Server) -> None:
-    for role, more in (("scorer", 0), ("monitor", 5), ("learner", 10), ("watcher", 15)):
+    for role, more in (("scorer", 0), ("joiner", 5), ("monitor", 5), ("learner", 10), ("watcher", 15)):
         for pid in server.pids(role):
             until(lambda pid=pid, more=more: niceness_of(pid) == more, f"the {role} to be {more} nice")
     (scorer,) = server.pids("scorer")

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from online.errors import MillraceError
 from online.records import Receipt
 from online.schema import Schema
 from server.admin import admin_only, same_origin
@@ -17,10 +18,11 @@ from server.bodies import decode_rows, read_body, reply
 from server.openapi import label_operation
 from server.service import Service, last_seq
 
-__all__ = ["Accepted", "discard", "learn_route", "quarantine", "release", "source_of", "summary"]
+__all__ = ["REFUSED", "Accepted", "discard", "learn_route", "quarantine", "release", "source_of", "summary"]
 
 WAIT_SECONDS = 60.0
 SOURCE_LIMIT = 100  # characters
+REFUSED = "millrace.refused"  # where the fast lane leaves its reason in a request's scope
 
 
 class SetAside(msgspec.Struct, frozen=True):
@@ -53,6 +55,8 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
     )
     async def learn(request: Request[Any, Any, Any], service: Service, wait: bool = False) -> Response[bytes]:
         """Accept labels: durable when answered 202; with `?wait=1`, 200 once predictions reflect them."""
+        if (refused := refusal(request)) is not None:
+            raise refused
         server = service.config.server
         content_type = request.headers.get("content-type", "")
         numbers = (schema.target.name,)
@@ -64,6 +68,13 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
         return reply(request, accepted, 200 if learned else 202)
 
     return learn
+
+
+def refusal(request: Request[Any, Any, Any]) -> MillraceError | None:
+    """Why the fast lane refused the request's labels; None when it did not take them in."""
+    scope: Any = request.scope
+    found: MillraceError | None = scope.get(REFUSED)
+    return found
 
 
 def source(request: Request[Any, Any, Any]) -> str | None:
