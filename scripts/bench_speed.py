@@ -49,6 +49,7 @@ CONNECTIONS = 32
 ARF_ROWS = 2000
 BATCHES = 4  # connections that batches come by, so that the worker never waits for a client
 TEACHERS, TAUGHT = 2, 100  # connections that labels come by, so that none waits for the learner; of a request
+PAIRS = 3  # times as many rounds where a percentile is what differs: one round's says little
 WAITING = 300  # labels that the learner always has to learn
 LABEL_RATE = 5000  # labels a second that no learner here keeps up with
 BACKLOG = 1000  # labels that wait for the learner at once
@@ -140,7 +141,7 @@ def learning(bench: Bench) -> dict[str, Any]:
         ]
         most = statistics.median(got.rate for got in full)
         found: dict[str, list[Load]] = {"idle": [], "learning": []}
-        for _ in range(bench.rounds):
+        for _ in range(PAIRS * bench.rounds):
             found["idle"].append(at_half(url, bench, most))
             with teaching(ours.url, bench):
                 found["learning"].append(at_half(url, bench, most))
@@ -345,7 +346,9 @@ def start(bench: Bench) -> dict[str, Any]:
         with bench.serving() as ours:
             seconds["learning"].append(ours.learning_seconds)
             seconds["ready"].append(ours.ready_seconds)
-            memory = {role: resident_mb(ours.pids(role)[0]) for role in ("scorer", "learner", "monitor")}
+            memory = {
+                role: resident_mb(ours.pids(role)[0]) for role in ("scorer", "joiner", "learner", "monitor")
+            }
         console.print(f"start: ready {seconds['ready'][-1]:.2f} s, learning {seconds['learning'][-1]:.2f} s")
     return {"seconds": {what: statistics.median(all_) for what, all_ in seconds.items()}} | {
         "resident_mb": memory

@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from scripts.processes import of_role
+
 __all__ = ["Served", "cpu_seconds", "millrace", "peer", "resident_mb", "until"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,15 +51,7 @@ class Served:
 
     def pids(self, role: str) -> list[int]:
         """The child processes of a Millrace role."""
-        folder = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in folder.read_text().split() if f"\0{role}\0" in command(int(pid))]
-
-
-def command(pid: int) -> str:
-    """A process' command line."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    return ""
+        return of_role(self.process.pid, role)
 
 
 @contextlib.contextmanager

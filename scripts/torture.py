@@ -38,6 +38,7 @@ from online.plan import ScoringPlan
 from online.records import LABELS
 from online.snapshot import SnapshotStore
 from scripts.poison import read_stream
+from scripts.processes import descendants, of_role
 
 ROLES = ("learner", "learner", "learner", "scorer", "scorer", "joiner", "supervisor")
 START_SECONDS = 180.0
@@ -72,13 +73,13 @@ class Server:
 
     def children(self, role: str) -> list[int]:
         """The processes of a role."""
-        return [pid for pid in descendants(self.process.pid) if f"child\0{role}\0" in command(pid)]
+        return of_role(self.process.pid, role)
 
     def kill(self, role: str, rng: random.Random) -> None:
         """Kill a process of a role; both scorers or the supervisor only while nothing is asked of them."""
         if role == "supervisor":
             self.down.set()
-            pids = [pid for each in ("learner", "scorer", "joiner", "monitor") for pid in self.children(each)]
+            pids = descendants(self.process.pid)
             self.process.kill()
             self.process.wait()
             until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the children to end")
@@ -226,23 +227,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {START_SECONDS:g} s in vain for {what}")
         time.sleep(0.05)
-
-
-def descendants(pid: int) -> list[int]:
-    """A process' children, and theirs; none when it is gone."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
-
-
-def command(pid: int) -> str:
-    """A process' command line; empty when it is gone."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    return ""
 
 
 def torture(home: Home, kills: int, seed: int, port: int) -> dict[str, Any]:

@@ -106,14 +106,15 @@ class JoinerProcess:
 
     def take_in(self, requests: Sequence[Request], learned: int | None) -> list[Receipt]:
         """As :class:`online.joining.Joins` says."""
-        if self._process.poll() is not None:
-            self._begin_again()
         try:
-            self._line.send_bytes(encode(Take(list(requests), learned)))
-            while not isinstance(answer := self._answer(), Took | Refused):
-                self._line.send_bytes(encode(self._told(answer)))
-        except (OSError, EOFError) as exc:
-            self._begin_again()
+            if self._process.poll() is not None:
+                log.warning("the joiner ended with code %s; it is started again", self._process.returncode)
+                self.close()
+                self._begin()
+            answer = self._outcome(Take(list(requests), learned))
+        except Exception as exc:
+            log.warning("the joiner is given up: %r", exc)
+            self.close()  # whatever it is at
             raise JournalError(
                 "the process that keeps labels ended meanwhile, and may have kept these or not: send them"
                 " again, one with an id is learned once"
@@ -134,11 +135,16 @@ class JoinerProcess:
             self._process.kill()
             self._process.wait()
 
-    def _answer(self) -> Answer:
-        if not self._line.poll(ANSWER_SECONDS):
-            raise TimeoutError("the joiner does not answer")
-        answer: Answer = ANSWER.decode(self._line.recv_bytes())
-        return answer
+    def _outcome(self, take: Take) -> Took | Refused:
+        """Hand labels over, and tell what is asked meanwhile. Raises OSError, EOFError."""
+        self._line.send_bytes(encode(take))
+        while True:
+            if not self._line.poll(ANSWER_SECONDS):
+                raise TimeoutError(f"it has said nothing for {ANSWER_SECONDS:g} s")
+            answer: Answer = ANSWER.decode(self._line.recv_bytes())
+            if isinstance(answer, Took | Refused):
+                return answer
+            self._line.send_bytes(encode(self._told(answer)))
 
     def _begin(self) -> None:
         """Start the process, in a session of its own: see ``make_session_nice``."""
@@ -151,11 +157,6 @@ class JoinerProcess:
                 ],
                 pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-
-    def _begin_again(self) -> None:
-        self.close()
-        log.warning("the joiner ended with code %s; it is started again", self._process.returncode)
-        self._begin()
 
     def _told(self, asked: Flush | Expect) -> Told:
         if isinstance(asked, Flush):

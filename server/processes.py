@@ -60,7 +60,9 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
 
 
 def run_joiner(home: Home, config: Config, fd: int) -> None:
-    """Take in labels from the scorer at the other end of a socket, until it closes that."""
+    """Take in labels from the scorer at the other end of a socket, until it closes that: no signal does."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS["joiner"])
     make_session_nice("joiner")
     from server.joining import serve_scorer

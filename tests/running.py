@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from scripts.processes import descendants, of_role
+
 START_SECONDS = 180.0
 
 
@@ -91,7 +93,7 @@ class Server:
 
     def pids(self, role: str) -> list[int]:
         """The processes of a role."""
-        return [pid for pid in children(self.process.pid) if f"child\0{role}\0" in command(pid)]
+        return of_role(self.process.pid, role)
 
     def kill(self, role: str) -> int:
         """Kill a process of a role, as a crash would."""
@@ -113,27 +115,10 @@ class Server:
 
     def crash(self) -> None:
         """Kill the supervisor; wait until its children are gone."""
-        pids = children(self.process.pid)
+        pids = descendants(self.process.pid)
         self.process.kill()
         self.process.wait()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the children to end")
-
-
-def children(pid: int) -> list[int]:
-    """Children of a process, and theirs; none when it is gone."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *children(child)]
-    return found
-
-
-def command(pid: int) -> str:
-    """A process' command line, its arguments separated by NUL."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    return ""
 
 
 @contextlib.contextmanager
