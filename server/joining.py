@@ -37,10 +37,11 @@ END_SECONDS = 10.0  # for what it is at when its scorer closes
 
 
 class Take(msgspec.Struct, array_like=True):
-    """From the scorer: labels to be taken in."""
+    """From the scorer: labels to be taken in, and whether there are predictions that are not written yet."""
 
     requests: list[Request]
     learned: int | None
+    unwritten: bool
 
 
 class Told(msgspec.Struct, array_like=True):
@@ -87,8 +88,8 @@ class JoinerProcess:
     ----------
     home
         The stream's.
-    flush
-        Writes the predictions that are queued. May raise sqlite3.Error.
+    ledger
+        Where predictions are queued until they are written.
     expect
         What the model says of encoded rows (n, columns).
     """
@@ -96,11 +97,11 @@ class JoinerProcess:
     def __init__(
         self,
         home: Home,
-        flush: Callable[[], None],
+        ledger: Ledger,
         expect: Callable[[np.ndarray], Sequence[float | None]],
     ) -> None:
         self._home = home
-        self._flush = flush
+        self._ledger = ledger
         self._expect = expect
         self._begin()
 
@@ -111,7 +112,7 @@ class JoinerProcess:
                 log.warning("the joiner ended with code %s; it is started again", self._process.returncode)
                 self.close()
                 self._begin()
-            answer = self._outcome(Take(list(requests), learned))
+            answer = self._outcome(Take(list(requests), learned, self._ledger.waiting > 0))
         except Exception as exc:
             log.warning("the joiner is given up: %r", exc)
             self.close()  # whatever it is at
@@ -161,7 +162,7 @@ class JoinerProcess:
     def _told(self, asked: Flush | Expect) -> Told:
         if isinstance(asked, Flush):
             try:
-                self._flush()
+                self._ledger.flush()
             except sqlite3.Error as exc:
                 return Told(error=f"the ledger cannot be written: {exc}")
             return Told()
@@ -184,7 +185,8 @@ def serve_scorer(home: Home, config: Config, fd: int) -> None:
         return told
 
     def flush() -> None:
-        ask(Flush())
+        if take.unwritten:
+            ask(Flush())
 
     def expect(values: np.ndarray) -> Sequence[float | None]:
         return ask(Expect(len(values), values.tobytes())).expected
@@ -199,7 +201,8 @@ def serve_scorer(home: Home, config: Config, fd: int) -> None:
     )  # fmt: skip
     with contextlib.closing(ledger), contextlib.closing(joiner), contextlib.suppress(EOFError, OSError):
         while True:
-            line.send_bytes(encode(taken_in(joiner, TAKE.decode(line.recv_bytes()))))
+            take: Take = TAKE.decode(line.recv_bytes())
+            line.send_bytes(encode(taken_in(joiner, take)))
 
 
 def taken_in(joiner: Joiner, take: Take) -> Took | Refused:

@@ -59,7 +59,7 @@ class Service:
         self.scorer = Scorer(self.watch)
         self.ledger = Ledger.of(home, config)
         self.settler = Settler(metrics.settle, SETTLE_SECONDS)
-        joiner = JoinerProcess(home, self.ledger.flush, self._expect)
+        joiner = JoinerProcess(home, self.ledger, self._expect)
         self.intake = Intake(config.schema, joiner, learned=self._learned)
         self._teaching = 0  # requests of labels under way
         self._slowed: set[asyncio.Task[None]] = set()

@@ -26,6 +26,7 @@ from online.journal import Journal
 from online.ledger import Ledger
 from online.quarantine import Watch
 from online.records import Receipt, Record
+from online.served import Served
 from server.joining import JoinerProcess
 from tests.rows import TARGET, stream_rows
 from tests.running import Server, serving, until
@@ -39,9 +40,17 @@ def expect(values: np.ndarray) -> list[float | None]:
 
 
 @pytest.fixture
-def process(home: Path) -> Iterator[JoinerProcess]:
-    joiner = JoinerProcess(Home(home), lambda: None, expect)
-    with contextlib.closing(joiner):
+def ledger(home: Path) -> Iterator[Ledger]:
+    """The scorer's: nothing is written but when it has to be."""
+    config = configuration.load(Home(home).config)
+    ledger = Ledger(Home(home).ledger, config.schema, rows=1000, flush_seconds=3600.0, waiting=1000)
+    with contextlib.closing(ledger):
+        yield ledger
+
+
+@pytest.fixture
+def process(home: Path, ledger: Ledger) -> Iterator[JoinerProcess]:
+    with contextlib.closing(JoinerProcess(Home(home), ledger, expect)) as joiner:
         yield joiner
 
 
@@ -70,30 +79,33 @@ def test_labels_get_what_a_joiner_here_gives_them(
     asked = data.draw(st.lists(st.lists(with_id, min_size=1, max_size=4), min_size=1, max_size=3))
 
     other = Home(tmp_path / "other").create()
-    ledger = Ledger.of(other, config)
+    theirs = Ledger.of(other, config)
     here = Joiner(
         config.schema,
         lambda: Journal(other.journal, config.stream, Watch(config.schema, config.quarantine)),
-        ledger, expect=expect,
+        theirs, expect=expect,
     )  # fmt: skip
-    with contextlib.closing(ledger), contextlib.closing(Intake(config.schema, here)) as intake:
+    with contextlib.closing(theirs), contextlib.closing(Intake(config.schema, here)) as intake:
         requests = [Request(intake.validate(rows), float(n), "them") for n, rows in enumerate(asked)]
         assert process.take_in(requests, 0) == here.take_in(requests, 0)
         assert records(other) == records(Home(home))
 
 
-def test_what_is_asked_of_the_scorer_and_cannot_be_had_keeps_nothing(home: Path) -> None:
-    def unwritten() -> None:
-        raise sqlite3.OperationalError("disk is full")
-
-    with contextlib.closing(JoinerProcess(Home(home), unwritten, expect)) as process:
-        with pytest.raises(
-            JournalError, match=r"no label of this request was kept: the ledger .* disk is full"
-        ):
-            process.take_in(ALONE, None)
-        assert records(Home(home)) == []
-        process._flush = lambda: None
-        assert process.take_in(ALONE, None) == [Receipt("accepted", 1)]
+def test_what_is_asked_of_the_scorer_and_cannot_be_had_keeps_nothing(
+    home: Path, ledger: Ledger, process: JoinerProcess
+) -> None:
+    process.take_in(ALONE, None)
+    ledger.record([Served("a", 1.0, {"hour": "4"}, {}, (), 2.0, 1.0, 3.0, (), (), 1, 0)])
+    with sqlite3.connect(Home(home).ledger) as db:
+        db.execute("ALTER TABLE block RENAME TO elsewhere")
+    with pytest.raises(
+        JournalError, match=r"no label of this request was kept: the ledger cannot be written"
+    ):
+        process.take_in(ALONE, None)
+    assert len(records(Home(home))) == 1
+    with sqlite3.connect(Home(home).ledger) as db:
+        db.execute("ALTER TABLE elsewhere RENAME TO block")
+    assert process.take_in(ALONE, None) == [Receipt("accepted", 2)]
 
 
 def test_one_that_says_nothing_is_replaced(
@@ -116,7 +128,7 @@ def test_a_killed_joiner_is_back_with_the_next_labels_and_ends_with_its_scorer(s
     pairs = [{"id": name, TARGET: y} for name, y in zip(ids, labels, strict=True)]
     assert server.learn(pairs[0])["seq"] == 1
     old = server.kill("joiner")
-    until(lambda: "State:\tZ" in Path(f"/proc/{old}/status").read_text(), "the joiner's end")
+    until(lambda: ended(old), "the joiner's end")
     assert server.learn(pairs[1])["seq"] == 2
     assert "the joiner ended with code -9; it is started again" in server.log()
     (new,) = server.pids("joiner")
@@ -144,6 +156,12 @@ def test_a_label_in_a_joiner_that_dies_is_to_be_sent_again_and_is_learned_once(s
         journal.execute("ROLLBACK")
     assert server.learn(taught)["accepted"] == 1
     assert server.learn(taught, wait=True)["duplicates"] == 1
+
+
+def ended(pid: int) -> bool:
+    """Whether all threads of a process have ended, reaped or not."""
+    tasks = list(Path(f"/proc/{pid}/task").glob("*"))
+    return len(tasks) <= 1 and all("State:\tZ" in (task / "status").read_text() for task in tasks)
 
 
 def pauses(pid: int) -> int:
