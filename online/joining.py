@@ -17,7 +17,7 @@ from online.journal import Journal
 from online.ledger import Ledger, Served
 from online.records import Receipt, Submission
 from online.schema import LARGEST, Schema
-from online.served import Candidate
+from online.served import Candidate, is_new
 
 __all__ = ["Joiner", "Joins", "Label", "Request"]
 
@@ -140,13 +140,13 @@ class Joiner:
     def _served(self, labels: Sequence[Label]) -> Mapping[str, Served]:
         """The predictions that labels name.
 
-        Those without a name are looked for among all that was served; otherwise, what was served last is
-        only written first where a prediction is not found. Another worker may not have written it yet.
+        What was served last is written first unless each label has an id that only one prediction has, and
+        that is found. Another worker may not have written it yet.
         """
         names = {label.id for label in labels if label.id is not None}
-        nameless = any(label.id is None for label in labels)
-        served = {} if nameless else self._ledger.find(names)
-        if nameless or not names <= served.keys():
+        sure = all(label.id is not None and is_new(label.id) for label in labels)
+        served = self._ledger.find(names) if sure else {}
+        if not (sure and names <= served.keys()):
             self._flush()
             served = self._ledger.find(names)
         if not {label.id for label in labels if label.features is None} <= served.keys():

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import operator
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from online.errors import InputError, PlanError
 from online.plan import FEW, ScoringPlan
 from online.plan_file import previous_of
 from online.scored import Scored
-from online.served import Served, identifier
+from online.served import Served, identifier, new_name, new_prefix
 from online.threads import work_behind
 
 __all__ = ["PlanWatch", "Scorer"]
@@ -111,7 +110,7 @@ class Scorer:
     def __init__(self, watch: HasPlan, clock: Callable[[], float] = time.time) -> None:
         self._watch = watch
         self._clock = clock
-        self._prefix = secrets.token_hex(5)
+        self._prefix = new_prefix()
         self._count = itertools.count(1)
 
     @property
@@ -155,7 +154,7 @@ class Scorer:
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not any("id" in row for row in rows):
-            return [f"{self._prefix}-{number:x}" for number in itertools.islice(self._count, len(rows))]
+            return [new_name(self._prefix, number) for number in itertools.islice(self._count, len(rows))]
         names = [self._name(row.get("id"), index) for index, row in enumerate(rows)]
         if len(set(names)) < len(names):
             first = {name: index for index, name in reversed(list(enumerate(names)))}
@@ -165,7 +164,7 @@ class Scorer:
 
     def _name(self, given: object, index: int) -> str:
         if given is None:
-            return f"{self._prefix}-{next(self._count):x}"
+            return new_name(self._prefix, next(self._count))
         return identifier(given, index)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,10 +21,14 @@ __all__ = [
     "ServedColumns",
     "fingerprints",
     "identifier",
+    "is_new",
     "moments",
+    "new_name",
+    "new_prefix",
 ]
 
 ID_LIMIT = 200  # characters
+NEW_NAME = re.compile(r"[0-9a-f]{10}-[0-9a-f]+")
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -213,3 +219,18 @@ def identifier(given: object, index: int) -> str:
             field="id", index=index,
         )  # fmt: skip
     return given
+
+
+def new_prefix() -> str:
+    """What the ids begin with that a scorer gives."""
+    return secrets.token_hex(5)
+
+
+def new_name(prefix: str, number: int) -> str:
+    """An id that is given to one prediction alone; a client may give one of its own several times."""
+    return f"{prefix}-{number:x}"
+
+
+def is_new(name: str) -> bool:
+    """Whether an id was made by :func:`new_name`, or looks so."""
+    return NEW_NAME.fullmatch(name) is not None

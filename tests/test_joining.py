@@ -179,3 +179,13 @@ def test_what_was_just_served_is_found_however_seldom_it_is_written(home: Path, 
         assert server.learn(taught | {TARGET: label}, wait=True)["seq"] == 1
     (record,) = records(Home(home))
     assert (record.id, record.prediction, record.target) == (served["id"], served["prediction"], label)
+
+
+def test_an_id_that_is_predicted_again_is_labelled_as_it_was_served_last(home: Path) -> None:
+    with serving(home, environ={"MILLRACE_LEDGER_FLUSH_SECONDS": "3600"}) as server:
+        rows, labels = stream_rows(home, 3)
+        server.predict({**rows[0], "id": "mine"})
+        server.learn({**rows[1], TARGET: labels[1]})  # has what was served written
+        again = server.predict({**rows[2], "id": "mine"})
+        server.learn({"id": "mine", TARGET: labels[2]}, wait=True)
+    assert records(Home(home))[-1].prediction == again["prediction"]
