@@ -78,7 +78,7 @@ class BusyError(MillraceError):
 
 
 class JournalError(MillraceError):
-    """The journal cannot be read or written; nothing of the failed batch was kept."""
+    """The journal cannot be read or written; nothing of a batch was kept, unless it says so."""
 
 
 class PlanError(MillraceError):

@@ -22,7 +22,7 @@ from online.threads import work_behind
 
 __all__ = ["Intake", "Outcome", "fulfil"]
 
-GROUP = 64  # requests committed together at most
+GROUP, GROUP_LABELS = 64, 20_000  # requests committed together at most, and labels that are enough
 
 Outcome = list[Receipt] | MillraceError  # a receipt for each label of a request, or why none was kept
 
@@ -72,7 +72,8 @@ class Intake:
     ) -> concurrent.futures.Future[list[Receipt]]:
         """Commit labels of a source; the future holds a receipt for each once all are durable.
 
-        The future raises JournalError or BusyError when nothing was kept.
+        The future raises BusyError when nothing was kept, JournalError when that or, its message says so,
+        nobody knows.
         """
         future: concurrent.futures.Future[list[Receipt]] = concurrent.futures.Future()
         self.submit(labels, source, functools.partial(fulfil, future))
@@ -113,12 +114,13 @@ class Intake:
 
     def _group(self, first: Waiting) -> tuple[list[Waiting], bool]:
         """What waits already is committed together."""
-        group = [first]
-        while len(group) < GROUP and not self._requests.empty():
-            request = self._requests.get()
-            if request is None:
+        group, labels = [first], len(first.request.labels)
+        while len(group) < GROUP and labels < GROUP_LABELS and not self._requests.empty():
+            waiting = self._requests.get()
+            if waiting is None:
                 return group, True
-            group.append(request)
+            group.append(waiting)
+            labels += len(waiting.request.labels)
         return group, False
 
     def _commit(self, group: list[Waiting]) -> None:

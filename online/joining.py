@@ -19,11 +19,12 @@ from online.records import Receipt, Submission
 from online.schema import LARGEST, Schema
 from online.served import Candidate, is_new
 
-__all__ = ["Joiner", "Joins", "Label", "Request"]
+__all__ = ["Joiner", "Joins", "Label", "Request", "refusal"]
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2  # when a client that was refused should come again
+LONGEST_WAIT_SECONDS = 10.0  # for what another worker has served
 
 
 class Label(msgspec.Struct, frozen=True, array_like=True):
@@ -150,7 +151,7 @@ class Joiner:
             self._flush()
             served = self._ledger.find(names)
         if not {label.id for label in labels if label.features is None} <= served.keys():
-            time.sleep(2 * self._ledger.flush_seconds)
+            time.sleep(min(2 * self._ledger.flush_seconds, LONGEST_WAIT_SECONDS))
             served = self._ledger.find(names)
         return served
 
@@ -183,6 +184,6 @@ class Joiner:
         return f"{self._target} {target:g} lies outside the plausible range: it is too large to learn"
 
 
-def refusal(reason: Exception) -> JournalError:
+def refusal(reason: object) -> JournalError:
     """Why no label of a group was kept."""
     return JournalError(f"no label of this request was kept: {reason}")

@@ -98,12 +98,15 @@ class Ledger:
         How many predictions may be queued.
     days
         How long a prediction is kept; 0 as long as there is room.
+    expendable
+        Whether a damaged file is set aside and begun anew.
     """
 
     def __init__(
-        self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int, days: float = 0.0
-    ) -> None:
-        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
+        self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int, days: float = 0.0,
+        expendable: bool = True,
+    ) -> None:  # fmt: skip
+        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=expendable)
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._fields = fields_of(schema)
@@ -120,12 +123,12 @@ class Ledger:
         self._writer = work_behind(self._write, "ledger")
 
     @classmethod
-    def of(cls, home: Home, config: Config) -> Ledger:
+    def of(cls, home: Home, config: Config, *, expendable: bool = True) -> Ledger:
         """The ledger of a home."""
         settings = config.ledger
         return cls(
             home.ledger, config.schema, rows=settings.rows, flush_seconds=settings.flush_seconds,
-            waiting=settings.waiting, days=settings.days,
+            waiting=settings.waiting, days=settings.days, expendable=expendable,
         )  # fmt: skip
 
     @property

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ID_LIMIT = 200  # characters
-NEW_NAME = re.compile(r"[0-9a-f]{10}-[0-9a-f]+")
+NEW_NAME = re.compile(r"[a-f][0-9a-f]{9}-[0-9a-f]+")
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -222,8 +222,8 @@ def identifier(given: object, index: int) -> str:
 
 
 def new_prefix() -> str:
-    """What the ids begin with that a scorer gives."""
-    return secrets.token_hex(5)
+    """What the ids begin with that a scorer gives: with a letter, as no date or time does."""
+    return secrets.choice("abcdef") + secrets.token_hex(5)[1:]
 
 
 def new_name(prefix: str, number: int) -> str:

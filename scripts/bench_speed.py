@@ -148,7 +148,13 @@ def learning(bench: Bench) -> dict[str, Any]:
             until(lambda: waiting(ours.url) == 0, "the learner to be done", 600)
     p99 = {name: statistics.median(got.p99_ms for got in loads) for name, loads in found.items()}
     rates = {name: statistics.median(got.rate for got in loads) for name, loads in found.items()}
-    return {"maximal_rate": most, "p99_ms": p99, "rate": rates, "ratio": p99["learning"] / p99["idle"]}
+    return {
+        "maximal_rate": most,
+        "p99_ms": p99,
+        "rate": rates,
+        "ratio": p99["learning"] / p99["idle"],
+        "pairs": PAIRS * bench.rounds,
+    }
 
 
 def at_half(url: str, bench: Bench, most: float) -> Load:

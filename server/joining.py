@@ -22,7 +22,7 @@ import numpy as np
 from online.config import Config
 from online.errors import BusyError, JournalError
 from online.home import Home
-from online.joining import Joiner, Request
+from online.joining import Joiner, Request, refusal
 from online.journal import Journal
 from online.ledger import Ledger
 from online.quarantine import Watch
@@ -32,7 +32,7 @@ __all__ = ["JoinerProcess", "serve_scorer"]
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 90.0  # a joiner that says nothing for so long is given up: SQLite waits 30 for a lock
+ANSWER_SECONDS = 300.0  # one that reads but says nothing for so long is given up: SQLite waits 30 for a lock
 END_SECONDS = 10.0  # for what it is at when its scorer closes
 
 
@@ -107,11 +107,9 @@ class JoinerProcess:
 
     def take_in(self, requests: Sequence[Request], learned: int | None) -> list[Receipt]:
         """As :class:`online.joining.Joins` says."""
+        if self._process.poll() is not None:
+            self._begin_again()
         try:
-            if self._process.poll() is not None:
-                log.warning("the joiner ended with code %s; it is started again", self._process.returncode)
-                self.close()
-                self._begin()
             answer = self._outcome(Take(list(requests), learned, self._ledger.waiting > 0))
         except Exception as exc:
             log.warning("the joiner is given up: %r", exc)
@@ -159,15 +157,25 @@ class JoinerProcess:
                 pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
+    def _begin_again(self) -> None:
+        log.warning("the joiner ended with code %s; it is started again", self._process.returncode)
+        self.close()
+        try:
+            self._begin()
+        except OSError as exc:
+            raise refusal(f"the joiner cannot be started: {exc}") from exc
+
     def _told(self, asked: Flush | Expect) -> Told:
-        if isinstance(asked, Flush):
-            try:
-                self._ledger.flush()
-            except sqlite3.Error as exc:
-                return Told(error=f"the ledger cannot be written: {exc}")
-            return Told()
-        values = np.frombuffer(asked.values).reshape(asked.rows, -1)
-        return Told(self._expect(values))
+        try:
+            if isinstance(asked, Expect):
+                return Told(self._expect(np.frombuffer(asked.values).reshape(asked.rows, -1)))
+            self._ledger.flush()
+        except sqlite3.Error as exc:
+            return Told(error=f"the ledger cannot be written: {exc}")
+        except Exception as exc:
+            log.exception("what the joiner asked for cannot be had")
+            return Told(error=str(exc))
+        return Told()
 
 
 def serve_scorer(home: Home, config: Config, fd: int) -> None:
@@ -194,7 +202,7 @@ def serve_scorer(home: Home, config: Config, fd: int) -> None:
     def open_journal() -> Journal:
         return Journal(home.journal, config.stream, Watch(config.schema, config.quarantine))
 
-    ledger = Ledger.of(home, config)
+    ledger = Ledger.of(home, config, expendable=False)  # the scorer would not know of a new one
     joiner = Joiner(
         config.schema, open_journal, ledger,
         max_waiting=config.learner.max_waiting, flush=flush, expect=expect,

@@ -5,7 +5,8 @@ row. So what goes well is answered here, once uvicorn has parsed it (:mod:`serve
 ``/predict`` at once, labels for ``/learn`` when they are durable. Rows that come by several connections in
 one turn of the event loop are scored together, as in Clipper's adaptive batching (Crankshaw and others 2017,
 section 4.3) but for its delay. Whatever does not go well, or is not plain, is handed on to Litestar's own
-routes, which do the same in full, with their problems, media types and documentation.
+routes, which do the same in full, with their problems, media types and documentation. Labels that were
+refused here are not taken in again there: it is only said why.
 """
 
 from __future__ import annotations

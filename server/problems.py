@@ -60,7 +60,7 @@ def http_problem(exc: HTTPException) -> ProblemDetailsException:
 
 
 def unavailable(exc: Exception) -> ProblemDetailsException:
-    """Something the answer needs is not there now; nothing was half-done."""
+    """Something the answer needs is not there now."""
     return problem(503, str(exc))
 
 

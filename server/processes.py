@@ -63,7 +63,8 @@ def run_joiner(home: Home, config: Config, fd: int) -> None:
     """Take in labels from the scorer at the other end of a socket, until it closes that: no signal does."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS["joiner"])
+    wanted = os.getpriority(os.PRIO_PROCESS, os.getppid()) + NICENESS["joiner"]
+    os.nice(max(0, wanted - os.nice(0)))  # the scorer's thread that started this one may be nice already
     make_session_nice("joiner")
     from server.joining import serve_scorer
 

@@ -108,7 +108,7 @@ class Service:
         BusyError
             Too many labels wait to be learned: nothing was kept.
         JournalError
-            The journal failed: nothing was kept.
+            The journal failed: nothing was kept, or, where the message says so, nobody knows.
         """
         future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
         self.teach(rows, source, functools.partial(fulfil, future))

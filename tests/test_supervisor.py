@@ -160,6 +160,20 @@ def test_what_answers_goes_before_what_learns_and_watches_also_between_sessions(
     assert any(os.getpriority(os.PRIO_PROCESS, thread) == own + 5 for thread in behind)
 
 
+def test_a_joiner_that_was_started_again_is_as_nice_as_the_first(server: Server) -> None:
+    (scorer,) = server.pids("scorer")
+    rows, labels = stream_rows(server.home, 1)
+    (first,) = server.pids("joiner")
+    wanted = os.getpriority(os.PRIO_PROCESS, scorer) + 5
+    until(lambda: os.getpriority(os.PRIO_PROCESS, first) == wanted, "the first to be nice")
+    server.kill("joiner")
+    until(
+        lambda: server.client.post("/learn", json={**rows[0], TARGET: labels[0]}).is_success, "a new joiner"
+    )
+    (second,) = server.pids("joiner")
+    assert second != first and os.getpriority(os.PRIO_PROCESS, second) == wanted
+
+
 def niceness_of(pid: int) -> int:
     """How nice a process's session is."""
     return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
