@@ -59,31 +59,31 @@ check: setup-dev
 
 # hours: River's ensembles are slow; it goes on where it was interrupted
 bench-forest: setup-dev
-	$(BIN)/python -m scripts.bench_forest
+	$(BIN)/python -m scripts.bench.bench_forest
 
 # hours too; without MILLRACE_STREAMS the generated stream
 bench-accuracy: setup-dev
-	$(BIN)/python -m scripts.bench_accuracy
+	$(BIN)/python -m scripts.bench.bench_accuracy
 
 # minutes; the machine should have nothing else to do
 bench-speed: setup-dev
-	$(BIN)/python -m scripts.bench_speed
+	$(BIN)/python -m scripts.bench.bench_speed
 
 # an hour or so: the learner's memory over a million labels
 soak: setup-dev
-	$(BIN)/python -m scripts.soak
+	$(BIN)/python -m scripts.bench.soak
 
 # minutes
 bench-drift: setup-dev
-	$(BIN)/python -m scripts.bench_drift
+	$(BIN)/python -m scripts.bench.bench_drift
 
 # kills processes and spoils files while a client predicts and labels, then checks that nothing was lost
 torture: setup $(if $(MODELS),,bootstrap)
-	$(BIN)/python -m scripts.torture --home $(HOME_DIR) --kills $(KILLS)
+	$(BIN)/python -m scripts.chaos.torture --home $(HOME_DIR) --kills $(KILLS)
 
 # the error on clean rows with poison among the labels, beside a run without it
 poison: setup $(if $(MODELS),,bootstrap)
-	$(BIN)/python -m scripts.poison --home $(HOME_DIR)
+	$(BIN)/python -m scripts.chaos.poison --home $(HOME_DIR)
 
 # the lock files name versions and hashes, never where they came from
 lock: setup-dev

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from online.errors import MillraceError
+from online.core.errors import MillraceError
 
 __all__ = ["main", "millrace"]
 
@@ -21,19 +21,19 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         if cmd_name == "bootstrap":
-            from bootstrap.cli import bootstrap
+            from bootstrap.bootstrap_command import bootstrap
 
             return bootstrap
         if cmd_name == "score":
-            from server.score import score
+            from server.commands.score_command import score
 
             return score
         if cmd_name == "replay":
-            from bootstrap.replay import replay
+            from server.commands.replay_command import replay
 
             return replay
         if cmd_name in ("serve", "child"):
-            from server import cli
+            from server.commands import serve_command as cli
 
             return cli.serve if cmd_name == "serve" else cli.child
         return None

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from online.errors import InputError
-from online.home import Home, write_atomically
+from online.core.errors import InputError
+from online.core.home import Home, write_atomically
 
 __all__ = ["DRIFTS", "Drift", "Generated", "generate", "generate_stream", "write_stream"]
 

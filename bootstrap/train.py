@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bootstrap.rows import pairs
-from bootstrap.split import read_rows as read_csv
-from online import boosting
-from online.compile import compile_plan
-from online.config import Config
-from online.errors import InputError, MissingLibraryError, SnapshotError
-from online.fold import Fold, FoldState
-from online.home import Home
-from online.pipeline import BOOSTED, ENCODER, RECENT, build_pipeline
-from online.plan import ScoringPlan
-from online.prequential import errors
-from online.progressive import Progressive, Visit
-from online.snapshot import Manifest, SnapshotStore
-from online.training_rows import filled, keep
+from bootstrap.reading.bootstrap_rows import pairs
+from bootstrap.reading.split import read_rows as read_csv
+from online.core.config import Config
+from online.core.errors import InputError, MissingLibraryError, SnapshotError
+from online.core.home import Home
+from online.learning.fold import Fold, FoldState
+from online.learning.prequential import errors
+from online.learning.progressive import Progressive, Visit
+from online.learning.training_rows import filled, keep
+from online.model import train_boosted as boosting
+from online.model.pipeline import BOOSTED, ENCODER, RECENT, build_pipeline
+from online.scoring.compile_plan import compile_plan
+from online.scoring.plan import ScoringPlan
+from online.storage.snapshot import Manifest, SnapshotStore
 
 __all__ = ["train"]
 

@@ -1,1 +1,1 @@
-"""The learning core: schema, journal, pipeline, plan, learner. It knows no web, dashboard or metrics."""
+"""The learning core, a room for each thing it knows; it knows no web, dashboard or metrics library."""

@@ -29,12 +29,12 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from bootstrap.label_endpoint import LabelEndpoint
-from online.config import load
-from online.errors import InputError, MillraceError
-from online.home import Home
+from bootstrap.sources.label_endpoint import LabelEndpoint
+from online.core.config import load
+from online.core.errors import InputError, MillraceError
+from online.core.home import Home
 from scripts.request_labels import Requests
-from server.advert import running
+from server.processes.discovery import running
 
 MILLRACE = (sys.executable, "-m", "millrace")
 START_SECONDS = 300.0

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bootstrap.split import read_rows
-from online.config import load
-from online.errors import InputError, MillraceError
-from online.home import Home
-from online.schema import Schema
+from bootstrap.reading.split import read_rows
+from online.core.config import load
+from online.core.errors import InputError, MillraceError
+from online.core.home import Home
+from online.core.schema import Schema
 
 WINDOW = 1000  # rows the shown errors are taken over
 BATCH = 24  # rows at a time when no column names the day

@@ -28,13 +28,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bootstrap.label_endpoint import LabelEndpoint
-from online.config import load
+from bootstrap.sources.label_endpoint import LabelEndpoint
+from online.core.config import load
+from online.core.errors import InputError, MillraceError
+from online.core.home import Home, write_atomically
+from online.core.schema import Schema
 from online.drift.log import whole_lines
-from online.errors import InputError, MillraceError
-from online.home import Home, write_atomically
-from online.schema import Schema
-from server.advert import running
+from server.processes.discovery import running
 
 __all__ = ["Requests", "Round"]
 

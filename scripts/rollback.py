@@ -20,14 +20,14 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from online.config import Config, load
-from online.errors import InputError, MillraceError, PlanError
-from online.home import Home
-from online.journal import Journal
-from online.learner import Learner
-from online.plan import ScoringPlan
-from online.snapshot import Manifest, SnapshotStore
-from server.advert import running
+from online.core.config import Config, load
+from online.core.errors import InputError, MillraceError, PlanError
+from online.core.home import Home
+from online.learning.learner import Learner
+from online.scoring.plan import ScoringPlan
+from online.storage.journal import Journal
+from online.storage.snapshot import Manifest, SnapshotStore
+from server.processes.discovery import running
 
 
 @click.command()

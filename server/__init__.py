@@ -1,1 +1,1 @@
-"""The HTTP server: routes, problems, metrics, and the supervisor of its processes."""
+"""One server: the HTTP API, its processes, what is observed of them, the monitor, and the commands."""

@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from bootstrap.context import choose_context
+from bootstrap.choose_context import choose_context
 from bootstrap.generate import generate_stream
-from bootstrap.infer import infer_schema
-from bootstrap.rows import pairs
-from bootstrap.split import split_rows
+from bootstrap.reading.bootstrap_rows import pairs
+from bootstrap.reading.infer import infer_schema
+from bootstrap.reading.split import split_rows
 from bootstrap.train import train
-from online import config as configuration
-from online.config import Config
-from online.home import Home
-from tests.running import Server, serving
+from online.core import config as configuration
+from online.core.config import Config
+from online.core.home import Home
+from tests.support.running import Server, serving
 
 TARGET = "Production"
 

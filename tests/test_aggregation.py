@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.aggregation.aggregator import Aggregator
+from online.model.aggregation.aggregator import Aggregator
 
 ANY = st.floats(-1e300, 1e300) | st.floats(-10, 10)
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bootstrap.cli import bootstrap
-from bootstrap.split import read_rows
-from online.config import load
-from online.errors import InputError, SchemaError
-from online.home import Home
-from online.learner import Learner
-from online.plan import ScoringPlan
-from tests.running import serving
+from bootstrap.bootstrap_command import bootstrap
+from bootstrap.reading.split import read_rows
+from online.core.config import load
+from online.core.errors import InputError, SchemaError
+from online.core.home import Home
+from online.learning.learner import Learner
+from online.scoring.plan import ScoringPlan
+from tests.support.running import serving
 
 TARGET = 'y "z".w'
 

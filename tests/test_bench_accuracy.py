@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from bootstrap.generate import generate_stream
-from scripts import bench_accuracy
-from scripts.accuracy_peers import Forecast
-from scripts.accuracy_report import measured
-from scripts.accuracy_stream import Stream, arrivals, inferred, naive_forecasts, prepare
+from scripts.bench import bench_accuracy
+from scripts.bench.accuracy_peers import Forecast
+from scripts.bench.accuracy_report import measured
+from scripts.bench.accuracy_stream import Stream, arrivals, inferred, naive_forecasts, prepare
 
 ENTRY = {"target": "Production", "drop": [], "key": ["Source"], "bootstrap_rows": 400}
 MODELS = ("millrace", "persistence", "HATR")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online import boosting
-from online.errors import MissingLibraryError
-from online.experts.boosted import BoostedTrees, packed, unpacked
+from online.core.errors import MissingLibraryError
+from online.model import train_boosted as boosting
+from online.model.experts.boosted import BoostedTrees, packed, unpacked
 
 COLUMNS = ("wind", "hour", "level")
 needs_lightgbm = pytest.mark.skipif(bool(boosting.available()), reason=boosting.available())

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from bootstrap.cli import bootstrap
-from bootstrap.fetch import Fetched
-from online.config import Config, load
-from online.errors import ConfigError, InputError, MillraceError, SchemaError, SnapshotError
-from online.home import Home
+from bootstrap.bootstrap_command import bootstrap
+from bootstrap.sources.fetch import Fetched
+from online.core.config import Config, load
+from online.core.errors import ConfigError, InputError, MillraceError, SchemaError, SnapshotError
+from online.core.home import Home
 
 DAYS = "30"
 
@@ -180,7 +180,7 @@ def test_fetch_writes_into_the_home_and_prints_the_checksum(
         asked.update(options, url=url, to=to)
         return Fetched(12_345, digest)
 
-    monkeypatch.setattr("bootstrap.fetch.fetch", fake)
+    monkeypatch.setattr("bootstrap.sources.fetch.fetch", fake)
     result = run("fetch", "--home", tmp_path, "--url", "http://there/x", "--sha256", digest)
     assert (asked["to"], asked["sha256"]) == (tmp_path / "data" / "raw.csv", digest)
     assert "12,345 rows" in result.output

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from bootstrap.generate import generate_stream
-from tests.fake_api import serving
-from tests.rows import TARGET
+from tests.support.fake_api import serving
+from tests.support.rows import TARGET
 
 ROOT = Path(__file__).parents[1]
 TRAFFIC = """

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from online.config import Config, dump, load
-from online.errors import ConfigError
-from online.schema import ContextFeature, Feature, Target
+from online.core.config import Config, dump, load
+from online.core.errors import ConfigError
+from online.core.schema import ContextFeature, Feature, Target
 
 CONFIG = Config(
     "energy",

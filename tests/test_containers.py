@@ -20,13 +20,13 @@ import httpx
 import pytest
 import yaml
 
-from online.config import overrides
-from online.home import Home
-from online.snapshot import SnapshotStore
-from server import cli
-from server.supervisor import GRACE_SECONDS
-from tests.rows import TARGET, stream_rows
-from tests.running import until
+from online.core.config import overrides
+from online.core.home import Home
+from online.storage.snapshot import SnapshotStore
+from server.commands import serve_command as cli
+from server.processes.supervisor import GRACE_SECONDS
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import until
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -335,7 +335,7 @@ def started(role: str, place: Path, **replaced: str) -> Iterator[Container]:
 
 DRAW_ALL = """
 import sys
-from server.monitor.app import parts
+from server.monitor.monitor_app import parts
 from server.monitor.client import Reader, open_client
 reading = Reader(open_client(sys.argv[1])).read()
 print(reading.down, *reading.problems, file=sys.stderr)

@@ -15,8 +15,8 @@ import bootstrap
 import online
 import server
 from millrace import millrace
-from online.config import Config
-from tests.running import Server
+from online.core.config import Config
+from tests.support.running import Server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

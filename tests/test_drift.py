@@ -19,27 +19,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from online import config as configuration
-from online.config import Config
+from online.core import config as configuration
+from online.core.config import Config
+from online.core.home import Home
+from online.core.schema import Feature, Schema, Target
 from online.drift.cusum import long_run_deviation, page, threshold
 from online.drift.detection import Detection
-from online.drift.errors import ErrorDrift
+from online.drift.drift_monitor import Watch
+from online.drift.error_drift import ErrorDrift
 from online.drift.events import Events, Sight
-from online.drift.inputs import InputDrift
+from online.drift.flag_limits import DISAGREE, HOT, WIDE, Marks, MarksWatch
+from online.drift.input_drift import InputDrift
 from online.drift.log import DriftLog
-from online.drift.marks import DISAGREE, HOT, WIDE, Marks, MarksWatch
-from online.drift.watch import Watch
-from online.encoding import Encoder
-from online.history import Alarm, History
-from online.home import Home
-from online.ledger import Ledger
-from online.schema import Feature, Schema, Target
-from online.served import Served
-from server.metrics import Metrics
-from server.service import Service
-from server.webhook import Webhook
-from tests.rows import stream_rows
-from tests.running import Server, serving, until
+from online.features.encoder import Encoder
+from online.storage.metrics_store import Alarm, History
+from online.storage.prediction_log import Ledger
+from online.storage.served_predictions import Served
+from server.http.service import Service
+from server.observability.metrics import Metrics
+from server.processes.webhook import Webhook
+from tests.support.rows import stream_rows
+from tests.support.running import Server, serving, until
 
 YEAR = 366
 SCHEMA = Schema(

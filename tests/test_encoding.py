@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from online.columns import ColumnEncoder
-from online.config import (
+from online.core.config import (
     Config,
     ExpertsConfig,
     LearnerConfig,
@@ -20,8 +19,9 @@ from online.config import (
     dump,
     load,
 )
-from online.encoding import Encoder, clean
-from online.schema import ContextFeature, Feature, Target
+from online.core.schema import ContextFeature, Feature, Target
+from online.features.column_encoder import ColumnEncoder
+from online.features.encoder import Encoder, clean
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FEATURES = (

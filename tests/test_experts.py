@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from river import base, checks, compose, tree
 
-from online.experts.adwin_bagging import ADWINBaggingRegressor
-from online.experts.boosted import BoostedTrees
-from online.experts.column import ColumnValue
-from online.experts.nlms import NormalizedLMS
-from online.experts.rls import RecursiveLeastSquares
-from online.experts.trees import adaptive_tree
-from online.pool import ExpertPool
-from online.stretch import View
+from online.model.experts.boosted import BoostedTrees
+from online.model.experts.column_value import ColumnValue
+from online.model.experts.nlms import NormalizedLMS
+from online.model.experts.river.adaptive_tree import adaptive_tree
+from online.model.experts.river.adwin_bagging import ADWINBaggingRegressor
+from online.model.experts.rls import RecursiveLeastSquares
+from online.model.micro_batch import View
+from online.model.pool import ExpertPool
 
 ROOT = Path(__file__).resolve().parents[1]
 ESTIMATORS = [

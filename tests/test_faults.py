@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 
 
 def teach(server: Server, count: int, first: int = 0) -> None:

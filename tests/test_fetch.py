@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bootstrap.fetch import Fetched, fetch
-from online.errors import FetchError
+from bootstrap.sources.fetch import Fetched, fetch
+from online.core.errors import FetchError
 
 CSV = b"Date,Production\n2020-01-01,5\n2020-01-02,7\n"
 ROWS = [{"b": 1, "a": "x, y"}, {"a": None, "c": 2.5, "b": True}]

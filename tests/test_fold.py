@@ -21,25 +21,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.compile import compile_plan
-from online.config import Config, ModelConfig, load
-from online.errors import JournalError, LockError, SchemaError, SnapshotError
-from online.fold import Fold, FoldState
-from online.history import History, Outcome
-from online.home import Home
-from online.intake import Intake
-from online.joining import Joiner
-from online.journal import Journal
-from online.learner import Learner
-from online.ledger import Ledger, Served
-from online.pipeline import POOL, build_pipeline
-from online.plan import ScoringPlan
-from online.prequential import Prequential
-from online.quarantine import Watch
-from online.records import LABELS, Receipt, Record
-from online.scorer import PlanWatch, Scorer
-from online.snapshot import SnapshotStore
-from tests.rows import TARGET, stream_rows
+from online.core.config import Config, ModelConfig, load
+from online.core.errors import JournalError, LockError, SchemaError, SnapshotError
+from online.core.home import Home
+from online.labels.ingest import Intake
+from online.labels.label_joiner import Joiner
+from online.learning.fold import Fold, FoldState
+from online.learning.learner import Learner
+from online.learning.prequential import Prequential
+from online.model.pipeline import POOL, build_pipeline
+from online.scoring.compile_plan import compile_plan
+from online.scoring.plan import ScoringPlan
+from online.scoring.scorer import PlanWatch, Scorer
+from online.storage.journal import Journal
+from online.storage.label_validation import Watch
+from online.storage.metrics_store import History, Outcome
+from online.storage.prediction_log import Ledger, Served
+from online.storage.records import LABELS, Receipt, Record
+from online.storage.snapshot import SnapshotStore
+from tests.support.rows import TARGET, stream_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -211,7 +211,7 @@ def test_predictions_one_by_one_and_together_are_found_each_as_it_was_served(sit
 
 
 def test_the_learner_does_not_load_trees_that_are_off() -> None:
-    script = "import sys, online.learner; sys.exit('river.tree' in sys.modules)"
+    script = "import sys, online.learning.learner; sys.exit('river.tree' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
 
 

@@ -15,7 +15,7 @@ from server.monitor.answers import FeatureInfo
 from server.monitor.forecast import Forecast, ForecastError, as_csv, ask, drawn, uploaded
 from server.monitor.future import future_rows, pickable, unknown
 from server.monitor.palette import LIGHT
-from tests.fake_api import busy_api, closed_port, serving
+from tests.support.fake_api import busy_api, closed_port, serving
 
 SUNDAY = datetime.datetime.fromisoformat("2028-02-27T22:00")  # of a leap year
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

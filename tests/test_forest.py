@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from river import checks, preprocessing
 
-from online.forest import state
+from online.forest import forest_state as state
 from online.forest.regressor import AdaptiveForestRegressor
 
 ROOT = Path(__file__).resolve().parents[1]

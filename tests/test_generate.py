@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from bootstrap.generate import DRIFTS, Generated, generate, generate_stream, write_stream
-from online.errors import InputError
-from online.home import Home
+from online.core.errors import InputError
+from online.core.home import Home
 
 COLUMNS = [
     "Date", "Start_Hour", "End_Hour", "Source", "Day_of_Year", "Day_Name", "Month_Name", "Season",

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from online.config import GuardConfig
-from online.guard import BLOCK, Guard
-from tests.rows import TARGET
+from online.core.config import GuardConfig
+from online.learning.guard import BLOCK, Guard
+from tests.support.rows import TARGET
 from tests.test_fold import Site, copied, same_model
 
 BOUND = GuardConfig().labels_per_false_alarm / BLOCK

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online.context import Place
-from online.errors import SchemaError
-from online.histories import History, empty_history
-from online.row_encoder import CONTEXT, RowEncoder
-from online.schema import ContextFeature, Feature, Schema, Target
+from online.core.errors import SchemaError
+from online.core.schema import ContextFeature, Feature, Schema, Target
+from online.features.context import Place
+from online.features.context_memory import History, empty_history
+from online.features.row_encoder import CONTEXT, RowEncoder
 
 SITE = Place(0, 3, True)
 HOUR = Place(3, 24, False, 24.0)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import checks, preprocessing, stats
 
-from online.imputing import FadedImputer
+from online.model.imputing import FadedImputer
 
 COLUMNS = ["a", "b", "c"]
 

@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from bootstrap.generate import generate_stream
-from bootstrap.infer import infer_schema, order_rows, schema_table
-from online.config import Config, dump, load
-from online.encoding import Encoder
-from online.errors import SchemaError
-from online.schema import Feature, Schema, Target
-from tests.streams import described, needs_real_streams, real_rows
+from bootstrap.reading.infer import infer_schema, order_rows, schema_table
+from online.core.config import Config, dump, load
+from online.core.errors import SchemaError
+from online.core.schema import Feature, Schema, Target
+from online.features.encoder import Encoder
+from tests.support.streams import described, needs_real_streams, real_rows
 
 ROWS = 240
 

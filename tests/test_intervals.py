@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.context import Place
-from online.difficulty import spread_of, spread_of_row
-from online.intervals import ConformalInterval
+from online.features.context import Place
+from online.features.error_scale import spread_of, spread_of_row
+from online.model.intervals import ConformalInterval
 
 HOURS = [Place(0, 24, False)]
 

@@ -16,20 +16,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import server.joining
-from online import config as configuration
-from online.errors import JournalError
-from online.home import Home
-from online.intake import Intake
-from online.joining import Joiner, Label, Request
-from online.journal import Journal
-from online.ledger import Ledger
-from online.quarantine import Watch
-from online.records import Receipt, Record
-from online.served import Served
-from server.joining import JoinerProcess
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+import server.processes.label_worker
+from online.core import config as configuration
+from online.core.errors import JournalError
+from online.core.home import Home
+from online.labels.ingest import Intake
+from online.labels.label_joiner import Joiner, Label, Request
+from online.storage.journal import Journal
+from online.storage.label_validation import Watch
+from online.storage.prediction_log import Ledger
+from online.storage.records import Receipt, Record
+from online.storage.served_predictions import Served
+from server.processes.label_worker import JoinerProcess
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 
 ALONE = [Request([Label(1.0, None, {"hour": "3"})], 5.0)]  # a label of a row that nobody asked about
 
@@ -112,12 +112,12 @@ def test_one_that_says_nothing_is_replaced(
     home: Path, process: JoinerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process.take_in(ALONE, None)
-    monkeypatch.setattr(server.joining, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(server.joining, "END_SECONDS", 0.2)
+    monkeypatch.setattr(server.processes.label_worker, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(server.processes.label_worker, "END_SECONDS", 0.2)
     os.kill(process._process.pid, signal.SIGSTOP)
     with pytest.raises(JournalError, match="send them again"):
         process.take_in(ALONE, None)
-    monkeypatch.setattr(server.joining, "ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(server.processes.label_worker, "ANSWER_SECONDS", 60.0)
     assert process.take_in(ALONE, None) == [Receipt("accepted", 2)]
     assert len(records(Home(home))) == 2
 

@@ -20,14 +20,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-import online.journal
-from online.errors import InputError, JournalError
-from online.intake import Intake
-from online.joining import Joiner
-from online.journal import Journal
-from online.ledger import Ledger, Served
-from online.records import Receipt, Record, Submission
-from online.schema import Feature, Schema, Target
+import online.storage.journal
+from online.core.errors import InputError, JournalError
+from online.core.schema import Feature, Schema, Target
+from online.labels.ingest import Intake
+from online.labels.label_joiner import Joiner
+from online.storage.journal import Journal
+from online.storage.prediction_log import Ledger, Served
+from online.storage.records import Receipt, Record, Submission
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = Schema(
@@ -270,8 +270,8 @@ TestJournalMachine.settings = settings(
 APPEND = """
 import sys
 from pathlib import Path
-from online.journal import Journal
-from online.records import Submission
+from online.storage.journal import Journal
+from online.storage.records import Submission
 path, who, count, batch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 journal = Journal(path, "s")
 print("ready", flush=True)
@@ -351,9 +351,9 @@ def test_a_process_killed_while_appending_has_kept_every_receipt_it_gave(tmp_pat
 FULL = """
 import resource, sys
 from pathlib import Path
-from online.errors import JournalError
-from online.journal import Journal
-from online.records import Submission
+from online.core.errors import JournalError
+from online.storage.journal import Journal
+from online.storage.records import Submission
 journal = Journal(Path(sys.argv[1]), "s")
 journal.append([Submission(0.0, 1.0, "first", {"wind": 1})])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
@@ -419,7 +419,7 @@ def test_a_read_only_database_is_an_error_and_stays_as_it_was(
     def read_only(file: Path, _: str) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)
 
-    monkeypatch.setattr(online.journal, "connect", read_only)
+    monkeypatch.setattr(online.storage.journal, "connect", read_only)
     journal = Journal(path, "s")
     for change in (
         lambda: journal.append([Submission(1.0, 1.0, "b", {"wind": 1})]),

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.label_endpoint import LabelEndpoint
-from online.errors import InputError
-from online.schema import Feature, Schema, Target
-from online.served import Served
-from online.slots import Slots
-from online.wanted import RANDOM, choose
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving
+from bootstrap.sources.label_endpoint import LabelEndpoint
+from online.core.errors import InputError
+from online.core.schema import Feature, Schema, Target
+from online.features.segments import Slots
+from online.labels.label_queries import RANDOM, choose
+from online.storage.served_predictions import Served
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving
 
 SLOTS = Slots(Schema("made", Target("y"), (Feature("site", "category", values=("A", "B")),)))
 SCRIPT = Path(__file__).parents[1] / "scripts" / "request_labels.py"

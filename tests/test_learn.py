@@ -13,8 +13,8 @@ import httpx
 import msgspec
 import pytest
 
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 
 
 def labelled(ids: list[str], labels: list[float]) -> list[dict[str, Any]]:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from online.core.errors import InputError
+from online.core.schema import Feature, Schema, Target
 from online.drift.store import ServedReader
-from online.encoding import Encoder, clean
-from online.errors import InputError
-from online.ledger import Ledger, Served, identifier
-from online.schema import Feature, Schema, Target
-from tests.running import until
+from online.features.encoder import Encoder, clean
+from online.storage.prediction_log import Ledger, Served, identifier
+from tests.support.running import until
 
 FEATURES = (
     Feature("wind", "numeric"),
@@ -107,7 +107,7 @@ def test_a_failing_writer_says_so_and_goes_on(tmp_path: Path, caplog: pytest.Log
     with sqlite3.connect(tmp_path / "ledger.db") as db:
         failing = ledger(tmp_path, flush_seconds=0.005)
         db.execute("ALTER TABLE prediction RENAME TO elsewhere")
-        with caplog.at_level(logging.WARNING, "online.ledger"):
+        with caplog.at_level(logging.WARNING, "online.storage.prediction_log"):
             failing.record([served("a")])
             until(lambda: "1 predictions wait" in caplog.text, "a warning")
         db.execute("ALTER TABLE elsewhere RENAME TO prediction")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from server.logs import REQUEST, Format, RequestIds, log_to
-from tests.running import serving, until
+from server.observability.logs import REQUEST, Format, RequestIds, log_to
+from tests.support.running import serving, until
 
 
 class Terminal(io.StringIO):
@@ -35,7 +35,7 @@ def test_an_entry_is_one_json_object_with_its_fields_request_and_trace() -> None
     try:
         1 / 0  # noqa: B018
     except ZeroDivisionError:
-        log = logging.getLogger("server.app")
+        log = logging.getLogger("server.http.app")
         log.error("%s failed", "it", exc_info=True, extra={"fields": {"status": 500}})
     finally:
         REQUEST.reset(token)

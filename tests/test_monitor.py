@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from dash import Patch
 
-from server.monitor import figures, maps, words
+from server.monitor import figures, maps
+from server.monitor import format as words
 from server.monitor.actions import Asked, act, refusal
 from server.monitor.answers import (
     Alarm,
@@ -26,11 +27,11 @@ from server.monitor.answers import (
     Weights,
 )
 from server.monitor.client import Reader, Reading, open_client
+from server.monitor.format import NONE
+from server.monitor.monitor_process import serve_monitor
 from server.monitor.palette import DARK, LIGHT
-from server.monitor.process import serve_monitor
 from server.monitor.traffic import Look, Traffic, quantile, since
-from server.monitor.words import NONE
-from tests.fake_api import NOW, ROWS, FakeApi, binned, busy_api, closed_port, played, serving
+from tests.support.fake_api import NOW, ROWS, FakeApi, binned, busy_api, closed_port, played, serving
 
 CHARTS = ("truth", "rolling", "weights", "coverage", "errors", "delays")
 
@@ -223,7 +224,7 @@ def reader(transport: httpx.MockTransport, **options: Any) -> Reader:
     "content", [{}, {"learner": None, "prequential": None, "labels": None, "model_version": None}]
 )
 def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]):
-    from server.monitor.app import OUTPUTS, parts, update
+    from server.monitor.monitor_app import OUTPUTS, parts, update
 
     reading = reader(httpx.MockTransport(lambda request: httpx.Response(200, json=content))).read()
     assert reading.model == Model()
@@ -289,7 +290,7 @@ def test_many_pages_ask_the_server_once():
 
 
 def test_only_what_changed_is_drawn_again():
-    from server.monitor.app import OUTPUTS, parts, update
+    from server.monitor.monitor_app import OUTPUTS, parts, update
 
     api = busy_api()
     api.broken = frozenset({"/metrics"})  # rows a second always change
@@ -404,7 +405,7 @@ def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
 def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm():
     code = (
         "import sys, threading\n"
-        "from server.monitor.process import serve_monitor\n"
+        "from server.monitor.monitor_process import serve_monitor\n"
         "assert 'dash' not in sys.modules and 'werkzeug' not in sys.modules\n"
         "serve_monitor(sys.argv[1], '127.0.0.1', int(sys.argv[2]), 0, threading.Event())\n"
     )

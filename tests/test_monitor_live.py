@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rows import TARGET, stream_rows
-from tests.running import Server
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server
 
 if TYPE_CHECKING:
-    from tests.browser import Browser
+    from tests.support.browser import Browser
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.support.browser"]
 
 
 def points(browser: Browser, chart: str) -> int:

@@ -11,12 +11,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from server.monitor import palette
-from tests.fake_api import busy_api, closed_port, empty_api, monitoring, played, serving
+from tests.support.fake_api import busy_api, closed_port, empty_api, monitoring, played, serving
 
 if TYPE_CHECKING:
-    from tests.browser import Browser
+    from tests.support.browser import Browser
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.support.browser"]
 
 CHARTS = ("truth", "rolling", "weights", "coverage", "errors", "delays")
 

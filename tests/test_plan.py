@@ -20,19 +20,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from river import checks, compose, dummy
 
-from online import plan_file
-from online.compile import compile_plan
-from online.config import ExpertsConfig, ModelConfig
-from online.difficulty import slot_places
-from online.errors import PlanError
+from online.core.config import ExpertsConfig, ModelConfig
+from online.core.errors import PlanError
+from online.core.schema import ContextFeature, Feature, Schema, Target
+from online.features.error_scale import slot_places
+from online.features.row_encoder import RowEncoder
 from online.forest.regressor import AdaptiveForestRegressor
-from online.intervals import ConformalInterval
-from online.pipeline import POOL, build_pipeline
-from online.plan import FEW, PlanInfo, ScoringPlan
-from online.pool import ExpertPool
-from online.row_encoder import RowEncoder
-from online.scaling import FadedScaler
-from online.schema import ContextFeature, Feature, Schema, Target
+from online.model.intervals import ConformalInterval
+from online.model.pipeline import POOL, build_pipeline
+from online.model.pool import ExpertPool
+from online.model.scaling import FadedScaler
+from online.scoring import plan_file
+from online.scoring.compile_plan import compile_plan
+from online.scoring.plan import FEW, PlanInfo, ScoringPlan
 from tests.test_encoding import FEATURES, rows
 
 BY_NAME = {feature.name: feature for feature in FEATURES}

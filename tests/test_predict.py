@@ -14,8 +14,8 @@ import httpx
 import msgspec
 import pytest
 
-from tests.rows import stream_rows
-from tests.running import Server, until
+from tests.support.rows import stream_rows
+from tests.support.running import Server, until
 
 ROW = {"Start_Hour": 13, "Source": "Solar", "Day_of_Year": 20, "Day_Name": "Friday", "Month_Name": "January"}
 

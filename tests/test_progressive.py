@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from online.compile import compile_plan
-from online.config import Config, ExpertsConfig, ModelConfig
-from online.fold import Fold, FoldState
-from online.pipeline import ENCODER, build_pipeline
-from online.progressive import Progressive
-from online.row_encoder import CONTEXT
-from online.schema import ContextFeature, Feature
+from online.core.config import Config, ExpertsConfig, ModelConfig
+from online.core.schema import ContextFeature, Feature
+from online.features.row_encoder import CONTEXT
+from online.learning.fold import Fold, FoldState
+from online.learning.progressive import Progressive
+from online.model.pipeline import ENCODER, build_pipeline
+from online.scoring.compile_plan import compile_plan
 
 FEATURES = (
     Feature("hour", "cyclic", period=24),

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server.metrics import SAMPLED
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+from server.observability.metrics import SAMPLED
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 
 DOCKER = Path(__file__).resolve().parents[1] / "docker"
 NAME = re.compile(r"\bmillrace_\w+")

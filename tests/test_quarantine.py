@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.config import QuarantineConfig
-from online.errors import InputError
-from online.journal import Journal
-from online.quarantine import Watch
-from online.records import Receipt, Submission
-from online.schema import Feature, Schema, Target
-from tests.running import Server
+from online.core.config import QuarantineConfig
+from online.core.errors import InputError
+from online.core.schema import Feature, Schema, Target
+from online.storage.journal import Journal
+from online.storage.label_validation import Watch
+from online.storage.records import Receipt, Submission
+from tests.support.running import Server
 
 SCHEMA = Schema("s", Target("y", 0, 100), (Feature("wind", "numeric", 0, 30), Feature("note", "dropped")))
 

@@ -13,18 +13,18 @@ import pytest
 from rich.console import Console
 
 from bootstrap.train import read_rows, train
-from online import boosting
-from online.config import dump, load
-from online.home import Home
-from online.journal import Journal
-from online.pipeline import BOOSTED, ENCODER, POOL, RECENT
-from online.refresh import Schedule, refresh
-from online.row_encoder import RowEncoder
-from online.served import Served
-from online.snapshot import SnapshotStore
-from online.training_rows import gather
-from tests.rows import TARGET
-from tests.running import until
+from online.core.config import dump, load
+from online.core.home import Home
+from online.features.row_encoder import RowEncoder
+from online.learning.refresh import Schedule, refresh
+from online.learning.training_rows import gather
+from online.model import train_boosted as boosting
+from online.model.pipeline import BOOSTED, ENCODER, POOL, RECENT
+from online.storage.journal import Journal
+from online.storage.served_predictions import Served
+from online.storage.snapshot import SnapshotStore
+from tests.support.rows import TARGET
+from tests.support.running import until
 from tests.test_fold import Site, copied, same_model
 
 pytestmark = pytest.mark.skipif(bool(boosting.available()), reason=boosting.available() or "there")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from online.errors import InputError, SnapshotError
-from online.fold import Fold
-from online.records import Record
-from online.replay import Replay
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+from online.core.errors import InputError, SnapshotError
+from online.learning.fold import Fold
+from online.learning.replay_engine import Replay
+from online.storage.records import Record
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 from tests.test_fold import Site, copied, same_model
 
 

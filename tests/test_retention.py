@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online.config import Config, RetentionConfig
-from online.errors import JournalError, SnapshotError
-from online.journal import Journal
-from online.learner import Learner
-from online.ledger import Ledger, Served
-from online.records import Submission
-from online.retention import chosen
-from online.schema import Feature, Schema, Target
-from online.snapshot import Manifest, SnapshotStore
-from tests.rows import TARGET
-from tests.running import serving
+from online.core.config import Config, RetentionConfig
+from online.core.errors import JournalError, SnapshotError
+from online.core.schema import Feature, Schema, Target
+from online.learning.learner import Learner
+from online.learning.retention import chosen
+from online.storage.journal import Journal
+from online.storage.prediction_log import Ledger, Served
+from online.storage.records import Submission
+from online.storage.snapshot import Manifest, SnapshotStore
+from tests.support.rows import TARGET
+from tests.support.running import serving
 from tests.test_fold import Site
 
 DAY = 86_400.0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import checks, preprocessing
 
-from online.scaling import FadedScaler, StandardScaler, deviations_of
+from online.model.scaling import FadedScaler, StandardScaler, deviations_of
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from millrace import millrace
-from online.errors import InputError
-from online.home import Home
-from online.plan import ScoringPlan
-from tests.running import Server
+from online.core.errors import InputError
+from online.core.home import Home
+from online.scoring.plan import ScoringPlan
+from tests.support.running import Server
 
 
 def score(*arguments: object) -> Result:

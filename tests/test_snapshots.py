@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from online.home import Home
-from online.plan import ScoringPlan
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+from online.core.home import Home
+from online.scoring.plan import ScoringPlan
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 
 ROOT = Path(__file__).parent.parent
 

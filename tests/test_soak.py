@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from online.home import Home
-from scripts.soak import soak
-from tests.rows import stream_rows
+from online.core.home import Home
+from scripts.bench.soak import soak
+from tests.support.rows import stream_rows
 
 
 def test_the_learners_memory_stays_as_it_is_while_labels_come(home: Path) -> None:

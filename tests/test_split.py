@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bootstrap.split import read_rows, split_rows, write_split
-from online.errors import InputError
-from online.home import Home
+from bootstrap.reading.split import read_rows, split_rows, write_split
+from online.core.errors import InputError
+from online.core.home import Home
 
 
 def test_the_last_rows_are_kept_for_validation() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rows import TARGET, stream_rows
-from tests.running import Server, serving, until
+from tests.support.rows import TARGET, stream_rows
+from tests.support.running import Server, serving, until
 
 
 class Traffic:

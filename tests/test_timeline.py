@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.history import History, Outcome
-from online.schema import Feature, Schema, Target
-from online.slots import ELSEWHERE, Slots
-from online.timeline import BIN, FINE, WINDOW, rolling
+from online.core.schema import Feature, Schema, Target
+from online.features.segments import ELSEWHERE, Slots
+from online.storage.metrics_store import History, Outcome
+from online.storage.timeline import BIN, FINE, WINDOW, rolling
 
 SCHEMA = Schema(
     "energy",

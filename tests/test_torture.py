@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from online.home import Home
-from scripts.torture import torture
+from online.core.home import Home
+from scripts.chaos.torture import torture
 
 
 def test_killed_and_spoiled_nothing_is_lost_learned_twice_or_refused(home: Path) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from online.drift.detection import Detection
-from online.history import Alarm
+from online.storage.metrics_store import Alarm
 
 __all__ = ["Events", "Sight"]
 

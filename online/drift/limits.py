@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from online.drift.marks import NO_LIMIT, Marks
-from online.served import Served
+from online.drift.flag_limits import NO_LIMIT, Marks
+from online.storage.served_predictions import Served
 
 __all__ = ["Limits"]
 

@@ -13,8 +13,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from online.schema import Schema
-from online.served import Served
+from online.core.schema import Schema
+from online.storage.served_predictions import Served
 
 __all__ = ["DriftLog"]
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from online.core.schema import Schema
 from online.drift.season import Season
-from online.encoding import Encoder
-from online.schema import Schema
+from online.features.encoder import Encoder
 
 __all__ = ["PREDICTION", "Reference", "Subject"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from online.encoding import Encoder
-from online.schema import Feature
+from online.core.schema import Feature
+from online.features.encoder import Encoder
 
 __all__ = ["SLOTS", "Season"]
 

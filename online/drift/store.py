@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from online.database import connect
-from online.ledger import fields_of, unpack
-from online.schema import Schema
-from online.served import Served
+from online.core.schema import Schema
+from online.storage.database import connect
+from online.storage.prediction_log import fields_of, unpack
+from online.storage.served_predictions import Served
 
 __all__ = ["DriftScores", "Labelled", "ScoreStore", "ServedReader"]
 

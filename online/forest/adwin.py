@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from online.forest.state import (
+from online.forest.forest_state import (
     BUCKETS,
     LEVELS,
     W_LEVELS,

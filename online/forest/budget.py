@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from online.forest import state
-from online.forest.state import Array, Arrays
+from online.forest import forest_state as state
+from online.forest.forest_state import Array, Arrays
 
 __all__ = ["keep_budget"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from online.forest import state
-from online.forest.state import Array, Arrays
+from online.forest import forest_state as state
+from online.forest.forest_state import Array, Arrays
 
 __all__ = ["Names", "contributions", "drawing", "importances", "node_columns"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from online.forest.state import (
+from online.forest.forest_state import (
     DECAY,
     DELAY,
     E_FAST,

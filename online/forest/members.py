@@ -11,10 +11,7 @@ from __future__ import annotations
 import math
 
 from online.forest.adwin import reset_window, rose
-from online.forest.cleaning import LARGEST, clean_row, held, observe_row
-from online.forest.leaf import leaf_output
-from online.forest.random import poisson
-from online.forest.state import (
+from online.forest.forest_state import (
     BACK,
     BACK_ROWS,
     CALIBRATED,
@@ -46,6 +43,9 @@ from online.forest.state import (
     Arrays,
     kernel,
 )
+from online.forest.inputs import LARGEST, clean_row, held, observe_row
+from online.forest.leaf import leaf_output
+from online.forest.random_state import poisson
 from online.forest.tree import fell, fetch_leaves, find_leaves, learn_tree, plant
 from online.forest.whitening import find_direction, observe_moments
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 
-from online.forest.pointer import fetch
-from online.forest.state import (
+from online.forest.forest_state import (
     B_M2,
     B_MEAN,
     B_N,
@@ -35,6 +34,7 @@ from online.forest.state import (
     Arrays,
     kernel,
 )
+from online.forest.numba_pointers import fetch
 
 __all__ = ["fetch_bins", "observe", "observe_feature"]
 

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from river import base
 
-from online.forest import inspection, state
+from online.forest import forest_state as state
+from online.forest import inspection
+from online.forest.add_features import needed, widened, with_shadows
+from online.forest.array_table import kernels
 from online.forest.budget import keep_budget
-from online.forest.handle import kernels
-from online.forest.packing import packed, unpacked
-from online.forest.plain import PlainRow, PlainTrees, plain_row, plain_trees
-from online.forest.pointer import handle_of
-from online.forest.random import scattered
-from online.forest.rows import RowReader
-from online.forest.state import Array, Arrays
-from online.forest.widening import needed, widened, with_shadows
+from online.forest.export import PlainRow, PlainTrees, plain_row, plain_trees
+from online.forest.forest_rows import RowReader
+from online.forest.forest_state import Array, Arrays
+from online.forest.numba_pointers import handle_of
+from online.forest.pickling import packed, unpacked
+from online.forest.random_state import scattered
 
 __all__ = ["AdaptiveForestRegressor"]
 
@@ -263,7 +264,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     def follow_lines(
         self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """As :meth:`online.stretch.LineExpert.follow_lines`."""
+        """As :meth:`online.model.micro_batch.LineExpert.follow_lines`."""
         if self._reader.codes or names != tuple(self._reader.places):
             return None
         lines, wanted = np.ascontiguousarray(lines, float), np.array(targets, float)

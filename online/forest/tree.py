@@ -5,12 +5,7 @@ from __future__ import annotations
 
 import math
 
-from online.forest.leaf import best_error, faded_visits, learn_leaf
-from online.forest.observers import fetch_bins, observe
-from online.forest.pointer import fetch
-from online.forest.random import uniform
-from online.forest.split import best_cut, is_significant
-from online.forest.state import (
+from online.forest.forest_state import (
     ATTEMPT,
     BAR,
     BINS,
@@ -72,6 +67,11 @@ from online.forest.state import (
     copy,
     kernel,
 )
+from online.forest.leaf import best_error, faded_visits, learn_leaf
+from online.forest.numba_pointers import fetch
+from online.forest.observers import fetch_bins, observe
+from online.forest.random_state import uniform
+from online.forest.split_search import best_cut, is_significant
 
 __all__ = [
     "fell", "fetch_leaves", "find_leaves", "goes_left", "learn_tree", "plant", "release_node", "release_slot",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from online.forest.state import ROWS, Array, Arrays, kernel
+from online.forest.forest_state import ROWS, Array, Arrays, kernel
 
 __all__ = ["find_direction", "observe_moments"]
 

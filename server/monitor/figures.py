@@ -8,10 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from server.monitor import words
+from server.monitor import format as words
 from server.monitor.answers import Alarm, Drift, Outcomes, Snapshot, Weights
 from server.monitor.canvas import canvas, line, message
-from server.monitor.marks import event_marks
+from server.monitor.chart_marks import event_marks
 from server.monitor.palette import OTHERS, SHARES, Palette
 
 __all__ = ["band", "coverage", "drift_strip", "expert_weights", "rolling_error", "truth"]

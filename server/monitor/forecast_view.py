@@ -10,8 +10,8 @@ import httpx
 import msgspec
 from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 
+from server.monitor import format as words
 from server.monitor import palette as palettes
-from server.monitor import words
 from server.monitor.answers import FeatureInfo, Model
 from server.monitor.forecast import NOTHING, Forecast, ForecastError, as_csv, ask, drawn, uploaded
 from server.monitor.future import MOST_HOURS, future_rows, pickable, unknown

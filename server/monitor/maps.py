@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from server.monitor import words
+from server.monitor import format as words
 from server.monitor.answers import Errors
 from server.monitor.canvas import canvas, message
 from server.monitor.palette import Palette

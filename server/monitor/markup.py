@@ -7,7 +7,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from server.monitor import words
+from server.monitor import format as words
 from server.monitor.answers import Moment
 from server.monitor.canvas import message
 

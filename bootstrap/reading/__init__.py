@@ -1,0 +1,1 @@
+"""From a file to rows: columns, kinds, duplicates, schema, split."""

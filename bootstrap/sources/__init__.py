@@ -1,0 +1,1 @@
+"""From a data or label endpoint to rows."""

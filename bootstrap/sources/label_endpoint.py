@@ -1,0 +1,132 @@
+"""The other side of label requests: an endpoint that is posted feature rows and answers with their labels."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from online.core.errors import InputError
+
+__all__ = ["LabelEndpoint"]
+
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+LONGEST_PAUSE = 30.0
+
+
+class LabelEndpoint:
+    """Asks for labels in batches of a size that the endpoint takes.
+
+    Parameters
+    ----------
+    url
+        Posted a JSON array of rows.
+    field
+        The label's name in the answer's objects; an answer may also be an array of numbers.
+    path
+        Where in the answer the array stands, as ``data.rows``; empty for the answer itself.
+    names
+        What features are called there, where they are called otherwise.
+    batch
+        Rows asked for at once, at first: halved when they are too many, doubled after some that were not.
+    attempts
+        How often a request is tried.
+    headers
+        Sent along.
+    sleep
+        How to wait.
+    """
+
+    def __init__(
+        self, url: str, field: str, *, path: str = "", names: Mapping[str, str] | None = None,
+        batch: int = 1000, attempts: int = 6, headers: Mapping[str, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self._http = httpx.Client(timeout=60.0, headers=dict(headers or {}))
+        self._url = url
+        self._field = field
+        self._path = [part for part in path.split(".") if part]
+        self._names = names or {}
+        self._attempts = attempts
+        self._sleep = sleep
+        self._most = 10 * batch
+        self.batch = batch
+        self._taken = 0
+
+    def labels(self, rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+        """Labels of the first rows, as many as were taken at once; None for a row that has none.
+
+        Raises InputError when there is no answer, or one that cannot be read.
+        """
+        while True:
+            asked = rows[: self.batch]
+            answer = self._post([self._named(row) for row in asked])
+            if answer is not None:
+                self._grow()
+                return self._read(answer, len(asked))
+            if len(asked) == 1:
+                raise InputError(f"{self._url} says that a single row is too many", field="endpoint")
+            self.batch, self._taken = max(1, len(asked) // 2), 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def _grow(self) -> None:
+        self._taken += 1
+        if self._taken >= 20:
+            self.batch, self._taken = min(self._most, 2 * self.batch), 0
+
+    def _named(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {self._names.get(name, name): value for name, value in row.items()}
+
+    def _post(self, rows: list[dict[str, Any]]) -> Any:
+        """The answer; None when the rows are too many."""
+        reason = ""
+        for attempt in range(self._attempts):
+            if attempt:
+                self._sleep(min(LONGEST_PAUSE, 0.5 * 2.0**attempt))
+            try:
+                came = self._http.post(self._url, json=rows)
+            except httpx.TransportError as exc:
+                reason = f"{type(exc).__name__}: {exc}"
+                continue
+            if came.status_code == 413:
+                return None
+            if came.status_code not in BUSY:
+                return self._content(came)
+            reason = f"it answered {came.status_code}"
+            header = came.headers.get("retry-after", "")
+            self._sleep(min(LONGEST_PAUSE, float(header)) if header.isdigit() else 0.0)
+        raise InputError(f"{self._url} gives no labels: {reason}; try again later", field="endpoint")
+
+    def _content(self, came: httpx.Response) -> Any:
+        if not came.is_success:
+            raise InputError(f"{self._url} answered {came.status_code}: {came.text[:200]}", field="endpoint")
+        try:
+            found = came.json()
+            for part in self._path:
+                found = found[part]
+        except (ValueError, LookupError, TypeError) as exc:
+            where = ".".join(self._path) or "JSON array"
+            raise InputError(f"{self._url}: no {where} came: {came.text[:80]}", field="reply") from exc
+        return found
+
+    def _read(self, answer: Any, asked: int) -> list[float | None]:
+        """Labels in the order of the rows; a shorter answer leaves the last rows without."""
+        if not isinstance(answer, list) or len(answer) > asked:
+            raise InputError(f"{self._url}: an array of {asked} labels was to come", field="reply")
+        found = [label(one.get(self._field) if isinstance(one, dict) else one) for one in answer]
+        return found + [None] * (asked - len(answer))
+
+
+def label(value: Any) -> float | None:
+    """A finite number, from text too; None for anything else."""
+    try:
+        read = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        return None
+    return read if math.isfinite(read) else None

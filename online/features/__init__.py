@@ -1,0 +1,1 @@
+"""A raw row becomes numbers: encoding, context features from label history, segments, error scale."""

@@ -1,0 +1,247 @@
+"""From a row as a client sends it to the numbers the model sees, the same for learning and scoring."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from online.core.schema import TEXT_LIMIT, Feature, Schema
+
+__all__ = ["KEPT", "Cell", "Encoded", "Encoder", "Reader", "clean", "number", "reader", "shortcut"]
+
+MISSING = math.nan
+SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
+LARGEST_INTEGER = 2**63 - 1
+KEPT = 8  # encoders at hand: plan after plan is of the same schema
+TABLE = 400  # positions of a cycle that are kept with their sine and cosine: hours, days of a year
+
+
+class Cell(NamedTuple):
+    """One feature's columns: a value each (NaN when missing), and whether it lay outside what is known."""
+
+    values: tuple[float, ...]
+    drifted: bool = False
+
+
+class Encoded(NamedTuple):
+    """One encoded row.
+
+    ``values`` has one float a column, NaN where a value is to be imputed; ``imputed`` names the features
+    that were missing, unreadable or absurd; ``drifted`` names those outside the bootstrap range or with
+    an unknown category.
+    """
+
+    values: list[float]
+    imputed: list[str]
+    drifted: list[str]
+
+
+class Encoder:
+    """Encodes rows of one schema. Immutable after construction; any thread may call it.
+
+    Parameters
+    ----------
+    features
+        The features used, in order.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        ways = [(feature, *reader(feature)) for feature in features]
+        self._ways: list[tuple[Any, ...]] = [
+            (feature.name, *shortcut(feature), read, (MISSING,) * len(columns))
+            for feature, read, columns in ways
+        ]
+        self.columns = [column for _, _, columns in ways for column in columns]
+
+    @classmethod
+    @functools.lru_cache(maxsize=KEPT)
+    def of(cls, schema: Schema) -> Encoder:
+        """The encoder of a schema's used features; one for all that ask."""
+        return cls(schema.used)
+
+    def encode(self, row: Mapping[str, Any]) -> Encoded:
+        """Encode a row: any mapping at all, dirty values included."""
+        values: list[float] = []
+        imputed: list[str] = []
+        drifted: list[str] = []
+        for name, kind, known, low, high, read, gap in self._ways:
+            value: Any = row.get(name)
+            if type(value) is kind:
+                if kind is float:
+                    if low <= value <= high:
+                        values.append(value)
+                        continue
+                elif value in known:
+                    values += known[value]
+                    continue
+            elif kind is float and type(value) is int and low <= value <= high:
+                values.append(float(value))
+                continue
+            cell = read(value)
+            if cell is None:
+                imputed.append(name)
+                values += gap
+            else:
+                values += cell[0]
+                if cell[1]:
+                    drifted.append(name)
+        return Encoded(values, imputed, drifted)
+
+
+def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Keep a row's known fields, as JSON scalars of bounded size: what ledger and journal hold.
+
+    Encoding the cleaned row gives what encoding the row itself gives.
+    """
+    kept = dict(row)
+    for name in kept.keys() - names:
+        del kept[name]
+    for name, value in kept.items():
+        kind = type(value)
+        if kind is float:  # kept as it is, as nearly all are
+            if value - value == 0.0:  # neither NaN nor infinite
+                continue
+        elif kind is str:
+            if len(value) <= TEXT_LIMIT:
+                continue
+        elif kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+            continue
+        kept[name] = scalar(value)
+    return kept
+
+
+def scalar(value: object) -> Any:
+    """A JSON scalar that encodes as the value does, or None when it can only be imputed."""
+    if isinstance(value, str):
+        return value[: TEXT_LIMIT + 1]  # one more than can be read, so that it still cannot be
+    if number(value) is None:
+        return None
+    large = isinstance(value, int) and abs(value) > LARGEST_INTEGER
+    return scalar(str(value)) if large else value  # MessagePack has no such number; its text reads the same
+
+
+def number(value: object) -> float | None:
+    """Read a finite number, from text too; None when there is none."""
+    if not isinstance(value, (int, float, str)) or (isinstance(value, str) and len(value) > TEXT_LIMIT):
+        return None
+    try:
+        read = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return read if math.isfinite(read) else None
+
+
+Reader = Callable[[Any], Cell | None]
+
+
+def shortcut(feature: Feature) -> tuple[type, dict[Any, tuple[float, ...]], float, float]:
+    """What needs no careful reading: values of a type, those that are known or, of numbers, in a range."""
+    if feature.kind == "numeric":
+        low, high = (1.0, 0.0) if feature.low is None or feature.high is None else (feature.low, feature.high)
+        return float, {}, low, high
+    if feature.kind == "category":
+        return str, {text: cell.values for text, cell in one_hot(feature.values).items() if text}, 0.0, 0.0
+    if feature.kind == "cyclic" and feature.values:
+        size = len(feature.values)
+        return str, {text: wave(place, size) for place, text in enumerate(feature.values)}, 0.0, 0.0
+    steps = whole_steps(feature) if feature.kind == "cyclic" else range(0)
+    return int, {place: wave(place, feature.period or 1.0) for place in steps}, 0.0, 0.0
+
+
+def whole_steps(feature: Feature) -> range:
+    """The whole numbers of a cycle that were seen, so that their sines are not taken again and again."""
+    low, high = feature.low, feature.high
+    if low is None or high is None or high - low > TABLE:
+        return range(0)
+    return range(math.ceil(low), math.floor(high) + 1)
+
+
+def reader(feature: Feature) -> tuple[Reader, list[str]]:
+    """How one feature is read, and the columns that gives."""
+    name = feature.name
+    if feature.kind == "numeric":
+        return functools.partial(read_numeric, feature, feature.plausible), [name]
+    if feature.kind == "category":
+        read = functools.partial(read_category, one_hot(feature.values), len(feature.values))
+        return read, [f"{name}={v}" for v in feature.values]
+    if feature.kind == "cyclic" and feature.values:
+        places = {
+            text.casefold(): Cell(wave(i, len(feature.values))) for i, text in enumerate(feature.values)
+        }
+        return functools.partial(read_cyclic_name, places), [name, f"{name}:sin", f"{name}:cos"]
+    if feature.kind == "cyclic":
+        return functools.partial(read_cyclic, feature), [name, f"{name}:sin", f"{name}:cos"]
+    columns = [f"{name}:{part}{wave}" for part in feature.parts for wave in ("", ":sin", ":cos")]
+    return functools.partial(read_time, feature.parts), columns
+
+
+def one_hot(values: tuple[str, ...]) -> dict[str, Cell]:
+    """A cell for each known category."""
+    return {v: Cell(tuple(float(i == j) for j in range(len(values)))) for i, v in enumerate(values)}
+
+
+def wave(position: float, period: float) -> tuple[float, float, float]:
+    """A position in a cycle as itself, sine and cosine."""
+    angle = 2.0 * math.pi * position / period
+    return float(position), math.sin(angle), math.cos(angle)
+
+
+def read_numeric(feature: Feature, plausible: tuple[float, float], value: object) -> Cell | None:
+    """A plausible number as it is."""
+    read = SWITCH.get(value.casefold()) if isinstance(value, str) else None
+    read = number(value) if read is None else read
+    if read is None or not plausible[0] <= read <= plausible[1]:
+        return None
+    beyond = feature.low is not None and feature.high is not None and not feature.low <= read <= feature.high
+    return Cell((read,), beyond)
+
+
+def read_category(cells: dict[str, Cell], width: int, value: object) -> Cell | None:
+    """One column a known category; an unknown one is all zeros and drifted."""
+    if isinstance(value, bool) or value == "" or not (isinstance(value, str) or number(value) is not None):
+        return None
+    known = cells.get(category_text(value))
+    if known is None and isinstance(value, str):
+        known = cells.get(category_text(number(value)))  # a code as a file has it: "3.0" for "3"
+    return known if known is not None else Cell((0.0,) * width, True)
+
+
+def category_text(value: object) -> str:
+    """A category's name: ``3`` and ``3.0`` are the same one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
+def read_cyclic_name(places: dict[str, Cell], value: object) -> Cell | None:
+    """A weekday's or month's place in its cycle; a name that is none of them is a fault."""
+    return places.get(value.casefold()) if isinstance(value, str) else None
+
+
+def read_cyclic(feature: Feature, value: object) -> Cell | None:
+    """A number that wraps; one outside the range seen, give or take a period, is a fault."""
+    read = number(value)
+    period = feature.period or 1.0
+    low, high = (0.0, period) if feature.low is None or feature.high is None else (feature.low, feature.high)
+    if read is None or not low - period <= read <= high + period:
+        return None
+    return Cell(wave(read, period), not low <= read <= high)
+
+
+def read_time(parts: tuple[str, ...], value: object) -> Cell | None:
+    """Calendar parts of an ISO 8601 timestamp."""
+    if not isinstance(value, str):
+        return None
+    try:
+        when = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    cycles = {
+        "hour": (when.hour + when.minute / 60.0, 24.0),
+        "weekday": (float(when.weekday()), 7.0),
+        "yearday": (float(when.timetuple().tm_yday), 365.25),
+    }
+    return Cell(tuple(v for part in parts for v in wave(*cycles[part])))

@@ -1,0 +1,1 @@
+"""A label from request to durable record, and which labels are wanted."""

@@ -1,0 +1,1 @@
+"""The only writer of models: learner, fold, guard, refresh, replay, progressive validation."""

@@ -1,0 +1,1 @@
+"""Estimators, how their outputs are combined, and the intervals around the result."""

@@ -1,0 +1,177 @@
+"""A batch model in the pool: gradient boosted trees that were trained elsewhere."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from river import base
+
+from online.core.jit import kept
+
+__all__ = ["BoostedTrees", "TreeArrays", "packed", "unpacked"]
+
+Array = npt.NDArray[Any]
+
+
+class TreeArrays(NamedTuple):
+    """Trees with constant leaves, all their nodes in one table; a row's output is the sum over the trees."""
+
+    columns: tuple[str, ...]  # what the trees read, in the order of `feature`
+    root: Array  # (trees,) int32: a node each
+    feature: Array  # (nodes,) int32: a column, -1 at a leaf
+    threshold: Array  # (nodes,) float64: left where value <= threshold
+    left: Array  # (nodes,) int32
+    right: Array  # (nodes,) int32
+    value: Array  # (nodes,) float64: a leaf's output, in target units
+
+
+ARRAYS = (
+    ("root", np.int32), ("feature", np.int32), ("threshold", np.float64), ("left", np.int32),
+    ("right", np.int32), ("value", np.float64),
+)  # fmt: skip
+
+
+def packed(trees: TreeArrays) -> bytes:
+    """The trees as bytes, without pickle: zlib of a MessagePack map of columns and little-endian arrays."""
+    content: dict[str, Any] = {name: getattr(trees, name).astype(kind).tobytes() for name, kind in ARRAYS}
+    return zlib.compress(msgspec.msgpack.encode({"columns": trees.columns} | content))
+
+
+def unpacked(model: bytes) -> TreeArrays:
+    """The trees of :func:`packed`. Raises ValueError when the bytes are no such model."""
+    try:
+        content = msgspec.msgpack.decode(zlib.decompress(model), type=dict[str, Any])
+        columns = msgspec.convert(content["columns"], tuple[str, ...])
+        arrays = {name: np.frombuffer(content[name], kind) for name, kind in ARRAYS}
+    except (zlib.error, msgspec.MsgspecError, KeyError, TypeError, ValueError) as exc:
+        raise ValueError(f"these bytes are no model of boosted trees: {exc}") from exc
+    trees = TreeArrays(columns, **arrays)
+    check(trees)
+    return trees
+
+
+def check(trees: TreeArrays) -> None:
+    """Refuse trees whose descent would leave the tables or never end. Raises ValueError."""
+    nodes = len(trees.feature)
+    inner = trees.feature >= 0
+    own = np.arange(nodes)[inner]
+    whole = (
+        all(len(table) == nodes for table in trees[3:])
+        and ((trees.root >= 0) & (trees.root < nodes)).all()
+        and (trees.feature < len(trees.columns)).all()
+        and all(((side[inner] > own) & (side[inner] < nodes)).all() for side in (trees.left, trees.right))
+        and np.isfinite(trees.value).all()
+    )
+    if not whole:
+        raise ValueError("these bytes are no model of boosted trees: their tables do not fit together")
+
+
+class BoostedTrees(base.Regressor):
+    """Predict by gradient boosted trees trained in a batch, :mod:`online.model.train_boosted` says how.
+
+    It learns nothing from rows; a newer model takes the place of the old one through :meth:`replace`. Without
+    one, and for a row that lacks a column, the prediction is NaN, for which a pool steps in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from online.model.experts.boosted import BoostedTrees, TreeArrays, packed
+    >>> ints, reals = np.array([0, -1, -1]), np.array([1.5, 0.0, 0.0])
+    >>> one = TreeArrays(("wind",), np.array([0]), ints, reals, ints + 1, ints + 2, np.array([0.0, 7.0, 9.0]))
+    >>> model = BoostedTrees()
+    >>> model.replace(packed(one))
+    >>> model.predict_one({"wind": 1.0}), model.predict_one({"wind": 2.0})
+    (7.0, 9.0)
+    """
+
+    def __init__(self) -> None:
+        self.trees: TreeArrays | None = None
+
+    def replace(self, model: bytes) -> None:
+        """Predict by this model from now on.
+
+        Parameters
+        ----------
+        model
+            The bytes that training gave.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no model; the old one stays.
+        """
+        self.trees = unpacked(model)
+
+    def learn_one(self, x: Mapping[str, float], y: float) -> None:
+        """Do nothing.
+
+        Parameters
+        ----------
+        x
+            Feature values by name.
+        y
+            The target.
+        """
+
+    def predict_one(self, x: Mapping[str, float]) -> float:
+        """Return the sum over the trees, in target units.
+
+        Parameters
+        ----------
+        x
+            Feature values by name.
+        """
+        trees = self.trees
+        if trees is None:
+            return math.nan
+        try:
+            row = np.array([x[column] for column in trees.columns], dtype=float)
+        except KeyError:
+            return math.nan
+        return float(descended(row, *trees[1:]))
+
+    def follow_lines(
+        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    ) -> list[float] | None:
+        """As :meth:`online.model.micro_batch.LineExpert.follow_lines`."""
+        asked = np.isnan(targets)
+        if self.trees is None:
+            return [math.nan] * int(asked.sum())
+        if not set(names).issuperset(self.trees.columns):
+            return None
+        rows = np.take(lines[asked], [names.index(column) for column in self.trees.columns], axis=1)
+        outputs: list[float] = descended_many(rows, *self.trees[1:]).tolist()
+        return outputs
+
+
+@kept
+def descended_many(
+    rows: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
+) -> Array:
+    """As :func:`descended`, of rows (n, columns)."""
+    outputs = np.empty(len(rows))
+    for i in range(len(rows)):
+        outputs[i] = descended(rows[i], root, feature, threshold, left, right, answer)
+    return outputs
+
+
+@kept
+def descended(
+    row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
+) -> float:
+    """The sum of the leaves that a row comes to; NaN where a value is missing."""
+    total = 0.0
+    for value in row:
+        if np.isnan(value):
+            return np.nan
+    for node in root:
+        while feature[node] >= 0:
+            node = left[node] if row[feature[node]] <= threshold[node] else right[node]
+        total += answer[node]
+    return total

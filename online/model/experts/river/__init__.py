@@ -1,0 +1,1 @@
+"""River's own trees under ADWIN: the option experts.trees."""

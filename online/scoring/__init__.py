@@ -1,0 +1,1 @@
+"""The compiled, read-only copy of a model that serves predictions."""

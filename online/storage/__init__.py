@@ -1,0 +1,1 @@
+"""Everything durable: journal, prediction log, metrics store, snapshots, with checksums and migrations."""

@@ -1,0 +1,80 @@
+"""Where the classes in a snapshot of an earlier format are now.
+
+A pickle names classes by module and name, so a class that moves takes its snapshots with it only by these
+tables. A module or class that moves or is renamed gets a line here, and :data:`FORMAT` goes up once a
+release. An instance attribute that is renamed is read by its class's own ``__setstate__``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+__all__ = ["FORMAT", "read_pickles"]
+
+FORMAT = 2
+
+# format 1: every module of the learning core lay flat in online/
+MODULES = {
+    "online.aggregation.aggregator": "online.model.aggregation.aggregator",
+    "online.aggregation.state": "online.model.aggregation.weights_state",
+    "online.context": "online.features.context",
+    "online.difficulty": "online.features.error_scale",
+    "online.experts.adwin_bagging": "online.model.experts.river.adwin_bagging",
+    "online.experts.boosted": "online.model.experts.boosted",
+    "online.experts.column": "online.model.experts.column_value",
+    "online.experts.nlms": "online.model.experts.nlms",
+    "online.experts.rls": "online.model.experts.rls",
+    "online.fold": "online.learning.fold",
+    "online.forest.rows": "online.forest.forest_rows",
+    "online.guard": "online.learning.guard",
+    "online.histories": "online.features.context_memory",
+    "online.history": "online.storage.metrics_store",
+    "online.imputing": "online.model.imputing",
+    "online.intervals": "online.model.intervals",
+    "online.pool": "online.model.pool",
+    "online.prequential": "online.learning.prequential",
+    "online.row_encoder": "online.features.row_encoder",
+    "online.scaling": "online.model.scaling",
+    "online.schema": "online.core.schema",
+    "online.slots": "online.features.segments",
+    "online.stretch": "online.model.micro_batch",
+    "online.whole_rows": "online.features.matrix",
+}
+# (module now, class then): class now
+CLASSES: dict[tuple[str, str], str] = {}
+
+
+class OldUnpickler(pickle.Unpickler):
+    """Reads pickles of format 1."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class that now stands for one of then."""
+        module = MODULES.get(module, module)
+        return super().find_class(module, CLASSES.get((module, name), name))
+
+
+def read_pickles(content: bytes, made_by: int) -> tuple[Any, Any]:
+    """Read the two pickles of a snapshot whose hash was checked.
+
+    Parameters
+    ----------
+    content
+        The bytes of a ``model_vN.pkl``.
+    made_by
+        The format its manifest names, at most :data:`FORMAT`.
+
+    Returns
+    -------
+    tuple
+        The River pipeline, and the rest of what the fold needs.
+
+    Raises
+    ------
+    pickle.PickleError, AttributeError, EOFError, ImportError, LookupError, TypeError, ValueError
+        It is no such file, or a class in it is gone.
+    """
+    file = io.BytesIO(content)
+    reader = OldUnpickler if made_by < FORMAT else pickle.Unpickler
+    return reader(file).load(), reader(file).load()

@@ -1,0 +1,494 @@
+"""The journal: every accepted label, in order, durable before it is answered.
+
+One SQLite table in WAL mode, ``synchronous=FULL``. Any number of processes append, one learner reads.
+A record's ``seq`` follows the order of commits without gaps. ``features`` and ``context`` are JSON objects,
+``experts`` little-endian float64 outputs in the pool's order, ``payload`` a JSON object (kind rollback:
+``{"version": N}``). ``(stream, id)`` is unique among labels and releases; a correction repeats the id.
+``checksum`` is the CRC-32 of the other columns (NULL in records of before there was one). Labels that were
+set aside are in the table ``quarantine``, ``judged`` counting the labels the watch had judged by then;
+``watch`` holds the state of what judges them. Of records up to ``cut.upto`` only id, kind, time and
+target are left: enough to know a label again, not to learn it.
+
+A :class:`Journal` belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from online.core.errors import InputError, JournalError
+from online.core.schema import LARGEST
+from online.storage.database import as_json, connect, insert
+from online.storage.label_validation import RECENT, Fault, Watch, WatchState
+from online.storage.prediction_log import Served
+from online.storage.records import (
+    COLUMNS,
+    LABELS,
+    Quarantined,
+    Receipt,
+    Record,
+    Submission,
+    checksum,
+    corrected,
+    decode,
+    label_record,
+    record,
+    values,
+)
+
+__all__ = ["Journal"]
+
+RECORDS = msgspec.json.Decoder(Record)
+STATES = msgspec.json.Decoder(WatchState)
+NEWER = (("journal", "checksum"), ("quarantine", "judged"), ("quarantine", "discarded"))
+NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
+FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
+ALONE = "seq, stream, id, received_at, kind, features, target, checksum"  # of a label nothing was served for
+NOT_SERVED = (None,) * 7  # context to plan_seq
+LAST = 2**63 - 1  # the largest integer SQLite takes
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL,
+    kind TEXT NOT NULL, features TEXT, context TEXT, experts BLOB, prediction REAL, lower REAL, upper REAL,
+    served_at REAL, plan_seq INTEGER, target REAL, payload TEXT, checksum INTEGER
+);
+CREATE UNIQUE INDEX IF NOT EXISTS journal_label ON journal (stream, id) WHERE kind IN ('label', 'release');
+CREATE INDEX IF NOT EXISTS journal_other ON journal (stream, id, seq) WHERE kind NOT IN ('label', 'release');
+DROP INDEX IF EXISTS journal_id;
+CREATE TABLE IF NOT EXISTS quarantine (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL,
+    reason TEXT NOT NULL, target REAL NOT NULL, record TEXT NOT NULL, released_as INTEGER,
+    judged INTEGER, discarded INTEGER
+);
+CREATE INDEX IF NOT EXISTS quarantine_id ON quarantine (stream, id, target);
+CREATE TABLE IF NOT EXISTS cut (stream TEXT PRIMARY KEY, upto INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS watch (stream TEXT PRIMARY KEY, state TEXT NOT NULL);
+"""
+
+
+class Journal:
+    """The journal of one stream.
+
+    Parameters
+    ----------
+    path
+        The database file; made when missing.
+    stream
+        The stream's name.
+    watch
+        Judges labels as they are appended; without it all are taken in but those that come with a suspicion.
+
+    Raises
+    ------
+    JournalError
+        From every method, when the database fails; nothing of the failed call was kept.
+    """
+
+    def __init__(self, path: Path, stream: str, watch: Watch | None = None) -> None:
+        self._path = path
+        self._stream = stream
+        self._watch = watch
+        self._known: dict[str, Record | None] = {}  # the newest records of ids, in a transaction
+        self._queued: list[tuple[Any, ...]] = []  # rows to be inserted at its end
+        self._prefix = secrets.token_hex(12)
+        self._count = itertools.count(1)
+        try:
+            self._db = connect(path, TABLES)
+            grow(self._db)
+        except sqlite3.Error as exc:
+            raise JournalError(f"{path} cannot be opened: {exc}") from exc
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def append(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        """Commit submissions in one transaction, durable on return; a receipt for each."""
+        with self._transaction():
+            self._recall()
+            self._look_up(submissions)
+            receipts = [self._take(submission) for submission in submissions]
+            self._note(submissions[-1].received_at if submissions else 0.0)
+            return receipts
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction, at whose end what was queued is inserted."""
+        try:
+            with Transaction(self._db, self._path):
+                yield
+                self._write()
+        finally:
+            self._known.clear()
+            self._queued.clear()
+
+    def _write(self) -> None:
+        """Insert what was queued; a label that nothing was served for has half of the columns to write."""
+        alone: list[tuple[Any, ...]] = []
+        whole: list[tuple[Any, ...]] = []
+        for row in self._queued:
+            if row[6:13] == NOT_SERVED and row[14] is None:
+                alone.append((*row[:6], row[13], row[15]))
+            else:
+                whole.append(row)
+        insert(self._db, f"INSERT INTO journal ({COLUMNS})", whole)
+        insert(self._db, f"INSERT INTO journal ({ALONE})", alone)
+
+    def _look_up(self, submissions: Sequence[Submission]) -> None:
+        """Find what is known of all ids that submissions may go by, at once."""
+        names = [one.id for one in submissions if one.id is not None]
+        names += [served.id for one in submissions for served in one.candidates]
+        if not names:
+            return
+        self._known.update(dict.fromkeys(names))
+        self._known.update({row[2]: record(row) for row in self._named(names)})
+
+    def _named(self, names: Sequence[str]) -> list[Any]:
+        """The records with some ids, in order."""
+        query = f"SELECT {COLUMNS} FROM journal WHERE {NAMED} AND "
+        wanted = (self._stream, as_json(names))
+        return self._rows(f"{query}{FIRST} UNION ALL {query}{OTHER} ORDER BY seq", wanted)
+
+    def _recall(self) -> None:
+        """Take up the watch's state as the last transaction left it, whichever process that was."""
+        if self._watch is not None:
+            rows = self._rows("SELECT state FROM watch WHERE stream = ?", (self._stream,))
+            self._watch.state = STATES.decode(rows[0][0]) if rows else WatchState()
+
+    def _note(self, received_at: float) -> None:
+        """Keep the watch's state; labels set aside for what a crowd does now are taken in after all."""
+        if self._watch is None:
+            return
+        if self._watch.crowd:
+            since = self._watch.state.judged - RECENT
+            for seq in self._open_since(since):
+                self._release(*seq, received_at)
+        state = msgspec.json.encode(self._watch.state).decode()
+        self._db.execute("INSERT OR REPLACE INTO watch VALUES (?, ?)", (self._stream, state))
+
+    def _open_since(self, judged: int) -> list[tuple[int, Record]]:
+        rows = self._rows(
+            "SELECT seq, record FROM quarantine WHERE stream = ? AND judged > ?"
+            " AND released_as IS NULL AND discarded IS NULL ORDER BY seq",
+            (self._stream, judged),
+        )
+        return [(seq, RECORDS.decode(kept)) for seq, kept in rows]
+
+    def order(
+        self,
+        kind: Literal["rollback", "replay", "refresh", "snapshot"],
+        received_at: float,
+        name: str | None = None,
+        **payload: Any,
+    ) -> int:
+        """Append an order, or a new batch model; returns its seq, the first one for a name given before."""
+        with self._transaction():
+            known = self.find(name) if name is not None else None
+            if known is not None:
+                return known.seq
+            name = name or f"{kind}-{uuid.uuid4()}"
+            return self._insert(Record(0, self._stream, name, received_at, kind, payload=payload))
+
+    def read(self, after: int, limit: int = 500) -> list[Record]:
+        """Records with ``seq > after``, in order.
+
+        Raises JournalError where a record is missing, damaged or cut: learning must not skip over it.
+        """
+        if after < (behind := self.cut_up_to()):
+            raise JournalError(
+                f"{self._path}: records up to {behind} were cut by retention; only a snapshot at seq {behind}"
+                " or later can be replayed from"
+            )
+        rows = self._rows(f"SELECT {COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+        for expected, row in enumerate(rows, start=after + 1):
+            self._check(row, expected)
+        return [record(row) for row in rows]
+
+    def first_seq(self) -> int:
+        """The oldest record's seq that is still whole, 1 when there is none."""
+        oldest = int(self._rows("SELECT coalesce(min(seq), 1) FROM journal", ())[0][0])
+        return max(oldest, self.cut_up_to() + 1)
+
+    def _check(self, row: Any, expected: int) -> None:
+        fault = "missing" if row[0] != expected else None
+        if fault is None and row[15] is not None and row[15] != checksum(row):
+            fault = "damaged: its checksum is not the one written with it"
+        if fault is not None:
+            raise JournalError(f"{self._path}: record {expected} is {fault}; restore the file from a backup")
+
+    def cut_up_to(self) -> int:
+        """The last record that is cut, 0 when none is."""
+        rows = self._rows("SELECT upto FROM cut WHERE stream = ?", (self._stream,))
+        return int(rows[0][0]) if rows else 0
+
+    def cut(self, upto: int, before: float, limit: int) -> int:
+        """Cut the next records, at most ``limit``: those up to a seq, received before a time; how many."""
+        with Transaction(self._db, self._path):
+            behind = self.cut_up_to()
+            rows = self._rows(
+                "SELECT seq, received_at FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                (behind, upto, limit),
+            )
+            old = [seq for seq, _ in itertools.takewhile(lambda row: row[1] < before, rows)]
+            if old:
+                self._db.execute(
+                    "UPDATE journal SET features = NULL, context = NULL, experts = NULL, prediction = NULL,"
+                    " lower = NULL, upper = NULL, served_at = NULL, payload = NULL, checksum = NULL"
+                    " WHERE seq > ? AND seq <= ?",
+                    (behind, old[-1]),
+                )
+                self._db.execute("INSERT OR REPLACE INTO cut VALUES (?, ?)", (self._stream, old[-1]))
+            return len(old)
+
+    def versions_needed(self, after: int) -> set[int]:
+        """The snapshots that records after a seq name."""
+        rows = self._rows(
+            "SELECT payload FROM journal WHERE seq > ? AND payload IS NOT NULL AND kind NOT IN"
+            " ('label', 'correction', 'release')",
+            (after,),
+        )
+        found = (decode(payload).get("version") for (payload,) in rows)
+        return {version for version in found if isinstance(version, int)}
+
+    def due(self, after: int, until: int) -> list[tuple[int, int]]:
+        """Of the predictions served by a plan of seq ``after`` or later, with a label up to ``until``:
+        (the plan's seq, the label's), in the order they were served."""
+        return self._rows(
+            "SELECT coalesce(plan_seq, 0), seq FROM journal WHERE seq > ? AND seq <= ? AND kind IN"
+            " ('label', 'release') AND prediction IS NOT NULL AND coalesce(plan_seq, 0) >= ? ORDER BY 1, 2",
+            (after, until, after),
+        )
+
+    def labels_where(self, expression: str) -> set[int]:
+        """The seqs of the labels for which an SQL expression holds. Raises InputError when it is none."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+                rows = db.execute(
+                    f"SELECT seq FROM (SELECT * FROM journal WHERE stream = ? AND kind IN {LABELS!r})"
+                    f" WHERE ({expression})",
+                    (self._stream,),
+                ).fetchall()
+        except (sqlite3.Error, sqlite3.Warning) as exc:
+            raise InputError(f"{expression!r} cannot be asked of the journal: {exc}", "where") from exc
+        return {seq for (seq,) in rows}
+
+    def last_seq(self) -> int:
+        """The newest record's seq, 0 when there is none."""
+        return int(self._rows("SELECT coalesce(max(seq), 0) FROM journal", ())[0][0])
+
+    def find(self, name: str) -> Record | None:
+        """The newest label, correction or release with an id."""
+        if name in self._known:
+            return self._known[name]
+        rows = self._named([name])
+        return record(rows[-1]) if rows else None
+
+    def labelled(self, names: Sequence[str]) -> set[str]:
+        """Those of some ids that have a label, learned or set aside."""
+        wanted = as_json(names)
+        learned = f"SELECT id FROM journal WHERE {NAMED} AND {FIRST}"
+        rows = self._rows(f"{learned} UNION SELECT id FROM quarantine WHERE {NAMED}", (self._stream, wanted))
+        return {name for (name,) in rows}
+
+    def quarantine(self, limit: int = 1000) -> list[Quarantined]:
+        """Labels set aside, newest first."""
+        rows = self._rows(
+            "SELECT seq, reason, record, released_as, discarded FROM quarantine WHERE stream = ?"
+            " ORDER BY seq DESC LIMIT ?",
+            (self._stream, limit),
+        )
+        return [
+            Quarantined(seq, reason, RECORDS.decode(kept), to, bool(discarded))
+            for seq, reason, kept, to, discarded in rows
+        ]
+
+    def discard(self, seq: int) -> None:
+        """Close a quarantined label for good; again is no error. Raises InputError when it is none."""
+        with Transaction(self._db, self._path):
+            _, released_as, _ = self._set_aside_as(seq)
+            if released_as is not None:
+                raise InputError(f"quarantined label {seq} was released already", field="seq")
+            self._db.execute("UPDATE quarantine SET discarded = 1 WHERE seq = ?", (seq,))
+
+    def _set_aside_as(self, seq: int) -> tuple[str, int | None, int | None]:
+        rows = self._rows(
+            "SELECT record, released_as, discarded FROM quarantine WHERE seq = ? AND stream = ?",
+            (max(0, min(seq, LAST)), self._stream),
+        )
+        if not rows:
+            raise InputError(f"there is no quarantined label {seq}; GET /quarantine lists them", field="seq")
+        found: tuple[str, int | None, int | None] = rows[0]
+        return found
+
+    def release(self, seq: int, received_at: float) -> int:
+        """Learn a quarantined label after all; returns its journal seq, the first one when repeated.
+
+        Raises
+        ------
+        InputError
+            There is no such quarantined label, it was discarded, has no features, or is too large to learn.
+        """
+        with self._transaction():
+            kept, released_as, discarded = self._set_aside_as(seq)
+            if released_as is not None:
+                return int(released_as)
+            if discarded:
+                raise InputError(f"quarantined label {seq} was discarded", field="seq")
+            return self._release(seq, RECORDS.decode(kept), received_at)
+
+    def _release(self, seq: int, kept: Record, received_at: float) -> int:
+        known = self.find(kept.id)
+        if kept.target is None or abs(kept.target) > LARGEST:
+            raise InputError(f"quarantined label {seq}, {kept.target:g}, is too large to learn", field="seq")
+        if known is not None and known.cut:
+            raise InputError(f"quarantined label {seq} corrects one that is too old, and was cut", "seq")
+        if known is not None:
+            released = self._insert(corrected(known, kept.target, received_at))
+        elif kept.prediction is None and not kept.features:
+            raise InputError(f"quarantined label {seq} has no features to learn from", field="seq")
+        else:
+            kept = msgspec.structs.replace(kept, kind="release", received_at=received_at)
+            released = self._insert(kept)
+        self._db.execute("UPDATE quarantine SET released_as = ? WHERE seq = ?", (released, seq))
+        return released
+
+    def _take(self, submission: Submission) -> Receipt:
+        name, served, known = self._place(submission)
+        if known is not None and known.target == submission.target:
+            return Receipt("duplicate", known.seq)
+        if submission.suspicion is not None:
+            return self._set_aside(submission, name, served, submission.suspicion)
+        if (served or known or submission.features) and (fault := self._fault(submission, served, known)):
+            return self._set_aside(submission, name, served, fault.reason, learned=fault.learned)
+        if known is not None and known.cut:
+            reason = f"its label {known.target:g} is too old to be corrected: all else of it was cut"
+            return self._set_aside(submission, name, None, reason)
+        if known is not None:
+            fixed = corrected(known, submission.target, submission.received_at)
+            return Receipt("correction", self._insert(fixed))
+        if served is None and submission.features is None:
+            return self._set_aside(submission, name, None, f"no prediction with id {name!r} is known")
+        return Receipt("accepted", self._insert(label_record(self._stream, name, submission, served)))
+
+    def _fault(self, submission: Submission, served: Served | None, known: Record | None) -> Fault | None:
+        """What the watch has against a label, which it learns from."""
+        if self._watch is None:
+            return None
+        row = known or served
+        features = row.features if row is not None else submission.features or {}
+        expected = row.prediction if row is not None else None
+        times = 0 if known is None else self._corrections(known.id)
+        return self._watch.flood(submission.source, submission.received_at) or self._watch.judge(
+            features, submission.target, submission.expected if expected is None else expected, times
+        )
+
+    def _corrections(self, name: str) -> int:
+        query = f"SELECT count(*) FROM journal WHERE {NAMED} AND {OTHER} AND kind = 'correction'"
+        queued = sum(1 for row in self._queued if row[2] == name and row[4] == "correction")
+        return int(self._rows(query, (self._stream, as_json([name])))[0][0]) + queued
+
+    def _place(self, submission: Submission) -> tuple[str, Served | None, Record | None]:
+        """The id a label goes by, the prediction it belongs to, and what is known of it already.
+
+        A label without an id takes the oldest prediction with its features that has none yet; where all have
+        one, it repeats the one of the same value, else it is an observation of its own.
+        """
+        if submission.id is not None:
+            served = submission.candidates[0].read() if submission.candidates else None
+            return submission.id, served, self.find(submission.id)
+        if not submission.candidates:
+            return self._new_name(), None, None
+        labelled = [(one, self.find(one.id)) for one in submission.candidates]
+        for one, known in labelled:
+            if known is None and (served := one.read()) is not None:
+                return served.id, served, None
+        for one, known in labelled:
+            if known is not None and known.target == submission.target:
+                return one.id, None, known
+        return self._new_name(), None, None
+
+    def _new_name(self) -> str:
+        """An id for a label without one. They come in order: the index has few places to write to."""
+        return f"{self._prefix}-{next(self._count):08x}"
+
+    def _set_aside(
+        self, submission: Submission, name: str, served: Served | None, reason: str, *, learned: bool = False
+    ) -> Receipt:
+        key = (self._stream, name, submission.target)
+        again = self._rows("SELECT seq FROM quarantine WHERE stream = ? AND id = ? AND target = ?", key)
+        if again:
+            return Receipt("duplicate", int(again[0][0]))
+        kept = msgspec.json.encode(label_record(self._stream, name, submission, served)).decode()
+        cursor = self._db.execute(
+            "INSERT INTO quarantine (stream, id, target, received_at, reason, record, judged)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *key,
+                submission.received_at,
+                reason,
+                kept,
+                self._watch.state.judged if self._watch and learned else None,
+            ),
+        )
+        return Receipt("quarantined", int(cursor.lastrowid or 0), reason)
+
+    def _insert(self, new: Record) -> int:
+        """Queue a record for the transaction's end; its seq."""
+        if self._queued:
+            seq = self._queued[-1][0] + 1
+        else:
+            newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
+            seq = newest[0] + 1 if newest else 1
+        new = msgspec.structs.replace(new, seq=seq)
+        row = values(new)
+        self._queued.append((*row, checksum(row)))
+        self._known[new.id] = new
+        return int(seq)
+
+    def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+        try:
+            return self._db.execute(query, parameters).fetchall()
+        except sqlite3.Error as exc:
+            raise JournalError(f"{self._path}: {exc}") from exc
+
+
+def grow(db: sqlite3.Connection) -> None:
+    """Give a journal of an older version the columns that have come since."""
+    for table, column in NEWER:
+        if all(found[1] != column for found in db.execute(f"PRAGMA table_info({table})")):
+            with contextlib.suppress(sqlite3.OperationalError):  # another process was quicker
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
+
+
+class Transaction:
+    """One immediate transaction: committed as a whole, or rolled back as a whole."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self._path = path
+
+    def __enter__(self) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as exc:
+            raise JournalError(f"{self._path}: {exc}") from exc
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            self._db.execute("ROLLBACK" if kind else "COMMIT")
+        except sqlite3.Error as exc:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalError(f"{self._path}: {exc}") from exc
+        if isinstance(error, sqlite3.Error):
+            raise JournalError(f"{self._path}: {error}") from error

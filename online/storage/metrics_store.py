@@ -1,0 +1,215 @@
+"""What learning saw, for people: outcomes of served predictions, alarms, and the learner's status.
+
+Written by the learner, read by anyone. All of it follows from the journal, so a repeated write after a
+crash writes the same rows again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from online.storage import timeline
+from online.storage.database import connect
+from online.storage.timeline import Errors, Outcomes, Weights
+
+__all__ = ["Alarm", "History", "Outcome", "in_words"]
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS scored (
+    seq INTEGER PRIMARY KEY, received_at REAL NOT NULL, truth REAL NOT NULL, prediction REAL NOT NULL,
+    lower REAL NOT NULL, upper REAL NOT NULL, baseline REAL, delay_seconds REAL NOT NULL,
+    known_seq INTEGER NOT NULL DEFAULT 0, key INTEGER NOT NULL DEFAULT -1, slot INTEGER NOT NULL DEFAULT -1,
+    naive REAL
+);
+CREATE INDEX IF NOT EXISTS scored_slot ON scored (key, slot, seq);
+CREATE TABLE IF NOT EXISTS bin (
+    bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, n INTEGER NOT NULL, received_at REAL NOT NULL,
+    truth REAL NOT NULL, prediction REAL NOT NULL, lower REAL NOT NULL, upper REAL NOT NULL,
+    error REAL NOT NULL, baseline_error REAL, naive_error REAL, covered REAL NOT NULL,
+    delay_seconds REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS weight (bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, weights TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS event (
+    key TEXT PRIMARY KEY, at REAL NOT NULL, told INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS event_at ON event (at);
+CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+BIN = timeline.BIN
+# The naive guess beside each prediction: the newest label of the same key and slot that was known when
+# the prediction was served. The parameters are an outcome's fields, in order.
+ADD_OUTCOME = """
+INSERT OR REPLACE INTO scored SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+    (SELECT truth FROM scored WHERE key = ?10 AND slot = ?11 AND seq <= ?9 ORDER BY seq DESC LIMIT 1)
+"""
+FILL_BINS = """
+INSERT OR REPLACE INTO bin SELECT seq / :bin, max(seq), count(*), avg(received_at), avg(truth),
+    avg(prediction), avg(lower), avg(upper), avg(abs(truth - prediction)), avg(abs(truth - baseline)),
+    avg(abs(truth - naive)), avg(truth BETWEEN lower AND upper), avg(delay_seconds)
+FROM scored WHERE seq >= :first / :bin * :bin GROUP BY seq / :bin
+"""
+
+
+def in_words(value: float) -> str:
+    """A number as an alarm tells it: whole thousands, else four digits."""
+    return f"{value:,.0f}" if 1000.0 <= abs(value) < 1e12 else f"{value:.4g}"
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """One alarm: an event, however many detectors saw it.
+
+    ``seq`` is the last label known when it was raised, ``at`` that moment in unix seconds. ``subject`` is
+    what changed: ``error``, ``prediction`` or a feature's name, as ``kind`` says; ``operation`` is an alarm
+    of the server's own. ``before`` and ``after`` are in the subject's unit. The change began at ``since``
+    (unix seconds), prediction ``since_row`` of the ledger. ``cost`` is what it has added to the absolute
+    error of the ``cost_labels`` labels served since, in target units. ``also`` names other subjects the
+    event showed in, ``times`` how often it was seen. A ``muted`` alarm was over the week's budget: it is
+    listed, not rung.
+    """
+
+    seq: int
+    at: float
+    detector: str
+    subject: str
+    before: float
+    after: float
+    message: str
+    kind: Literal["error", "feature", "prediction", "operation"] = "error"
+    since: float | None = None
+    since_row: int | None = None
+    cost: float | None = None
+    cost_labels: int = 0
+    also: tuple[str, ...] = ()
+    times: int = 1
+    muted: bool = False
+    ended_at: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Identifies the event: written again, it replaces what was written of it before."""
+        where = f"seq {self.seq}" if self.since_row is None else f"row {self.since_row}"
+        return f"{where}/{self.detector}/{self.subject}"
+
+
+ALARMS = msgspec.json.Decoder(Alarm)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A served prediction with its label; ``baseline`` is what the frozen first model says of the row.
+
+    ``known_seq`` is the last journal record learned when the prediction was served; ``key`` and ``slot``
+    are the row's (:class:`online.features.segments.Slots`).
+    """
+
+    seq: int
+    received_at: float
+    truth: float
+    prediction: float
+    lower: float
+    upper: float
+    baseline: float | None
+    delay_seconds: float
+    known_seq: int = 0
+    key: int = -1
+    slot: int = -1
+
+
+class History:
+    """The history of one home. A :class:`History` belongs to one thread at a time; errors are sqlite3's.
+
+    Parameters
+    ----------
+    path
+        The database file; made when missing.
+    rows
+        How many outcomes are kept.
+    """
+
+    def __init__(self, path: Path, rows: int = 200_000) -> None:
+        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
+        self._rows = rows
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def write(
+        self,
+        outcomes: Sequence[Outcome],
+        alarms: Sequence[Alarm],
+        status: dict[str, Any],
+        weights: dict[str, float] | None = None,
+    ) -> None:
+        """Commit what a batch of labels showed; ``weights`` are the experts' after its last label."""
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.executemany(
+                "INSERT INTO event (key, at, body) VALUES (?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET body = excluded.body",
+                [(alarm.key, alarm.at, msgspec.json.encode(alarm).decode()) for alarm in alarms],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO status VALUES (?, ?)",
+                [(key, msgspec.json.encode(value).decode()) for key, value in status.items()],
+            )
+            if outcomes:
+                self._add(outcomes, weights)
+
+    def _add(self, outcomes: Sequence[Outcome], weights: dict[str, float] | None) -> None:
+        """Add outcomes, oldest first, fill the bins they fall into, and drop what is too old."""
+        first, last = outcomes[0].seq, outcomes[-1].seq
+        self._db.executemany(ADD_OUTCOME, [msgspec.structs.astuple(outcome) for outcome in outcomes])
+        self._db.execute(FILL_BINS, {"bin": BIN, "first": first})
+        if weights:
+            shown = msgspec.json.encode(weights).decode()
+            self._db.execute("INSERT OR REPLACE INTO weight VALUES (?, ?, ?)", (last // BIN, last, shown))
+        for table in ("scored", "bin", "weight"):
+            self._db.execute(f"DELETE FROM {table} WHERE seq <= ?", (last - self._rows,))
+
+    def status(self) -> dict[str, Any]:
+        """The learner's last words about itself."""
+        rows = self._db.execute("SELECT key, value FROM status").fetchall()
+        return {key: msgspec.json.decode(value) for key, value in rows}
+
+    def alarms(self, limit: int = 100) -> list[Alarm]:
+        """Alarms, newest first."""
+        found = self._db.execute("SELECT body FROM event ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
+        return [ALARMS.decode(body) for (body,) in found]
+
+    def alarm_counts(self) -> dict[str, Any]:
+        """How many alarms of each kind there were, and when the newest was raised (unix seconds)."""
+        query = "SELECT json_extract(body, '$.kind'), count(*), max(at) FROM event GROUP BY 1"
+        rows = self._db.execute(query).fetchall()
+        counts = {kind or "error": count for kind, count, _ in rows}
+        return {"by_kind": counts, "last_at": max((at for _, _, at in rows), default=None)}
+
+    def untold(self, since: float) -> list[Alarm]:
+        """Alarms raised after a moment that the webhook has not taken yet, oldest first; none that are
+        muted."""
+        query = "SELECT body FROM event WHERE told = 0 AND at > ? ORDER BY at, rowid"
+        found = [ALARMS.decode(body) for (body,) in self._db.execute(query, (since,))]
+        return [alarm for alarm in found if not alarm.muted]
+
+    def tell(self, alarm: Alarm) -> None:
+        """Note that the webhook has taken an alarm."""
+        self._db.execute("UPDATE event SET told = 1 WHERE key = ?", (alarm.key,))
+
+    def outcomes(self, points: int, last: int) -> Outcomes:
+        """The last outcomes, averaged into at most ``points`` bins of about equal count."""
+        return timeline.outcomes(self._db, points, last)
+
+    def weights(self, points: int, last: int) -> Weights:
+        """The experts' weights over the last outcomes, at most ``points`` times."""
+        return timeline.weights(self._db, points, last)
+
+    def errors(self, last: int, keys: int, slots: int) -> Errors:
+        """Where the last predictions were wrong, by key and slot, and how late their labels came."""
+        return timeline.errors(self._db, last, keys, slots)
+
+    def naive_mae(self) -> float | None:
+        """Rolling error of the naive guess: the newest label of the same key and slot known in time."""
+        return timeline.naive_mae(self._db)

@@ -1,0 +1,1 @@
+"""Benchmarks beside peers; developers run them."""

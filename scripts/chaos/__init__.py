@@ -1,0 +1,1 @@
+"""Processes killed, files spoiled, labels poisoned; developers run them."""

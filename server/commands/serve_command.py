@@ -1,0 +1,99 @@
+"""``millrace serve``, and the processes it starts."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import click
+import msgspec
+
+from online.core import config as configuration
+from online.core.home import Home
+from server.observability.logs import log_to
+from server.processes.roles import (
+    end_with_parent,
+    run_joiner,
+    run_learner,
+    run_monitor,
+    run_scorer,
+    run_watcher,
+    stopped_by_signals,
+)
+from server.processes.supervisor import Addresses, Role, supervise
+
+__all__ = ["child", "serve"]
+
+home_option = click.option(
+    "--home", "root", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
+    help="Folder with data/, models/ and millrace.toml.",
+)  # fmt: skip
+
+
+@click.command()
+@home_option
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the API; 0 takes a free one.")
+@click.option(
+    "--monitor-port", type=click.IntRange(0, 65535), help="Port of the monitor; 0 takes a free one."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Scorer processes.")
+@click.option("--role", type=click.Choice(get_args(Role)), help="Run this part alone.")
+@click.option("--api-url", help="Where the monitor finds the API, when it is served elsewhere.")
+def serve(root: Path, role: Role | None, api_url: str | None, **given: Any) -> None:
+    """Serve predictions, learn labels and show the monitor. Options override millrace.toml."""
+    home = Home(root.resolve())
+    config = configuration.load(home.config)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **chosen))
+    if role != "monitor":
+        from server.processes.startup import check_home  # the monitor's image has no numpy
+
+        check_home(home, config, role)
+    log_to(sys.stderr, "supervisor", config.server.log_format, config.server.log_level)
+    stopped = stopped_by_signals()
+    supervise(home, config, only=role, api_url=api_url, announce=lambda a: announce(a, role), stopped=stopped)
+    click.echo("stopped")
+
+
+def announce(addresses: Addresses, role: Role | None) -> None:
+    """Print the links."""
+    if role in (None, "scorer"):
+        click.echo(f"API      {addresses.url}   documented at {addresses.url}/docs")
+    if role in (None, "monitor"):
+        click.echo(f"monitor  {addresses.monitor_url}")
+    if role == "learner":
+        click.echo("learning")
+
+
+@click.command(hidden=True)
+@click.argument("role", type=click.Choice([*get_args(Role), "joiner"]))
+@home_option
+@click.option("--fd", type=int, help="The listening socket; the joiner's that to its scorer.")
+@click.option("--parent-fd", type=int, help="The pipe that closes with the supervisor.")
+@click.option("--api-url", default="", help="Where the monitor finds the API.")
+def child(
+    role: Role | Literal["joiner"], root: Path, fd: int | None, parent_fd: int | None, api_url: str
+) -> None:
+    """One process of a running server; the supervisor starts it."""
+    if parent_fd is not None:
+        end_with_parent(parent_fd)
+    home = Home(root)
+    config = configuration.load(home.config)
+    log_to(sys.stderr, role, config.server.log_format, config.server.log_level)
+    if role == "learner":
+        run_learner(home, config)
+        return
+    if role == "watcher":
+        run_watcher(home, config)
+        return
+    if role == "joiner":
+        run_joiner(home, config, int(fd or 0))
+        return
+    listener = socket.socket(fileno=fd)
+    if role == "scorer":
+        run_scorer(home, config, listener)
+    else:
+        run_monitor(api_url, listener)

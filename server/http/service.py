@@ -1,0 +1,207 @@
+"""What the routes of one worker share, opened and closed with the app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from online.core.config import Config
+from online.core.home import Home
+from online.drift.flag_limits import MarksWatch
+from online.drift.store import ScoreStore
+from online.features.segments import Slots
+from online.labels.ingest import Intake, Outcome, fulfil
+from online.scoring.scored import Scored
+from online.scoring.scorer import PlanWatch, Scorer
+from online.storage.journal import Journal
+from online.storage.metrics_store import History
+from online.storage.prediction_log import Ledger
+from online.storage.records import Receipt
+from online.storage.snapshot import SnapshotStore
+from server.http.loop_mailbox import Handover
+from server.observability.buffered_metrics import Settler
+from server.observability.metrics import Metrics
+from server.processes.health import learner_state
+from server.processes.label_worker import JoinerProcess
+
+__all__ = ["Service", "last_seq"]
+
+LEARN_POLL_SECONDS = 0.01
+HEARD_SECONDS = 2.0  # a learner whose plan came so lately is at work
+SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
+
+
+class Service:
+    """Scoring, taking in labels, and reading what the learner left.
+
+    Parameters
+    ----------
+    home, config
+        The stream served.
+    metrics
+        Where counts go.
+    """
+
+    def __init__(self, home: Home, config: Config, metrics: Metrics) -> None:
+        self.home = home.create()
+        self.config = config
+        self.metrics = metrics
+        self.slots = Slots(config.schema)
+        self.store = SnapshotStore(home.models, config.learner.snapshot_key)
+        self.watch = PlanWatch(home.plan)
+        self.marks = MarksWatch(home.marks)
+        self.scorer = Scorer(self.watch)
+        self.ledger = Ledger.of(home, config)
+        self.settler = Settler(metrics.settle, SETTLE_SECONDS)
+        joiner = JoinerProcess(home, self.ledger, self._expect)
+        self.intake = Intake(config.schema, joiner, learned=self._learned)
+        self._teaching = 0  # requests of labels under way
+        self._slowed: set[asyncio.Task[None]] = set()
+
+    def _learned(self) -> int | None:
+        """The last journal record that the plan at hand reflects."""
+        plan = self.watch.plan
+        return None if plan is None else plan.info.seq
+
+    def _expect(self, values: np.ndarray) -> Sequence[float | None]:
+        """What the plan at hand says of rows that come with their labels."""
+        plan = self.watch.plan
+        return [None] * len(values) if plan is None else plan.score_values(values)
+
+    def close(self) -> None:
+        """Commit what waits and stop the threads."""
+        self.intake.close()
+        self.ledger.close()
+        self.watch.close()
+        self.marks.close()
+        self.settler.close()
+
+    def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
+        """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
+        return self._kept(self.scorer.serve(rows), record)
+
+    def predict_each(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
+        """As :meth:`predict`, a few rows that came apart from one another: an id may repeat."""
+        return self._kept(self.scorer.serve_each(rows))
+
+    def _kept(self, scored: Scored, record: bool = True) -> Scored:
+        """Mark scored rows, put them on the ledger and count them."""
+        self.marks.marks.add(scored, self.slots)
+        if record:
+            self.ledger.record(scored)
+        self.metrics.count_predictions(scored, self.ledger.lost)
+        return scored
+
+    async def learn(self, rows: Sequence[Mapping[str, Any]], source: str | None = None) -> list[Receipt]:
+        """Accept labels of a source: durable on return.
+
+        Raises
+        ------
+        InputError
+            A row is no label, or its label no finite number: nothing was kept.
+        BusyError
+            Too many labels wait to be learned: nothing was kept.
+        JournalError
+            The journal failed: nothing was kept, or, where the message says so, nobody knows.
+        """
+        future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
+        self.teach(rows, source, functools.partial(fulfil, future))
+        return await future
+
+    def teach(
+        self, rows: Sequence[Mapping[str, Any]], source: str | None, settle: Callable[[Outcome], None]
+    ) -> None:
+        """As :meth:`learn`; ``settle`` is called in the event loop. Raises InputError."""
+        labels = self.intake.validate(rows)
+        self._teaching += 1
+        self.intake.submit(labels, source, functools.partial(self._handover.leave, self._taught, settle))
+
+    @functools.cached_property
+    def _handover(self) -> Handover:
+        return Handover(asyncio.get_running_loop())
+
+    def _taught(self, settle: Callable[[Outcome], None], outcome: Outcome) -> None:
+        """Count labels that are durable now and tell of them, a client that outruns the learner later."""
+        if isinstance(outcome, list):
+            self.metrics.count_labels(outcome)
+            enough = last_seq(outcome) - self.config.learner.pace_labels
+            if self._behind(enough):
+                task = asyncio.ensure_future(self._slow(enough, functools.partial(settle, outcome)))
+                self._slowed.add(task)
+                task.add_done_callback(self._slowed.discard)
+                return
+        self._teaching -= 1
+        settle(outcome)
+
+    async def _slow(self, enough: int, tell: Callable[[], None]) -> None:
+        """Tell a client later when it outruns the learner; one that is down slows nobody.
+
+        Only a request that is alone waits: its client would learn from fresher predictions. Several at once
+        want throughput.
+        """
+        try:
+            heard = time.time() - self.watch.loaded_at < HEARD_SECONDS
+            if heard or await asyncio.to_thread(self.learner_alive):
+                deadline = time.monotonic() + self.config.learner.pace_seconds
+                while self._behind(enough) and time.monotonic() < deadline:
+                    await asyncio.sleep(LEARN_POLL_SECONDS)
+        finally:
+            self._teaching -= 1
+            tell()
+
+    def _behind(self, seq: int) -> bool:
+        """Whether the only request under way is of labels beyond what is served."""
+        plan = self.watch.plan
+        return self._teaching == 1 and plan is not None and plan.info.seq < seq
+
+    def learner_alive(self) -> bool:
+        """Whether the learner is at work, by its last words."""
+        with self.history() as history:
+            return bool(learner_state(history.status())["alive"])
+
+    async def learned(self, seq: int, seconds: float) -> bool:
+        """Wait until this worker serves a plan that has learned up to ``seq``; False when time ran out."""
+        deadline = time.monotonic() + seconds
+        while (plan := self.watch.plan) is None or plan.info.seq < seq:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LEARN_POLL_SECONDS)
+        return True
+
+    @contextlib.contextmanager
+    def journal(self) -> Iterator[Journal]:
+        """The journal, for one thread and one call."""
+        journal = Journal(self.home.journal, self.config.stream)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    @contextlib.contextmanager
+    def drift_scores(self) -> Iterator[ScoreStore]:
+        """The watcher's scores, for one thread and one call."""
+        store = ScoreStore(self.home.history)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @contextlib.contextmanager
+    def history(self) -> Iterator[History]:
+        """The history, for one thread and one call."""
+        history = History(self.home.history, self.config.learner.history_rows)
+        try:
+            yield history
+        finally:
+            history.close()
+
+
+def last_seq(receipts: Sequence[Receipt]) -> int:
+    """The last journal record that labels are in; 0 when all were set aside."""
+    return max([receipt.seq for receipt in receipts if receipt.status != "quarantined"], default=0)

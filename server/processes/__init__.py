@@ -1,0 +1,1 @@
+"""The processes of a server: supervisor, roles, label worker, drift watcher."""

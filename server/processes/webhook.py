@@ -1,0 +1,82 @@
+"""Posts alarms to an address, in a thread of the watcher: retried until taken, off every path.
+
+An alarm may come twice (its ``key`` says so), never not at all within a day.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import msgspec
+
+from online.storage.metrics_store import Alarm, History
+
+__all__ = ["Webhook"]
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
+DAY = 86400.0
+
+
+class Webhook:
+    """Tells of the alarms of a history.
+
+    Parameters
+    ----------
+    url
+        Where each alarm is posted as a JSON object.
+    stream
+        Named in it.
+    open_history
+        Opens the history; called in the thread.
+    """
+
+    def __init__(self, url: str, stream: str, open_history: Callable[[], History]) -> None:
+        self._url = url
+        self._stream = stream
+        self._open = open_history
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; what was not told yet is told after the next start."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        history = self._open()
+        try:
+            with httpx.Client(timeout=10.0) as client:
+                pause = FIRST_PAUSE
+                while not self._stop.wait(LOOK_SECONDS):
+                    if self._tell_all(client, history):
+                        pause = FIRST_PAUSE
+                    else:
+                        self._stop.wait(pause)
+                        pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            history.close()
+
+    def _tell_all(self, client: httpx.Client, history: History) -> bool:
+        """Whether all that was to be told was taken."""
+        try:
+            for alarm in history.untold(time.time() - DAY):
+                self._post(client, alarm)
+                history.tell(alarm)
+        except (httpx.HTTPError, httpx.InvalidURL, sqlite3.Error) as exc:
+            log.warning("the webhook was not told, it will be again: %s", exc)
+            return False
+        return True
+
+    def _post(self, client: httpx.Client, alarm: Alarm) -> None:
+        content = {"stream": self._stream, "key": alarm.key} | msgspec.to_builtins(alarm)
+        body = msgspec.json.encode(content)
+        client.post(self._url, content=body, headers={"content-type": "application/json"}).raise_for_status()
