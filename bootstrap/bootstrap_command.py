@@ -18,7 +18,7 @@ from bootstrap.reading.infer import infer_schema, order_rows, schema_table
 from bootstrap.reading.split import FRACTION, read_rows, split_rows, write_split
 from online.core.config import Config, dump, load
 from online.core.errors import ConfigError, SnapshotError
-from online.core.gc_tuning import rarely_collect_garbage
+from online.core.gc_tuning import tune_gc
 from online.core.home import Home, write_atomically
 from online.core.schema import Schema
 
@@ -84,7 +84,7 @@ def bootstrap(
 
     The subcommands do one of these steps each, or get the CSV.
     """
-    rarely_collect_garbage()
+    tune_gc()
     if context.invoked_subcommand is not None:
         refuse_misplaced(context)
         return

@@ -1,4 +1,4 @@
-"""Threads that work behind those that answer requests."""
+"""Threads that work beside those that answer requests."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["work_behind"]
+__all__ = ["start_background_thread"]
 
-NICENESS = 5  # above that of the process
+THREAD_NICENESS = 5  # above that of the process
 
 
-def work_behind(work: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread that lets the other threads of its process go first.
+def start_background_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread that yields the processor to the other threads of its process.
 
-    Only Linux gives threads a niceness of their own.
+    Parameters
+    ----------
+    work
+        Runs in the thread; the thread ends when it returns.
+    name
+        The thread's name, as debuggers and ``/proc/<pid>/task`` show it.
+
+    Returns
+    -------
+    threading.Thread
+        The thread, started.
     """
 
     def run() -> None:
+        # POSIX gives niceness to a process, Linux to each thread (nice(2), "C library/kernel
+        # differences"): anywhere else this would slow the threads that answer requests as well.
         if sys.platform == "linux":
-            os.nice(NICENESS)
+            os.nice(THREAD_NICENESS)
         work()
 
     thread = threading.Thread(target=run, name=name, daemon=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from online.core.background import work_behind
+from online.core.background import start_background_thread
 from online.core.home import write_atomically
 from online.features.segments import Slots
 
@@ -82,7 +82,7 @@ class MarksWatch:
         self.refresh()
         self._stop = threading.Event()
         self._poll_seconds = poll_seconds
-        self._thread = work_behind(self._watch, "marks")
+        self._thread = start_background_thread(self._watch, "marks")
 
     def refresh(self) -> None:
         """Look now; a file that cannot be read leaves the marks as they are."""

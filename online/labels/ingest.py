@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from online.core.background import work_behind
+from online.core.background import start_background_thread
 from online.core.errors import InputError, MillraceError
 from online.core.schema import Schema
 from online.features.encoder import clean, number
@@ -55,7 +55,7 @@ class Intake:
         self._clock = clock
         self._learned = learned
         self._requests: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._thread = work_behind(self._commit_forever, "journal")
+        self._thread = start_background_thread(self._commit_forever, "journal")
 
     def validate(self, rows: Sequence[Mapping[str, Any]]) -> list[Label]:
         """Check every row before any is accepted.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from online.core.background import work_behind
+from online.core.background import start_background_thread
 from online.core.errors import InputError, PlanError
 from online.scoring.plan import FEW, ScoringPlan
 from online.scoring.plan_file import previous_of
@@ -56,7 +56,7 @@ class PlanWatch:
         self.refresh()
         if self.plan is None:
             self._fall_back()
-        self._thread = work_behind(self._watch, "plan")
+        self._thread = start_background_thread(self._watch, "plan")
 
     def refresh(self) -> None:
         """Look now."""

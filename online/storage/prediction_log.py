@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from online.core.background import work_behind
+from online.core.background import start_background_thread
 from online.core.config import Config
 from online.core.home import Home
 from online.core.schema import Schema
@@ -129,7 +129,7 @@ class Ledger:
         self.lost = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._writer = work_behind(self._write, "ledger")
+        self._writer = start_background_thread(self._write, "ledger")
 
     @classmethod
     def of(cls, home: Home, config: Config, *, expendable: bool = True) -> Ledger:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 
-from online.core.background import work_behind
+from online.core.background import start_background_thread
 
 __all__ = ["ByLabels", "Settler", "Tally", "Timings"]
 
@@ -117,7 +117,7 @@ class Settler:
         self._settle = settle
         self._seconds = seconds
         self._stop = threading.Event()
-        self._thread = work_behind(self._run, "metrics")
+        self._thread = start_background_thread(self._run, "metrics")
 
     def close(self) -> None:
         """Stop."""

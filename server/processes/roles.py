@@ -16,7 +16,7 @@ from pathlib import Path
 
 from online.core.config import Config
 from online.core.errors import LockError, MillraceError
-from online.core.gc_tuning import rarely_collect_garbage
+from online.core.gc_tuning import tune_gc
 from online.core.home import Home
 
 __all__ = [
@@ -54,7 +54,7 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
         create_app(home, config), log_level="warning", access_log=False, lifespan="on",
         http=LaneProtocol, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
-    rarely_collect_garbage()
+    tune_gc()
     sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(settings).run(sockets=[listener])
 
@@ -68,7 +68,7 @@ def run_joiner(home: Home, config: Config, fd: int) -> None:
     make_session_nice("joiner")
     from server.processes.label_worker import serve_scorer
 
-    rarely_collect_garbage()
+    tune_gc()
     serve_scorer(home, config, fd)
 
 
@@ -80,7 +80,7 @@ def run_learner(home: Home, config: Config) -> None:
     os.nice(NICENESS["learner"])
     from online.learning.learner import Learner  # River takes a while to import
 
-    rarely_collect_garbage()
+    tune_gc()
     stopped = stopped_by_signals()
     delay = FIRST_RETRY_SECONDS
     while not stopped():
