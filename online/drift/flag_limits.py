@@ -7,7 +7,7 @@ scorers look at the file now and then. Marking costs a row a few comparisons.
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from online.core.background import start_background_thread
+from online.core.file_watcher import FileWatcher
 from online.core.home import write_atomically
 from online.features.segments import Slots
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from online.scoring.scored import Scored  # what it brings along, the watcher has no use for
 
 __all__ = ["DISAGREE", "HOT", "NO_LIMIT", "WIDE", "Marks", "MarksWatch"]
+
+log = logging.getLogger(__name__)
 
 NO_LIMIT = 1e300
 WIDE, DISAGREE, HOT = "wide interval", "experts disagree", "high recent error"
@@ -77,29 +79,21 @@ class MarksWatch:
 
     def __init__(self, path: Path, poll_seconds: float = 0.5) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
         self.marks = Marks()
-        self.refresh()
-        self._stop = threading.Event()
-        self._poll_seconds = poll_seconds
-        self._thread = start_background_thread(self._watch, "marks")
+        self._file = FileWatcher(path, self._load, poll_seconds, "marks")
+        self._file.refresh()
+        self._file.start()
 
     def refresh(self) -> None:
         """Look now; a file that cannot be read leaves the marks as they are."""
-        try:
-            stat = self._path.stat()
-            if (stat.st_mtime_ns, stat.st_ino) == self._seen:
-                return
-            self._seen = (stat.st_mtime_ns, stat.st_ino)
-            self.marks = msgspec.json.decode(self._path.read_bytes(), type=Marks)
-        except (OSError, msgspec.MsgspecError):
-            return
+        self._file.refresh()
 
     def close(self) -> None:
         """Stop looking."""
-        self._stop.set()
-        self._thread.join()
+        self._file.close()
 
-    def _watch(self) -> None:
-        while not self._stop.wait(self._poll_seconds):
-            self.refresh()
+    def _load(self) -> None:
+        try:
+            self.marks = msgspec.json.decode(self._path.read_bytes(), type=Marks)
+        except (OSError, msgspec.MsgspecError) as exc:
+            log.warning("%s cannot be read, the limits stay as they are: %s", self._path, exc)

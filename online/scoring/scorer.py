@@ -6,14 +6,13 @@ import contextlib
 import itertools
 import logging
 import operator
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from online.core.background import start_background_thread
 from online.core.errors import InputError, PlanError
+from online.core.file_watcher import FileWatcher
 from online.scoring.plan import FEW, ScoringPlan
 from online.scoring.plan_file import previous_of
 from online.scoring.scored import Scored
@@ -48,26 +47,19 @@ class PlanWatch:
 
     def __init__(self, path: Path, poll_seconds: float = 0.02) -> None:
         self._path = path
-        self._poll_seconds = poll_seconds
-        self._seen: tuple[int, ...] | None = None
         self.plan: ScoringPlan | None = None
         self.loaded_at = 0.0
-        self._stop = threading.Event()
-        self.refresh()
+        self._file = FileWatcher(path, self._load, poll_seconds, "plan")
+        self._file.refresh()
         if self.plan is None:
             self._fall_back()
-        self._thread = start_background_thread(self._watch, "plan")
+        self._file.start()
 
     def refresh(self) -> None:
         """Look now."""
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return
-        mark = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if mark == self._seen:
-            return
-        self._seen = mark
+        self._file.refresh()
+
+    def _load(self) -> None:
         try:
             self._take(ScoringPlan.load(self._path))
         except PlanError as exc:
@@ -80,8 +72,7 @@ class PlanWatch:
 
     def close(self) -> None:
         """Stop looking."""
-        self._stop.set()
-        self._thread.join()
+        self._file.close()
 
     def _take(self, plan: ScoringPlan) -> None:
         if self.plan is None or (plan.info.seq, plan.info.version) >= (
@@ -90,10 +81,6 @@ class PlanWatch:
         ):
             self.plan = plan
             self.loaded_at = time.time()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self._poll_seconds):
-            self.refresh()
 
 
 class Scorer:
