@@ -382,7 +382,7 @@ def test_pool_learns_from_outputs_as_served_and_once():
         for y in (5.0, 9.0):
             pool.learn_one({"a": 1.0}, y)
     for _ in range(30):
-        pools[0].expect([9.0, 5.0])  # served the other way round
+        pools[0].set_served_outputs([9.0, 5.0])  # served the other way round
         for pool in pools:
             pool.learn_one({"a": 1.0}, 5.0)
     assert pools[0].predict_one({"a": 1.0}) == pytest.approx(9.0, abs=0.5)
@@ -395,7 +395,7 @@ def test_pool_takes_outputs_served_before_an_expert_existed():
     pool = ExpertPool({"old": Exploding(5.0), "new": Exploding(5.0)})
     pool.learn_one({"a": 1.0}, 4.0)
     for served in ([4.5], [4.5, math.nan], []):
-        pool.expect(served)
+        pool.set_served_outputs(served)
         pool.learn_one({"a": 1.0}, 6.0)
     assert math.isfinite(pool.predict_one({"a": 1.0}))
 

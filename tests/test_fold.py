@@ -287,8 +287,8 @@ def test_records_taken_in_together_leave_the_model_they_leave_one_by_one(site: S
         fold = Fold(loaded.pipeline, loaded.state, lambda _: loaded.pipeline)
         for first in range(0, len(records), size):
             part = records[first : first + size]
-            fold.meet([one for one in part if one.kind in LABELS])
-            with fold.together():
+            fold.prepare_batch([one for one in part if one.kind in LABELS])
+            with fold.batched():
                 for record in part:
                     fold.apply(record)
         interval = fold.state.interval

@@ -9,16 +9,16 @@ import msgspec
 import pytest
 
 from online.core.config import GuardConfig
-from online.learning.guard import BLOCK, Guard
+from online.learning.e_detector import LABELS_PER_BET, EDetector
 from tests.support.rows import TARGET
 from tests.test_fold import Site, copied, same_model
 
-BOUND = GuardConfig().labels_per_false_alarm / BLOCK
+BOUND = GuardConfig().labels_per_false_alarm / LABELS_PER_BET
 
 
 def labels_to_alarm(seed: int, count: int, worse: float, from_label: int = 0) -> int | None:
     """Labels until an alarm, live errors being `worse` times the reference's from some label on."""
-    rng, guard = random.Random(seed), Guard()
+    rng, guard = random.Random(seed), EDetector()
     for label in range(count):
         factor = worse if label >= from_label else 1.0
         guard.update(factor * abs(rng.gauss(0, 1)), abs(rng.gauss(0, 1)))
@@ -43,10 +43,10 @@ def test_a_model_that_becomes_worse_after_a_long_good_time_is_found(
 
 
 def test_errors_of_zero_and_of_any_size_are_taken() -> None:
-    guard = Guard()
+    guard = EDetector()
     for live in (0.0, 5e-324, 1e300, 0.0):
         for reference in (0.0, 1e300, 5e-324):
-            for _ in range(BLOCK):
+            for _ in range(LABELS_PER_BET):
                 guard.update(live, reference)
     assert 0.0 <= guard.evidence < float("inf")
 

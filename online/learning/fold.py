@@ -18,7 +18,7 @@ from online.features.encoder import clean
 from online.features.error_scale import slot_places, spread_of_row
 from online.features.row_encoder import CONTEXT, ENCODED, Floats
 from online.features.segments import ELSEWHERE
-from online.learning.guard import Guard
+from online.learning.e_detector import EDetector
 from online.learning.prequential import Prequential
 from online.model.intervals import REMEMBERED, ConformalInterval
 from online.model.pipeline import ENCODER, IMPUTER, POOL, RECENT
@@ -59,7 +59,7 @@ class FoldState:
         self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
         self.prequential = Prequential()
         self.last: dict[str, Any] = {}  # the row learned last
-        self.guard = Guard()
+        self.guard = EDetector()
 
     @property
     def probe(self) -> dict[str, Any]:
@@ -107,16 +107,16 @@ class Fold:
         self._locate = locate
         self._met: dict[int, list[float]] = {}
 
-    def meet(self, records: Sequence[Record]) -> Floats:
+    def prepare_batch(self, records: Sequence[Record]) -> Floats:
         """Encode the rows of records that are about to be taken in, at once: (n, columns)."""
         values: Floats = self.pipeline[ENCODER].values_of([one.features for one in records])
         self._met = dict(zip((one.seq for one in records), values.tolist(), strict=True))
         return values
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def batched(self) -> Iterator[None]:
         """Take in the records of the block faster, with the same result; it is whole when the block ends."""
-        with self.pipeline[POOL].together():
+        with self.pipeline[POOL].batched():
             yield
 
     def apply(self, record: Record, *, learn: bool = True) -> Learned:
@@ -132,13 +132,13 @@ class Fold:
                 self.learn(features, record.target, record.experts, self._age(record))
                 taught = True
         else:
-            self._obey(record)
+            self.apply_command(record)
         self._passed(record.seq, taught)
         return learned
 
-    def _obey(self, record: Record) -> None:
+    def apply_command(self, record: Record) -> None:
         """Do what a record orders."""
-        self.pipeline[POOL].catch_up()
+        self.pipeline[POOL].flush()
         if record.kind in ("rollback", "replay"):
             self._exchange(record)
         elif record.kind == "refresh":
@@ -188,7 +188,7 @@ class Fold:
         With the experts' outputs as they were served, where they were, ``age`` labels before.
         """
         if outputs:
-            self.pipeline[POOL].expect(outputs, age)
+            self.pipeline[POOL].set_served_outputs(outputs, age)
         self.pipeline.learn_one(features, target)
         self.count(features)
 
@@ -197,7 +197,7 @@ class Fold:
         self.state.learned += 1
         self.state.last = features
 
-    def rehearse(self) -> None:
+    def warm_up(self) -> None:
         """Learn a row on a copy, so that no label waits for kernels that have to be compiled or loaded."""
         pipeline, state = pickle.loads(pickle.dumps((self.pipeline, self.state)))  # noqa: S301 - our own bytes
         copy = Fold(pipeline, state, self._restore)
@@ -205,7 +205,7 @@ class Fold:
             guess = copy.predict(state.probe)
             copy.widen(state.probe, guess.outputs, 1.0, 0, 1.0)
             copy.learn(state.probe, pipeline[POOL].target_mean, guess.outputs)
-        with copy.together():
+        with copy.batched():
             for _ in range(2):
                 copy.learn(state.probe, pipeline[POOL].target_mean, guess.outputs)
 

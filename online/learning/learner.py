@@ -15,9 +15,9 @@ from online.core.errors import JournalError, PlanError, SnapshotError
 from online.core.home import Home, lock
 from online.core.schema import check_same
 from online.features.segments import Slots
+from online.learning.challenger import ChallengerMonitor
 from online.learning.fold import Fold, FoldState, Learned
-from online.learning.guard import Shadow
-from online.learning.reference_model import Bystander
+from online.learning.reference_model import ReferenceModel
 from online.learning.refresh import Refresher
 from online.learning.retention import retire
 from online.model.pipeline import POOL, RECENT
@@ -89,18 +89,18 @@ class Learner:
         loaded.state.configure(self._config)
         self._version = loaded.manifest.version
         self._first = self._frozen()
-        baseline = self._first.says if self._first else None
+        baseline = self._first.predict if self._first else None
         locate = Slots(self._config.schema).locate
         self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between, locate)
-        self._fold.rehearse()
+        self._fold.warm_up()
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = History(self._home.history, self._config.learner.history_rows)
         self._shown: list[Learned] = []
         self._busy = dict.fromkeys(STAGES, 0.0)
         self._snapshot_at = self._published_at = self._clock()
-        self._status_at = self._told_at = self._tell_at = 0.0
-        self._shadow = Shadow(self._fold.state.guard, self._config.guard, self._shadow_plan)
-        self._shadow.offer(self._version)
+        self._status_at = self._history_written_at = self._tell_at = 0.0
+        self._challenger = ChallengerMonitor(self._fold.state.guard, self._config.guard, self._load_plan)
+        self._challenger.offer_candidate(self._version)
         self._trouble: str | None = None
         self._snapshot_failed = False
         self._snapshot_learned = self._fold.state.learned
@@ -133,8 +133,8 @@ class Learner:
         records = self._journal.read(self.seq, BATCH)
         if records:
             with self._spending("learn"):
-                self._take_in(records)
-        if not records or self._clock() - self._told_at >= TELL_SECONDS:
+                self._ingest(records)
+        if not records or self._clock() - self._history_written_at >= TELL_SECONDS:
             self._tell()
         self._publish_when_due(idle=not records)
         self._snapshot_when_due()
@@ -142,14 +142,14 @@ class Learner:
             self._refresher.step(self._fold.state.learned, self.seq)
         return bool(records)
 
-    def _take_in(self, records: list[Record]) -> None:
+    def _ingest(self, records: list[Record]) -> None:
         """Learn records; what can be done for all of them at once is."""
         labels = [record for record in records if record.kind in LABELS]
-        values = self._fold.meet(labels)
+        values = self._fold.prepare_batch(labels)
         if self._first:
-            self._first.meet(labels, values)
-        self._shadow.meet(labels, values)
-        with self._fold.together():
+            self._first.prepare_batch(labels, values)
+        self._challenger.prepare_batch(labels, values)
+        with self._fold.batched():
             for record in records:
                 self._learn(record)
 
@@ -187,13 +187,13 @@ class Learner:
         if record.kind in ("rollback", "replay"):
             reason = "rollback" if record.kind == "rollback" else "adopted"
             self._snapshot(reason, parent=record.payload["version"])
-            self._shadow.follow(self._version)
+            self._challenger.compare_with(self._version)
         elif record.kind == "snapshot":
             self._snapshot("request")
 
     def _guarded(self, record: Record) -> None:
         """Compare with the last good snapshot; a rollback it asks for is ordered once, whatever is killed."""
-        alarm = self._shadow.look(record)
+        alarm = self._challenger.compare(record)
         if alarm is None:
             return
         self._shown.append(Learned(alarm=alarm))
@@ -204,7 +204,7 @@ class Learner:
                 "rollback", self._clock(), f"guard-{record.seq}", version=good, reason=alarm.message
             )
 
-    def _shadow_plan(self, version: int) -> ScoringPlan:
+    def _load_plan(self, version: int) -> ScoringPlan:
         """A version's plan, for the guard."""
         loaded = self._store.load(version)
         return self._plan(loaded.pipeline, loaded.state, version, loaded.manifest.seq)
@@ -234,7 +234,7 @@ class Learner:
             yield from records
             after = records[-1].seq
 
-    def _frozen(self) -> Bystander | None:
+    def _frozen(self) -> ReferenceModel | None:
         """The frozen first model."""
         try:
             first = self._store.load(min(self._store.versions()))
@@ -242,7 +242,7 @@ class Learner:
             log.warning("the first model cannot be scored beside the live one: %s", exc)
             return None
         plan = self._plan(first.pipeline, first.state, first.manifest.version, 0)
-        return Bystander(plan, as_served=False)
+        return ReferenceModel(plan, as_served=False)
 
     def _plan(self, pipeline: Any, state: FoldState, version: int, seq: int) -> ScoringPlan:
         return compile_plan(pipeline, self._config.schema, version=version, seq=seq, interval=state.interval)
@@ -302,7 +302,7 @@ class Learner:
             return
         self._trouble, self._snapshot_failed = None, False
         self._version = manifest.version
-        self._shadow.offer(self._version)
+        self._challenger.offer_candidate(self._version)
         guard = state.guard
         in_use = (self._version, guard.version, guard.candidate)
         retire(self._store, self._journal, self._config.retention, in_use, self._clock())
@@ -329,7 +329,7 @@ class Learner:
             del self._shown[:-SHOWN_LIMIT]
             return
         self._shown.clear()
-        self._told_at = now
+        self._history_written_at = now
         if due:
             self._status_at = now
 

@@ -98,7 +98,7 @@ class Progressive:
 
     def _follow(self, moves: Sequence[tuple[Visit, Step]]) -> Iterator[tuple[Visit, bool]]:
         """Have the experts go through it all, then combine and judge in order."""
-        answers = iter(self._fold.pipeline[POOL].follow([step for _, step in moves]))
+        answers = iter(self._fold.pipeline[POOL].learn_predict_many([step for _, step in moves]))
         for visit, step in moves:
             if step.target is None:
                 self._predict(visit, step, next(answers))

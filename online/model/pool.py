@@ -141,7 +141,7 @@ class ExpertPool(base.Regressor):
         """
         if not self.n_seen:
             return dict.fromkeys(self.experts, 0.0)
-        self.catch_up()
+        self.flush()
         rows, held = zip(self.experts.items(), self._views(x), strict=True), self._seen().held
         return {name: held(expert.predict_one(row)) for (name, expert), row in rows}
 
@@ -180,7 +180,7 @@ class ExpertPool(base.Regressor):
             return 0.0
         return min(max(self._aggregator.combine(outputs), seen.low), seen.high)  # as the plan's kernel does
 
-    def expect(self, outputs: Sequence[float], age: int = 0) -> None:
+    def set_served_outputs(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.
 
         Without them the pool asks its experts, as they are now.
@@ -217,12 +217,12 @@ class ExpertPool(base.Regressor):
             self.weigh(served, y, age)
         step = self.admit(x, y)
         if self._queue is None:
-            self.follow([step])
+            self.learn_predict_many([step])
         else:
             self._queue.append(step)
 
     def weigh(self, served: Sequence[float], y: float, age: int) -> None:
-        """Learn how to combine, from a target and the experts' outputs served for it, as in `expect`."""
+        """Learn how to combine, from a target and the outputs as `set_served_outputs` takes them."""
         self._aggregator.learn(self._complete(served), y, age)
 
     def ask(self, x: Mapping[str, Any]) -> Step:
@@ -239,26 +239,26 @@ class ExpertPool(base.Regressor):
         return step
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def batched(self) -> Iterator[None]:
         """Within the block, experts learn rows many at a time, each all of them: the same to the last bit.
 
         An expert's arrays and code are then at hand for the next row. Whoever looks at an expert within the
-        block calls `catch_up` before.
+        block calls `flush` before.
         """
         self._queue = []
         try:
             yield
         finally:
-            self.catch_up()
+            self.flush()
             del self._queue
 
-    def catch_up(self) -> None:
+    def flush(self) -> None:
         """Have the experts learn what waits for them."""
         if self._queue:
-            self.follow(self._queue)
+            self.learn_predict_many(self._queue)
             self._queue.clear()
 
-    def follow(self, steps: Sequence[Step]) -> list[Array]:
+    def learn_predict_many(self, steps: Sequence[Step]) -> list[Array]:
         """Have the scaler, and then every expert by itself, learn and answer rows in their order.
 
         Returns
@@ -274,7 +274,7 @@ class ExpertPool(base.Regressor):
         return [np.array(list(map(*row))) for row in zip(held, zip(*answers, strict=True), strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
-        self.catch_up()
+        self.flush()
         return {name: value for name, value in self.__dict__.items() if name != "_queue"}
 
     def _complete(self, served: Sequence[float]) -> Array:

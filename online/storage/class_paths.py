@@ -28,7 +28,7 @@ MODULES = {
     "online.experts.rls": "online.model.experts.rls",
     "online.fold": "online.learning.fold",
     "online.forest.rows": "online.forest.forest_rows",
-    "online.guard": "online.learning.guard",
+    "online.guard": "online.learning.e_detector",
     "online.histories": "online.features.context_memory",
     "online.history": "online.storage.metrics_store",
     "online.imputing": "online.model.imputing",
@@ -43,7 +43,9 @@ MODULES = {
     "online.whole_rows": "online.features.matrix",
 }
 # (module now, class then): class now
-CLASSES: dict[tuple[str, str], str] = {}
+CLASSES: dict[tuple[str, str], str] = {
+    ("online.learning.e_detector", "Guard"): "EDetector",
+}
 
 
 class OldUnpickler(pickle.Unpickler):
