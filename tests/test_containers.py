@@ -54,7 +54,7 @@ class Dockerfile:
     def exec_form(self, name: str) -> list[str]:
         """The last one's command; fails when it is in shell form."""
         last = self.all(name)[-1]
-        return json.loads(last[last.index("[") :])
+        return [str(word) for word in json.loads(last[last.index("[") :])]
 
     def environ(self) -> dict[str, str]:
         """What the runtime stage sets, the PATH aside."""
@@ -75,7 +75,8 @@ def dockerfile(role: str) -> Dockerfile:
 def command(role: str) -> list[str]:
     """What the container runs."""
     image = dockerfile(role)
-    return image.exec_form("ENTRYPOINT") + SERVICES[role].get("command", image.exec_form("CMD"))
+    own: list[str] = SERVICES[role].get("command", image.exec_form("CMD"))
+    return image.exec_form("ENTRYPOINT") + own
 
 
 def health_check(role: str) -> list[str]:
@@ -281,6 +282,10 @@ class Container:
         """Whether the container's own health check passes."""
         return self.run(health_check(self.role)).returncode == 0
 
+    def well(self) -> bool:
+        """Alive and healthy."""
+        return self.alive() and self.healthy()
+
     def run(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
         """Run another command in the same place."""
         return subprocess.run(
@@ -356,7 +361,7 @@ def test_the_containers_commands_serve_learn_and_stop_without_root(place: Path) 
     ):
         containers = (monitor, scorer, learner)  # in the order in which compose stops them
         for container in containers:
-            until(lambda c=container: c.alive() and c.healthy(), f"a healthy {container.role}")
+            until(container.well, f"a healthy {container.role}")
             assert 0 not in container.uids()
         (row,), (label,) = stream_rows(place / "home", 1)
         served = api.post("/predict", json=row).json()

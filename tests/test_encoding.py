@@ -1,7 +1,7 @@
 import datetime
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -103,9 +103,9 @@ def setting(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         )
         return st.integers(low, high)
     if isinstance(kind, msgspec.inspect.FloatType):
-        low, high = (kind.ge if kind.gt is None else kind.gt), (kind.le if kind.lt is None else kind.lt)
+        least, most = (kind.ge if kind.gt is None else kind.gt), (kind.le if kind.lt is None else kind.lt)
         return st.floats(
-            low, high, exclude_min=kind.gt is not None, exclude_max=kind.lt is not None,
+            least, most, exclude_min=kind.gt is not None, exclude_max=kind.lt is not None,
             allow_nan=False, allow_infinity=False,
         )  # fmt: skip
     if isinstance(kind, msgspec.inspect.BoolType):
@@ -133,10 +133,11 @@ def features(draw: st.DrawFn, name: str) -> Feature:
     if kind == "cyclic":
         return Feature(name, "cyclic", low=low, high=high, period=draw(st.floats(1e-9, 1e9)), reason=reason)
     if kind in ("category", "named"):
-        chosen = "category" if kind == "category" else "cyclic"
+        chosen: Literal["category", "cyclic"] = "category" if kind == "category" else "cyclic"
         return Feature(name, chosen, values=draw(unique_texts), reason=reason)
     if kind == "time":
-        parts = draw(st.lists(st.sampled_from(["hour", "weekday", "yearday"]), unique=True))
+        known: tuple[Literal["hour", "weekday", "yearday"], ...] = ("hour", "weekday", "yearday")
+        parts = draw(st.lists(st.sampled_from(known), unique=True))
         return Feature(name, "time", parts=tuple(parts), reason=reason)
     return Feature(name, "dropped", reason=reason)
 

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import copy
 import math
 import os
@@ -5,7 +7,9 @@ import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from river import base, checks, compose, tree
@@ -20,7 +24,7 @@ from online.model.micro_batch import View
 from online.model.pool import ExpertPool
 
 ROOT = Path(__file__).resolve().parents[1]
-ESTIMATORS = [
+ESTIMATORS: list[Any] = [
     NormalizedLMS,
     ADWINBaggingRegressor,
     RecursiveLeastSquares,
@@ -30,7 +34,7 @@ ESTIMATORS = [
 ]
 
 
-def contract_cases():
+def contract_cases() -> Iterator[Any]:
     for estimator in ESTIMATORS:
         for n, params in enumerate(estimator._unit_test_params()):
             model = estimator(**params)
@@ -39,29 +43,29 @@ def contract_cases():
 
 
 @pytest.mark.parametrize(("model", "check"), list(contract_cases()))
-def test_estimator_keeps_river_contract(model, check):
+def test_estimator_keeps_river_contract(model: Any, check: Callable[[Any], None]) -> None:
     check(model.clone())
 
 
-def test_bagged_adaptive_trees_keep_river_contract():
+def test_bagged_adaptive_trees_keep_river_contract() -> None:
     checks.check_estimator(ADWINBaggingRegressor(adaptive_tree(1), n_models=2, seed=1))
 
 
 class Exploding(base.Regressor):
     """Predicts one and the same value, however absurd."""
 
-    def __init__(self, output=math.nan):
+    def __init__(self, output: float = math.nan) -> None:
         self.output = output
         self.n_learned = 0
 
-    def learn_one(self, x, y):
+    def learn_one(self, x: dict[str, float], y: float) -> None:
         self.n_learned += 1
 
-    def predict_one(self, x):
+    def predict_one(self, x: dict[str, float]) -> float:
         return self.output
 
 
-def changing_stream(n, flip_at, seed):
+def changing_stream(n: int, flip_at: int, seed: int) -> Iterator[tuple[dict[str, float], float]]:
     rng = random.Random(seed)
     for i in range(n):
         x = {"a": rng.uniform(-1, 1), "b": rng.uniform(-1, 1)}
@@ -69,7 +73,7 @@ def changing_stream(n, flip_at, seed):
         yield x, sign * (5 * x["a"] + (3 if x["b"] > 0 else -3)) + rng.gauss(0, 0.3)
 
 
-def small_bagging(**params):
+def small_bagging(**params: Any) -> ADWINBaggingRegressor:
     model = tree.HoeffdingTreeRegressor(grace_period=100, max_depth=5, leaf_model=NormalizedLMS())
     return ADWINBaggingRegressor(model, **{"n_models": 3, "seed": 3, **params})
 
@@ -77,7 +81,7 @@ def small_bagging(**params):
 # Normalised least mean squares
 
 
-def test_nlms_learns_a_line():
+def test_nlms_learns_a_line() -> None:
     rng = random.Random(1)
     model = NormalizedLMS(step=0.2)
     for _ in range(3000):
@@ -87,7 +91,7 @@ def test_nlms_learns_a_line():
     assert model.intercept == pytest.approx(4, abs=1e-6)
 
 
-def test_nlms_survives_outlying_features_and_a_stuck_sensor():
+def test_nlms_survives_outlying_features_and_a_stuck_sensor() -> None:
     rng = random.Random(2)
     model = NormalizedLMS(step=0.2)
     for i in range(6000):
@@ -103,7 +107,7 @@ def test_nlms_survives_outlying_features_and_a_stuck_sensor():
 
 
 @pytest.mark.parametrize("size", [1e100, 1e154, 1e200, 1e300, sys.float_info.max])
-def test_nlms_state_and_predictions_stay_finite_at_any_size(size):
+def test_nlms_state_and_predictions_stay_finite_at_any_size(size: float) -> None:
     rng = random.Random(3)
     model = NormalizedLMS(step=1.0)
     for _ in range(300):
@@ -113,7 +117,7 @@ def test_nlms_state_and_predictions_stay_finite_at_any_size(size):
         assert math.isfinite(model.predict_one({name: rng.choice([-size, size]) for name in "abcde"}))
 
 
-def test_nlms_keeps_learning_while_a_sensor_is_stuck_at_an_overflowing_value():
+def test_nlms_keeps_learning_while_a_sensor_is_stuck_at_an_overflowing_value() -> None:
     model = NormalizedLMS(step=0.9)
     model.learn_one({"a": 1.0}, 5.0)
     for _ in range(400):
@@ -122,7 +126,7 @@ def test_nlms_keeps_learning_while_a_sensor_is_stuck_at_an_overflowing_value():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_nlms_skips_rows_that_are_not_finite(bad):
+def test_nlms_skips_rows_that_are_not_finite(bad: float) -> None:
     model = NormalizedLMS()
     model.learn_one({"a": 1.0}, 1.0)
     before = pickle.dumps(model)
@@ -132,7 +136,7 @@ def test_nlms_skips_rows_that_are_not_finite(bad):
     assert math.isfinite(model.predict_one({"a": bad}))
 
 
-def test_nlms_weight_counts_as_repeats():
+def test_nlms_weight_counts_as_repeats() -> None:
     once, twice = NormalizedLMS(eps=1e-12), NormalizedLMS(eps=1e-12)
     once.learn_one({"a": 2.0}, 10.0, 2)
     twice.learn_one({"a": 2.0}, 10.0)
@@ -141,7 +145,7 @@ def test_nlms_weight_counts_as_repeats():
 
 
 @pytest.mark.parametrize("params", [{"step": 0.0}, {"step": 1.5}, {"eps": 0.0}, {"eps": math.inf}])
-def test_nlms_refuses_settings_out_of_range(params):
+def test_nlms_refuses_settings_out_of_range(params: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(params))):
         NormalizedLMS(**params)
 
@@ -149,7 +153,7 @@ def test_nlms_refuses_settings_out_of_range(params):
 # Recursive least squares
 
 
-def test_least_squares_learns_a_line_and_follows_it_when_it_changes():
+def test_least_squares_learns_a_line_and_follows_it_when_it_changes() -> None:
     rng = random.Random(1)
     model = RecursiveLeastSquares(forgetting=0.98, ridge=1e-6)
     for sign in (1, -1):
@@ -160,7 +164,7 @@ def test_least_squares_learns_a_line_and_follows_it_when_it_changes():
         assert model.intercept == pytest.approx(4, abs=1e-4)
 
 
-def test_least_squares_does_not_wind_up_while_nothing_varies():
+def test_least_squares_does_not_wind_up_while_nothing_varies() -> None:
     rng = random.Random(2)
     model = RecursiveLeastSquares(forgetting=0.99)
     for _ in range(300):
@@ -179,7 +183,7 @@ def test_least_squares_does_not_wind_up_while_nothing_varies():
 
 @pytest.mark.parametrize("forgetting", [0.5, 0.99, 1.0])
 @pytest.mark.parametrize("size", [1e100, 1e300, sys.float_info.max])
-def test_least_squares_stay_finite_at_any_size(size, forgetting):
+def test_least_squares_stay_finite_at_any_size(size: float, forgetting: float) -> None:
     rng = random.Random(3)
     model = RecursiveLeastSquares(forgetting=forgetting, ridge=1e-6)
     for _ in range(300):
@@ -190,7 +194,7 @@ def test_least_squares_stay_finite_at_any_size(size, forgetting):
 
 
 @pytest.mark.parametrize("params", [{"forgetting": 0.0}, {"ridge": 0.0}, {"limit": math.inf}])
-def test_least_squares_refuse_settings_out_of_range(params):
+def test_least_squares_refuse_settings_out_of_range(params: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(params))):
         RecursiveLeastSquares(**params)
 
@@ -198,15 +202,15 @@ def test_least_squares_refuse_settings_out_of_range(params):
 # Bagging
 
 
-def test_bagging_predicts_zero_before_any_label():
+def test_bagging_predicts_zero_before_any_label() -> None:
     assert small_bagging().predict_one({"a": 1.0}) == 0.0
 
 
-def test_bagging_recovers_after_a_change_and_beats_its_frozen_self():
+def test_bagging_recovers_after_a_change_and_beats_its_frozen_self() -> None:
     model = small_bagging()
     stream = list(changing_stream(6000, 3000, seed=4))
-    errors = {"before": [], "during": [], "after": [], "frozen": []}
-    frozen = None
+    errors: dict[str, list[float]] = {"before": [], "during": [], "after": [], "frozen": []}
+    frozen = model
     for i, (x, y) in enumerate(stream):
         if i == 3000:
             assert model.n_drifts == 0
@@ -227,14 +231,14 @@ def test_bagging_recovers_after_a_change_and_beats_its_frozen_self():
     assert mean["after"] < mean["frozen"] / 3
 
 
-def test_bagging_swaps_nobody_on_a_stationary_stream():
+def test_bagging_swaps_nobody_on_a_stationary_stream() -> None:
     model = small_bagging()
     for x, y in changing_stream(8000, 8000, seed=5):
         model.learn_one(x, y)
     assert model.n_drifts == 0
 
 
-def test_bagging_ignores_a_falling_error():
+def test_bagging_ignores_a_falling_error() -> None:
     model = small_bagging()
     rng = random.Random(6)
     for i in range(4000):
@@ -243,14 +247,14 @@ def test_bagging_ignores_a_falling_error():
     assert model.n_drifts == 0
 
 
-def test_bagging_survives_a_member_that_predicts_nan():
+def test_bagging_survives_a_member_that_predicts_nan() -> None:
     model = ADWINBaggingRegressor(Exploding(), n_models=2, seed=1)
     for i in range(300):
         model.learn_one({"a": 1.0}, float(i))
     assert model.n_drifts == 0
 
 
-def test_bagging_drops_a_background_member_that_got_no_drift():
+def test_bagging_drops_a_background_member_that_got_no_drift() -> None:
     model = small_bagging(horizon=50, drift_delta=1e-300)
     most = 0
     for x, y in changing_stream(3000, 1500, seed=7):
@@ -262,7 +266,7 @@ def test_bagging_drops_a_background_member_that_got_no_drift():
     assert model._background == [None] * 3
 
 
-def test_bagged_members_and_background_members_have_distinct_seeds():
+def test_bagged_members_and_background_members_have_distinct_seeds() -> None:
     model = ADWINBaggingRegressor(adaptive_tree(0), n_models=4, seed=1)
     assert len({member.seed for member in [*model, model._fresh()]}) == 5
 
@@ -270,7 +274,7 @@ def test_bagged_members_and_background_members_have_distinct_seeds():
 @pytest.mark.parametrize(
     "params", [{"rate": 0.0}, {"warning_delta": 0.0}, {"drift_delta": 1.0}, {"horizon": 0}, {"n_models": 1}]
 )
-def test_bagging_refuses_settings_out_of_range(params):
+def test_bagging_refuses_settings_out_of_range(params: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         small_bagging(**params)
 
@@ -278,13 +282,13 @@ def test_bagging_refuses_settings_out_of_range(params):
 # Restoring
 
 
-def whole_model():
+def whole_model() -> Any:
     bagging = ADWINBaggingRegressor(adaptive_tree(1), n_models=3, seed=2)
     experts = {"bagging": bagging, "tree": adaptive_tree(3), "line": NormalizedLMS()}
     return compose.Pipeline(ExpertPool(experts))
 
 
-def continue_stream(model, start, stop):
+def continue_stream(model: Any, start: int, stop: int) -> list[str]:
     outputs = []
     for i, (x, y) in enumerate(changing_stream(stop, 1500, seed=8)):
         if i >= start:
@@ -302,7 +306,7 @@ print("\\n".join(continue_stream(model, int(sys.argv[1]), int(sys.argv[2]))))
 
 
 @pytest.mark.parametrize("at", [1, 700, 1560, 1900])
-def test_restored_model_continues_bit_for_bit(at):
+def test_restored_model_continues_bit_for_bit(at: int) -> None:
     model = whole_model()
     continue_stream(model, 0, at)
     restored = pickle.loads(pickle.dumps(model))
@@ -310,7 +314,7 @@ def test_restored_model_continues_bit_for_bit(at):
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "20"])
-def test_model_restored_in_another_process_continues_bit_for_bit(hash_seed):
+def test_model_restored_in_another_process_continues_bit_for_bit(hash_seed: str) -> None:
     model = whole_model()
     continue_stream(model, 0, 1560)
     child = subprocess.run(
@@ -328,13 +332,13 @@ def test_model_restored_in_another_process_continues_bit_for_bit(hash_seed):
 # Pool
 
 
-def test_pool_predicts_zero_before_any_label():
+def test_pool_predicts_zero_before_any_label() -> None:
     pool = ExpertPool({"bad": Exploding()})
     assert pool.predict_one({"a": 1.0}) == 0.0
     assert pool.expert_outputs({"a": 1.0}) == {"bad": 0.0}
 
 
-def test_pool_clips_experts_and_replaces_outputs_that_are_not_finite():
+def test_pool_clips_experts_and_replaces_outputs_that_are_not_finite() -> None:
     outputs = {"high": 1e308, "low": -1e9, "nan": math.nan, "inf": math.inf, "inside": 2.5}
     pool = ExpertPool({name: Exploding(output) for name, output in outputs.items()})
     for y in (1.0, 2.0, 6.0):
@@ -347,7 +351,7 @@ def test_pool_clips_experts_and_replaces_outputs_that_are_not_finite():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_pool_refuses_a_target_that_is_not_finite_and_learns_nothing(bad):
+def test_pool_refuses_a_target_that_is_not_finite_and_learns_nothing(bad: float) -> None:
     expert = Exploding(1.0)
     pool = ExpertPool({"one": expert})
     with pytest.raises(ValueError, match="target must be finite"):
@@ -355,19 +359,19 @@ def test_pool_refuses_a_target_that_is_not_finite_and_learns_nothing(bad):
     assert (expert.n_learned, pool.n_seen) == (0, 0)
 
 
-def test_pool_mean_stays_finite_for_huge_targets():
+def test_pool_mean_stays_finite_for_huge_targets() -> None:
     pool = ExpertPool({"bad": Exploding()})
     for y in (1.7e308, -1.7e308, 1.7e308):
         pool.learn_one({"a": 1.0}, y)
     assert math.isfinite(pool.predict_one({"a": 1.0}))
 
 
-def test_pool_without_experts_is_refused():
+def test_pool_without_experts_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one expert"):
         ExpertPool({})
 
 
-def test_cloned_pool_is_untaught_even_inside_a_pipeline():
+def test_cloned_pool_is_untaught_even_inside_a_pipeline() -> None:
     model = compose.Pipeline(ExpertPool({"line": NormalizedLMS()}))
     model.learn_one({"a": 1.0}, 5.0)
     fresh = model.clone()["ExpertPool"]
@@ -376,7 +380,7 @@ def test_cloned_pool_is_untaught_even_inside_a_pipeline():
     assert model["ExpertPool"].experts["line"].weights
 
 
-def test_pool_learns_from_outputs_as_served_and_once():
+def test_pool_learns_from_outputs_as_served_and_once() -> None:
     pools = [ExpertPool({"right": Exploding(5.0), "wrong": Exploding(9.0)}) for _ in range(2)]
     for pool in pools:
         for y in (5.0, 9.0):
@@ -391,7 +395,7 @@ def test_pool_learns_from_outputs_as_served_and_once():
     assert pools[1].regrets()["wrong"] < 0
 
 
-def test_pool_takes_outputs_served_before_an_expert_existed():
+def test_pool_takes_outputs_served_before_an_expert_existed() -> None:
     pool = ExpertPool({"old": Exploding(5.0), "new": Exploding(5.0)})
     pool.learn_one({"a": 1.0}, 4.0)
     for served in ([4.5], [4.5, math.nan], []):
@@ -400,15 +404,15 @@ def test_pool_takes_outputs_served_before_an_expert_existed():
     assert math.isfinite(pool.predict_one({"a": 1.0}))
 
 
-def test_pool_shows_each_expert_its_view():
-    seen = {}
+def test_pool_shows_each_expert_its_view() -> None:
+    seen: dict[str, dict[str, float]] = {}
 
     class Watcher(Exploding):
-        def __init__(self, name="w"):
+        def __init__(self, name: str = "w") -> None:
             super().__init__(1.0)
             self.name = name
 
-        def learn_one(self, x, y):
+        def learn_one(self, x: dict[str, float], y: float) -> None:
             seen[self.name] = dict(x)
 
     views = {"raw": View(scaled=False), "some": View(columns=frozenset({"a"}))}

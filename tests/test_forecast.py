@@ -39,13 +39,15 @@ MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augus
         (FeatureInfo("at", "time"), ["2028-02-27T22:00:00", "2028-02-27T23:00:00", "2028-02-28T00:00:00"]),
     ],
 )
-def test_what_a_calendar_tells_is_filled_in_as_the_stream_writes_it(feature: FeatureInfo, values: list[Any]):
+def test_what_a_calendar_tells_is_filled_in_as_the_stream_writes_it(
+    feature: FeatureInfo, values: list[Any]
+) -> None:
     rows = future_rows([feature], {}, SUNDAY, 3)
     assert [row[feature.name] for row in rows] == values
     assert pickable([feature]) == []
 
 
-def test_what_no_calendar_tells_is_picked_or_left_out():
+def test_what_no_calendar_tells_is_picked_or_left_out() -> None:
     features = [
         FeatureInfo("Source", "category", values=("Solar", "Wind")),
         FeatureInfo("Wind_Speed", "numeric"),
@@ -63,7 +65,7 @@ def data_url(text: str | bytes) -> str:
     return "data:text/csv;base64," + base64.b64encode(content).decode()
 
 
-def test_an_uploaded_csv_gives_rows_with_empty_cells_left_out():
+def test_an_uploaded_csv_gives_rows_with_empty_cells_left_out() -> None:
     assert uploaded(data_url("\ufeffa,b\n1,\n,x y\n")) == [{"a": "1"}, {"b": "x y"}]
 
 
@@ -77,12 +79,12 @@ def test_an_uploaded_csv_gives_rows_with_empty_cells_left_out():
         ("data:text/csv;base64,***", "no CSV in UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_forecast_says_why(contents: str, why: str):
+def test_a_file_that_cannot_be_forecast_says_why(contents: str, why: str) -> None:
     with pytest.raises(ForecastError, match=why):
         uploaded(contents)
 
 
-def test_a_forecast_is_asked_for_without_a_record_and_written_as_csv():
+def test_a_forecast_is_asked_for_without_a_record_and_written_as_csv() -> None:
     with serving(busy_api()) as url, httpx.Client(base_url=url) as client:
         found = ask(client, [{"a": 1}, {"b": "x,y"}], ["2028-01-01T00:00:00", "2028-01-01T01:00:00"])
     lines = list(csv.reader(io.StringIO(as_csv(found))))
@@ -93,7 +95,7 @@ def test_a_forecast_is_asked_for_without_a_record_and_written_as_csv():
     assert not drawn(None, "", LIGHT).data
 
 
-def test_a_forecast_that_cannot_be_had_says_why():
+def test_a_forecast_that_cannot_be_had_says_why() -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{closed_port()}") as client:
         with pytest.raises(ForecastError, match="nothing listens there"):
             ask(client, [{"a": 1}])
@@ -107,7 +109,7 @@ def test_a_forecast_that_cannot_be_had_says_why():
         ask(client, [{"a": 1}])
 
 
-def test_rows_without_a_time_are_drawn_one_by_one():
+def test_rows_without_a_time_are_drawn_one_by_one() -> None:
     found = Forecast([{"a": 1}] * 3, [1.0, 2.0, 3.0], [0.0] * 3, [4.0] * 3)
     figure = drawn(found, "", LIGHT)
     assert list(figure.data[2].x) == [1, 2, 3]

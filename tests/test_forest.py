@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import copy
 import math
 import os
@@ -5,7 +7,9 @@ import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +20,10 @@ from online.forest import forest_state as state
 from online.forest.regressor import AdaptiveForestRegressor
 
 ROOT = Path(__file__).resolve().parents[1]
+Row = dict[str, Any]
 
 
-def contract_cases():
+def contract_cases() -> Iterator[Any]:
     for n, params in enumerate(AdaptiveForestRegressor._unit_test_params()):
         model = AdaptiveForestRegressor(**params)
         for i, check in enumerate(checks.yield_checks(model)):
@@ -26,11 +31,11 @@ def contract_cases():
 
 
 @pytest.mark.parametrize(("model", "check"), list(contract_cases()))
-def test_forest_keeps_river_contract(model, check):
+def test_forest_keeps_river_contract(model: Any, check: Callable[[Any], None]) -> None:
     check(model.clone())
 
 
-def test_forest_keeps_river_contract_behind_a_scaler():
+def test_forest_keeps_river_contract_behind_a_scaler() -> None:
     model = preprocessing.StandardScaler() | AdaptiveForestRegressor(n_models=3, seed=1)
     for check in checks.yield_checks(model):
         if (
@@ -39,10 +44,14 @@ def test_forest_keeps_river_contract_behind_a_scaler():
             check(model.clone())
 
 
-def rows(n, seed, *, flip_at=None, poison=0.0):
+def rows(
+    n: int, seed: int, *, flip_at: int | None = None, poison: float = 0.0
+) -> Iterator[tuple[Row, float]]:
     rng = random.Random(seed)
     for i in range(n):
-        x = {name: rng.gauss(0, 1) for name in "abcdef"} | {"site": rng.choice(["north", "south", "west"])}
+        x: Row = {name: rng.gauss(0, 1) for name in "abcdef"} | {
+            "site": rng.choice(["north", "south", "west"])
+        }
         sign = -1 if flip_at is not None and i >= flip_at else 1
         y = sign * (3 * x["a"] + (4 if x["b"] > 0 else -4) * (x["site"] != "west")) + rng.gauss(0, 0.3)
         if rng.random() < poison:
@@ -54,24 +63,24 @@ def rows(n, seed, *, flip_at=None, poison=0.0):
         yield x, y
 
 
-def taught(n=3000, seed=1, **params):
+def taught(n: int = 3000, seed: int = 1, **params: Any) -> AdaptiveForestRegressor:
     model = AdaptiveForestRegressor(**{"n_models": 5, "seed": 1, **params})
     for x, y in rows(n, seed):
         model.learn_one(x, y)
     return model
 
 
-def error(model, n, seed, **kinds):
+def error(model: AdaptiveForestRegressor, n: int, seed: int, **kinds: Any) -> float:
     return float(np.mean([abs(y - model.predict_one(x)) for x, y in rows(n, seed, **kinds)]))
 
 
-def test_forest_learns_thresholds_lines_and_categories():
+def test_forest_learns_thresholds_lines_and_categories() -> None:
     model = taught(8000)
     assert error(model, 1000, seed=2) < 1.0
     assert error(model, 1000, seed=2) < 0.3 * error(taught(0), 1000, seed=2)
 
 
-def test_an_unfitted_forest_predicts_zero_and_predicting_changes_nothing():
+def test_an_unfitted_forest_predicts_zero_and_predicting_changes_nothing() -> None:
     model = AdaptiveForestRegressor(n_models=3, seed=1)
     before = pickle.dumps(model)
     assert model.predict_one({"a": 1.0}) == 0.0
@@ -83,7 +92,7 @@ def test_an_unfitted_forest_predicts_zero_and_predicting_changes_nothing():
     assert pickle.dumps(model) == before
 
 
-def test_the_same_seed_gives_the_same_forest_and_another_seed_another():
+def test_the_same_seed_gives_the_same_forest_and_another_seed_another() -> None:
     first, again, other = taught(1500), taught(1500), taught(1500, **{"seed": 1})
     x = {"a": 0.3, "site": "north"}
     assert first.predict_one(x) == again.predict_one(x) == other.predict_one(x)
@@ -93,7 +102,7 @@ def test_the_same_seed_gives_the_same_forest_and_another_seed_another():
     assert differently.predict_one(x) != first.predict_one(x)
 
 
-def test_forest_recovers_after_an_abrupt_drift():
+def test_forest_recovers_after_an_abrupt_drift() -> None:
     model = AdaptiveForestRegressor(n_models=5, seed=1)
     errors = []
     for x, y in rows(10_000, 3, flip_at=5000):
@@ -105,7 +114,7 @@ def test_forest_recovers_after_an_abrupt_drift():
     assert after < 1.5 * before
 
 
-def test_no_member_is_replaced_on_a_stationary_stream():
+def test_no_member_is_replaced_on_a_stationary_stream() -> None:
     model = taught(10_000)
     assert model.n_drifts == 0
 
@@ -113,7 +122,7 @@ def test_no_member_is_replaced_on_a_stationary_stream():
 # Dirty rows
 
 
-def all_finite(model):
+def all_finite(model: AdaptiveForestRegressor) -> bool:
     arrays = model._arrays._asdict()
     used = int(arrays["counts"][state.NODE_HIGH])
     floats = [
@@ -126,7 +135,7 @@ def all_finite(model):
     return all(np.isfinite(array).all() for array in floats)
 
 
-def test_dirty_features_never_corrupt_the_forest():
+def test_dirty_features_never_corrupt_the_forest() -> None:
     model = AdaptiveForestRegressor(n_models=4, seed=1)
     for x, y in rows(5000, 4, poison=0.3):
         assert math.isfinite(model.predict_one(x))
@@ -136,7 +145,7 @@ def test_dirty_features_never_corrupt_the_forest():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e308])
-def test_a_target_that_is_no_measurement_is_skipped_and_counted(bad):
+def test_a_target_that_is_no_measurement_is_skipped_and_counted(bad: float) -> None:
     model = taught(300)
     before = model.predict_one({"a": 1.0})
     model.learn_one({"a": 1.0}, bad)
@@ -144,7 +153,7 @@ def test_a_target_that_is_no_measurement_is_skipped_and_counted(bad):
 
 
 @pytest.mark.parametrize("size", [1e12, 1e29])
-def test_forest_recovers_from_absurd_values_that_are_still_numbers(size):
+def test_forest_recovers_from_absurd_values_that_are_still_numbers(size: float) -> None:
     model = taught(3000)
     clean = error(model, 500, seed=6)
     rng = random.Random(7)
@@ -159,7 +168,7 @@ def test_forest_recovers_from_absurd_values_that_are_still_numbers(size):
     assert all_finite(copy.deepcopy(model))
 
 
-def test_missing_values_go_where_they_proved_best():
+def test_missing_values_go_where_they_proved_best() -> None:
     rng = random.Random(10)
     model = AdaptiveForestRegressor(n_models=5, subspace=1.0, seed=1)
     for _ in range(4000):
@@ -170,7 +179,7 @@ def test_missing_values_go_where_they_proved_best():
     assert model.predict_one({"a": 0.0, "b": 0.5}) == pytest.approx(-5, abs=0.5)
 
 
-def test_observers_follow_a_feature_whose_range_moves():
+def test_observers_follow_a_feature_whose_range_moves() -> None:
     rng = random.Random(11)
     model = AdaptiveForestRegressor(n_models=5, subspace=1.0, seed=1)
     for i in range(12_000):
@@ -181,7 +190,7 @@ def test_observers_follow_a_feature_whose_range_moves():
     assert [round(guess) for guess in guesses] == [1, -1, -1, 1, 1, -1]
 
 
-def test_high_cardinality_is_bounded_and_late_categories_share_one_place():
+def test_high_cardinality_is_bounded_and_late_categories_share_one_place() -> None:
     rng = random.Random(12)
     model = AdaptiveForestRegressor(n_models=2, seed=1)
     for i in range(3000):
@@ -190,7 +199,7 @@ def test_high_cardinality_is_bounded_and_late_categories_share_one_place():
     assert len(pickle.dumps(model)) < 1_000_000
 
 
-def test_features_without_end_grow_nothing_without_bound():
+def test_features_without_end_grow_nothing_without_bound() -> None:
     model = AdaptiveForestRegressor(n_models=1, seed=1)
     model.learn_one({f"f{i}": 1.0 for i in range(1000)}, 1.0)
     for i in range(200):
@@ -202,7 +211,7 @@ def test_features_without_end_grow_nothing_without_bound():
 # The budget
 
 
-def test_memory_stays_within_the_budget_and_the_error_steady():
+def test_memory_stays_within_the_budget_and_the_error_steady() -> None:
     budget = 600_000
     model = AdaptiveForestRegressor(n_models=5, grace=50.0, max_bytes=budget, seed=1)
     fixed = model.n_bytes
@@ -220,7 +229,7 @@ def test_memory_stays_within_the_budget_and_the_error_steady():
     assert used == (model._arrays.node_i[: counts[state.NODE_HIGH], state.OWNER] != state.NONE).sum()
 
 
-def test_subtrees_are_pruned_when_there_are_nodes_enough_no_more():
+def test_subtrees_are_pruned_when_there_are_nodes_enough_no_more() -> None:
     model = AdaptiveForestRegressor(n_models=2, grace=30.0, delta=0.5, max_bytes=100_000, seed=1)
     for x, y in rows(30_000, 14):
         model.learn_one(x, y)
@@ -231,7 +240,7 @@ def test_subtrees_are_pruned_when_there_are_nodes_enough_no_more():
 # Restoring
 
 
-def continued(model, start, stop):
+def continued(model: AdaptiveForestRegressor, start: int, stop: int) -> list[str]:
     outputs = []
     for i, (x, y) in enumerate(rows(stop, 16, flip_at=2000, poison=0.1)):
         if i >= start:
@@ -241,7 +250,7 @@ def continued(model, start, stop):
 
 
 @pytest.mark.parametrize("at", [0, 1, 40, 700, 2300, 2900])
-def test_restored_forest_continues_bit_for_bit(at):
+def test_restored_forest_continues_bit_for_bit(at: int) -> None:
     model = AdaptiveForestRegressor(n_models=4, grace=60.0, max_bytes=1_500_000, seed=1)
     continued(model, 0, at)
     restored = pickle.loads(pickle.dumps(model))
@@ -257,7 +266,7 @@ print("\\n".join(continued(pickle.load(sys.stdin.buffer), int(sys.argv[1]), int(
 """
 
 
-def test_forest_restored_in_another_process_continues_bit_for_bit():
+def test_forest_restored_in_another_process_continues_bit_for_bit() -> None:
     model = AdaptiveForestRegressor(n_models=4, grace=60.0, seed=1)
     continued(model, 0, 1900)
     child = subprocess.run(
@@ -272,19 +281,20 @@ def test_forest_restored_in_another_process_continues_bit_for_bit():
     assert model.n_drifts > 0
 
 
-def test_a_table_is_learned_as_its_rows_one_by_one():
+def test_a_table_is_learned_as_its_rows_one_by_one() -> None:
     table = pd.DataFrame([{**x, "y": y} for x, y in rows(600, 17)])
     numeric = table[list("abcdef")]
     for features in (numeric, table.drop(columns="y")):
         one, many = (AdaptiveForestRegressor(n_models=3, seed=1) for _ in range(2))
-        for x, y in zip(features.to_dict("records"), table["y"], strict=True):
+        records: list[Any] = features.to_dict("records")
+        for x, y in zip(records, table["y"], strict=True):
             one.learn_one(x, y)
         many.learn_many(features, table["y"])
-        expected = [one.predict_one(x) for x in features.to_dict("records")]
+        expected = [one.predict_one(x) for x in records]
         assert many.predict_many(features).tolist() == expected
 
 
-def test_importing_compiles_nothing():
+def test_importing_compiles_nothing() -> None:
     code = (
         "import online.forest.regressor, online.forest.members as m, online.forest.tree as b;"
         "print(sum(len(f.signatures) for k in (m, b) for f in vars(k).values() if hasattr(f, 'signatures')))"
@@ -305,7 +315,7 @@ def test_importing_compiles_nothing():
         {"delay": -1},
     ],
 )
-def test_settings_out_of_range_are_refused(params):
+def test_settings_out_of_range_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(params))):
         AdaptiveForestRegressor(**params)
 
@@ -313,7 +323,7 @@ def test_settings_out_of_range_are_refused(params):
 # Inspection
 
 
-def test_contributions_add_up_to_the_prediction_and_name_what_matters():
+def test_contributions_add_up_to_the_prediction_and_name_what_matters() -> None:
     model = taught(4000)
     for x, _ in rows(50, 18, poison=0.3):
         terms = model.contributions_one(x)
@@ -325,13 +335,13 @@ def test_contributions_add_up_to_the_prediction_and_name_what_matters():
     assert AdaptiveForestRegressor().contributions_one({"a": 1.0}) == {"": 0.0}
 
 
-def test_importances_sum_to_one_and_rank_the_causes_first():
+def test_importances_sum_to_one_and_rank_the_causes_first() -> None:
     shares = taught(4000).feature_importances()
     assert sum(shares.values()) == pytest.approx(1)
-    assert set(sorted(shares, key=shares.get)[-3:]) == {"a", "b", "site"}
+    assert set(sorted(shares, key=shares.__getitem__)[-3:]) == {"a", "b", "site"}
 
 
-def test_table_and_drawing_show_every_node():
+def test_table_and_drawing_show_every_node() -> None:
     model = taught(3000)
     table = model.to_frame()
     assert set(table["member"]) == set(range(5))
@@ -346,14 +356,14 @@ def test_table_and_drawing_show_every_node():
 # Late labels
 
 
-def test_delay_may_be_set_before_learning_or_given_and_is_the_same():
+def test_delay_may_be_set_before_learning_or_given_and_is_the_same() -> None:
     given, later = (AdaptiveForestRegressor(n_models=3, delay=delay, seed=1) for delay in (24, 0))
     later.delay = 24
     assert continued(given, 0, 1500) == continued(later, 0, 1500)
     assert later.clone().delay == 24
 
 
-def test_delay_set_while_learning_is_kept_and_continues_bit_for_bit():
+def test_delay_set_while_learning_is_kept_and_continues_bit_for_bit() -> None:
     model = AdaptiveForestRegressor(n_models=3, grace=60.0, max_bytes=1_500_000, seed=1)
     continued(model, 0, 700)
     before = continued(copy.deepcopy(model), 700, 720)[0]
@@ -368,7 +378,7 @@ def test_delay_set_while_learning_is_kept_and_continues_bit_for_bit():
     assert math.isfinite(float.fromhex(continued(model, 2000, 2001)[0]))
 
 
-def test_the_budget_holds_when_a_delay_is_set_late():
+def test_the_budget_holds_when_a_delay_is_set_late() -> None:
     budget = 600_000
     model = AdaptiveForestRegressor(n_models=3, grace=50.0, max_bytes=budget, seed=1)
     fixed = model.n_bytes
@@ -383,7 +393,7 @@ def test_the_budget_holds_when_a_delay_is_set_late():
 # Plain arrays
 
 
-def scored_plainly(bounds, trees, x):
+def scored_plainly(bounds: Any, trees: Any, x: Row) -> float:
     row = np.array([x.get(name, math.nan) for name in bounds.features], float)
     row[~(np.abs(row) <= 1e30)] = math.nan
     filled = np.where(np.isnan(row), bounds.fill, np.clip(row, bounds.low, bounds.high))
@@ -399,14 +409,14 @@ def scored_plainly(bounds, trees, x):
     return total
 
 
-def numbers(n, seed, **kinds):
+def numbers(n: int, seed: int, **kinds: Any) -> Iterator[tuple[Row, float]]:
     for x, y in rows(n, seed, **kinds):
         known = {name: v for name, v in x.items() if isinstance(v, (int, float)) and abs(v) < 1e300}
         yield known, y
 
 
 @pytest.mark.parametrize("delay", [0, 24])
-def test_plain_arrays_score_as_the_forest_does(delay):
+def test_plain_arrays_score_as_the_forest_does(delay: int) -> None:
     model = AdaptiveForestRegressor(n_models=4, grace=60.0, delay=delay, seed=1)
     assert len(model.members().root) == 0
     probes = [x for x, _ in numbers(50, 20, poison=0.3)]
@@ -420,6 +430,6 @@ def test_plain_arrays_score_as_the_forest_does(delay):
                 assert plain == pytest.approx(model.predict_one(probe), rel=1e-11)
 
 
-def test_a_forest_with_categories_has_no_plain_arrays():
+def test_a_forest_with_categories_has_no_plain_arrays() -> None:
     with pytest.raises(ValueError, match="site"):
         taught(100).members()

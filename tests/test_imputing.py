@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,7 @@ COLUMNS = ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("params", list(FadedImputer._unit_test_params()))
-def test_imputer_keeps_river_contract(params):
+def test_imputer_keeps_river_contract(params: dict[str, Any]) -> None:
     for check in checks.yield_checks(FadedImputer(**params)):
         check(FadedImputer(**params))
 
@@ -20,7 +23,7 @@ value = st.one_of(st.none(), st.floats(-1e6, 1e6))
 
 
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys(COLUMNS, value)), max_size=30), st.floats(0.001, 1.0))
-def test_it_is_rivers_imputer_to_the_last_bit(rows, fading):
+def test_it_is_rivers_imputer_to_the_last_bit(rows: list[Any], fading: float) -> None:
     ours = FadedImputer(COLUMNS, fading)
     rivers = preprocessing.StatImputer(*((column, stats.EWMean(fading)) for column in COLUMNS))
     for x in rows:
@@ -30,7 +33,7 @@ def test_it_is_rivers_imputer_to_the_last_bit(rows, fading):
     assert ours.means == {column: stat.get() for column, stat in rivers.stats.items()}
 
 
-def test_not_a_number_is_not_learned_and_other_features_pass():
+def test_not_a_number_is_not_learned_and_other_features_pass() -> None:
     imputer = FadedImputer(["a"])
     for a in (4.0, math.nan):
         imputer.learn_one({"a": a, "other": "text"})
@@ -38,6 +41,6 @@ def test_not_a_number_is_not_learned_and_other_features_pass():
 
 
 @pytest.mark.parametrize("fading", [0.0, 1.1, math.nan])
-def test_a_fading_that_is_no_share_is_refused(fading):
+def test_a_fading_that_is_no_share_is_refused(fading: float) -> None:
     with pytest.raises(ValueError, match="fading"):
         FadedImputer(COLUMNS, fading)

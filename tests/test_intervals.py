@@ -27,7 +27,8 @@ def covered(
     """Whether each residual lay in its interval, labels coming ``delay`` rows late."""
     residuals = list(residuals)
     rows = [[float(slot)] for slot in slots] if slots is not None else [[0.0]] * len(residuals)
-    held, widths = [], []
+    held: list[bool] = []
+    widths: list[float] = []
     for place, residual in enumerate(residuals):
         if place > delay:
             late = place - delay - 1

@@ -87,12 +87,13 @@ class JournalMachine(stateful.RuleBasedStateMachine):
 
     def expected(self, new: Submission) -> tuple[Receipt, str | None]:
         """What a submission must be answered, and the id it must go by (None: a made up one)."""
-        name, served = new.id, new.candidates[0] if new.candidates else None
+        name, served = new.id, new.candidates[0].read() if new.candidates else None
         if name is None:
             targets = {one.id: getattr(self.newest(one.id), "target", None) for one in new.candidates}
             free = [one for one in new.candidates if targets[one.id] is None]
             same = [one for one in new.candidates if targets[one.id] == new.target]
-            served = next(iter(free or same), None)
+            chosen = next(iter(free or same), None)
+            served = chosen.read() if chosen else None
             name = served.id if served else None
         known = None if name is None else self.newest(name)
         if known is not None and known.target == new.target:
@@ -250,11 +251,11 @@ def corrected(known: Record, new: Submission) -> Record:
 
 
 def labelled(name: str | None, served: Served | None, new: Submission) -> Record:
-    head = (0, "s", name or "", new.received_at, "label")
+    head = (0, "s", name or "", new.received_at)
     if served is None:
-        return Record(*head, features=new.features or {}, target=new.target)
+        return Record(*head, "label", features=new.features or {}, target=new.target)
     return Record(
-        *head, served.features, served.context, served.experts, served.prediction, served.lower,
+        *head, "label", served.features, served.context, served.experts, served.prediction, served.lower,
         served.upper, served.served_at, served.plan_seq, new.target,
     )  # fmt: skip
 
@@ -311,7 +312,7 @@ def test_two_processes_append_at_once_without_gaps_or_losses(tmp_path: Path) -> 
     both = [appending(path, who, 120, batch) for who, batch in (("a", 1), ("b", 3))]
     for process in both:
         go(process)
-    printed = {}
+    printed: dict[str, Any] = {}
     for process in both:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0
@@ -511,9 +512,10 @@ def test_intake_refuses_wrong_labels_and_names_them(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "ledger.db")
     intake = Intake(SCHEMA, Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger))
     right = {"id": "a", "y": 1.0}
+    targets: tuple[Any, ...] = (None, math.nan, math.inf, "3", True, [1], 10**400, {})
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"id": "a"}, "y"),
-        *(({"id": "a", "y": y}, "y") for y in (None, math.nan, math.inf, "3", True, [1], 10**400, {})),
+        *(({"id": "a", "y": target}, "y") for target in targets),
         *(({"id": name, "y": 1.0}, "id") for name in ("", "x" * 201, "a\0b", 1.5, True, [1])),
         ({"y": 1.0}, "id"),
         ({"y": 1.0, "unknown": 3}, "id"),

@@ -197,9 +197,9 @@ def test_other_wrong_labels_are_problems_that_name_the_field(shared_server: Serv
     for body, field in (({"id": "a"}, TARGET), ({TARGET: 1.0}, "id"), ({"id": [1], TARGET: 1.0}, "id")):
         answer = shared_server.client.post("/learn", json=body)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
-    for body in (b'{"id": "a", "Production": NaN}', b'{"id": "a", "Production": 1e999}', b"[", b"3"):
+    for raw in (b'{"id": "a", "Production": NaN}', b'{"id": "a", "Production": 1e999}', b"[", b"3"):
         answer = shared_server.client.post(
-            "/learn", content=body, headers={"Content-Type": "application/json"}
+            "/learn", content=raw, headers={"Content-Type": "application/json"}
         )
         assert answer.status_code == 400
     assert shared_server.get("/model")["journal_seq"] == 0

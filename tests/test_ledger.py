@@ -234,9 +234,10 @@ def test_any_prediction_is_found_as_it_was_served(
     (tmp_path / "ledger.db-wal").unlink(missing_ok=True)
     book = ledger(tmp_path)
     features = clean(row, FIELDS)
-    at, *rest = figures
+    at, prediction, lower, upper = figures
     wanted = [
-        Served(name, at, features, context, experts, *rest, ("wind",), ("site",), 1, 2**62) for name in names
+        Served(name, at, features, context, experts, prediction, lower, upper, ("wind",), ("site",), 1, 2**62)
+        for name in names
     ]
     book.record(wanted)
     book.flush()
@@ -249,7 +250,8 @@ def test_any_prediction_is_found_as_it_was_served(
 def test_ids_are_texts_or_whole_numbers_of_bounded_length() -> None:
     for given_id, wanted in (("a", "a"), (7, "7"), (-3, "-3"), ("x" * 200, "x" * 200), ("é ☃", "é ☃")):
         assert identifier(given_id, 0) == wanted
-    for wrong in ("", "x" * 201, 10**200, True, 1.5, math.nan, None, [], {}, "a\0b", "\0"):
+    wrongs: tuple[Any, ...] = ("", "x" * 201, 10**200, True, 1.5, math.nan, None, [], {}, "a\0b", "\0")
+    for wrong in wrongs:
         with pytest.raises(InputError) as caught:
             identifier(wrong, 3)
         assert (caught.value.field, caught.value.index) == ("id", 3)

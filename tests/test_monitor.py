@@ -58,7 +58,7 @@ def trace(figure: Any, name: str, mode: str) -> Any:
 # Figures
 
 
-def test_rolling_error_carries_both_errors_as_given():
+def test_rolling_error_carries_both_errors_as_given() -> None:
     data = outcomes()
     figure = figures.rolling_error(data, (), (), LIGHT)
     assert list(trace(figure, "as served", "lines").y) == list(data.mae)
@@ -66,7 +66,7 @@ def test_rolling_error_carries_both_errors_as_given():
     assert list(trace(figure, "as served", "lines").x) == list(data.seq)
 
 
-def test_rolling_error_marks_alarms_rollbacks_and_snapshots_where_they_happened():
+def test_rolling_error_marks_alarms_rollbacks_and_snapshots_where_they_happened() -> None:
     api = busy_api()
     figure = figures.rolling_error(outcomes(), alarms_of(api), snapshots_of(api), DARK)
     assert list(trace(figure, "drift alarm", "markers").x) == [2310, 1841, 1662]
@@ -75,7 +75,7 @@ def test_rolling_error_marks_alarms_rollbacks_and_snapshots_where_they_happened(
     assert list(trace(figure, "rollback", "lines").x) == [2000, 2000, None]
 
 
-def test_marks_say_what_happened_and_show_a_message_as_plain_text():
+def test_marks_say_what_happened_and_show_a_message_as_plain_text() -> None:
     api = busy_api()
     figure = figures.rolling_error(outcomes(), alarms_of(api), snapshots_of(api), LIGHT)
     text = trace(figure, "drift alarm", "markers").text[2]
@@ -86,7 +86,7 @@ def test_marks_say_what_happened_and_show_a_message_as_plain_text():
     assert "from model_v2" in trace(figure, "rollback", "markers").text[0]
 
 
-def test_truth_carries_truth_prediction_and_interval():
+def test_truth_carries_truth_prediction_and_interval() -> None:
     data = outcomes(250, 250)
     figure = figures.truth(data, "Production", LIGHT)
     assert list(trace(figure, "truth", "lines").y) == list(data.truth)
@@ -97,7 +97,7 @@ def test_truth_carries_truth_prediction_and_interval():
     assert figure.layout.yaxis.title.text == "Production"
 
 
-def test_label_lags_are_counted_from_the_shortest_to_the_longest_there_was():
+def test_label_lags_are_counted_from_the_shortest_to_the_longest_there_was() -> None:
     found = Errors(delay_edges=(1.0, 60.0, 3600.0, 86400.0, 864000.0), delay_counts=(0, 20, 0, 80))
     figure = maps.delays(found, LIGHT)
     assert list(figure.data[0].x) == ["60 s", "60 min", "24 h"]
@@ -105,7 +105,7 @@ def test_label_lags_are_counted_from_the_shortest_to_the_longest_there_was():
     assert figure.data[0].customdata[2] == "24 h to 10 days"
 
 
-def test_the_error_map_says_where_the_model_is_wrong_and_which_way():
+def test_the_error_map_says_where_the_model_is_wrong_and_which_way() -> None:
     found = Errors(
         key="Source", keys=("Solar", "Wind"), slot="Hour", slots=("0", "1"), mae=((1.0, None), (3.0, 4.0)),
         bias=((0.5, None), (-2.0, 0.0)), n=((10, 0), (20, 30)),
@@ -116,7 +116,7 @@ def test_the_error_map_says_where_the_model_is_wrong_and_which_way():
     assert figure.data[0].customdata[1][0] == "MAE 3, too low by 2, 20 labels"
 
 
-def test_expert_weights_are_stacked_to_one_the_light_ones_as_one():
+def test_expert_weights_are_stacked_to_one_the_light_ones_as_one() -> None:
     names = tuple(f"e{i}" for i in range(10))
     weights = Weights(seq=(1, 2), experts=names, weights=tuple((0.5 * i, i) for i in range(10)))
     figure = figures.expert_weights(weights, LIGHT)
@@ -125,14 +125,14 @@ def test_expert_weights_are_stacked_to_one_the_light_ones_as_one():
         assert sum(t.y[at] for t in figure.data) == pytest.approx(1.0)
 
 
-def test_coverage_is_shown_beside_its_goal():
+def test_coverage_is_shown_beside_its_goal() -> None:
     data = outcomes()
     figure = figures.coverage(data, 0.9, LIGHT)
     assert list(trace(figure, "goal", "lines").y) == [0.9, 0.9]
     assert list(trace(figure, "covered", "lines").y) == list(data.coverage)
 
 
-def test_drift_is_a_strip_for_each_feature_where_the_journal_was():
+def test_drift_is_a_strip_for_each_feature_where_the_journal_was() -> None:
     past = Outcomes(seq=(10, 20, 30), received_at=(100.0, 200.0, 300.0))
     drift = Drift(
         at=(50.0, 210.0, 299.0, 400.0), scores={"Wind": (0.1, 0.2, 0.9, 1.5), "Hour": (0, 0, None, 0)}
@@ -143,7 +143,7 @@ def test_drift_is_a_strip_for_each_feature_where_the_journal_was():
     assert list(figure.data[0].z[0]) == [0.9, 1.5]
 
 
-def test_charts_without_data_say_why():
+def test_charts_without_data_say_why() -> None:
     for figure in (
         figures.rolling_error(Outcomes(), (), (), LIGHT),
         figures.truth(Outcomes(), "Production", LIGHT),
@@ -157,7 +157,7 @@ def test_charts_without_data_say_why():
         assert "yet" in figure.layout.annotations[0].text
 
 
-def test_charts_bear_columns_that_are_missing_or_null():
+def test_charts_bear_columns_that_are_missing_or_null() -> None:
     data = Outcomes(seq=(1, 2, 3), mae=(None, 2.0, 3.0))
     assert list(figures.rolling_error(data, (Alarm(),), (Snapshot(),), LIGHT).data[2].y) == [
         None,
@@ -168,7 +168,7 @@ def test_charts_bear_columns_that_are_missing_or_null():
     figures.coverage(data, None, LIGHT)
 
 
-def test_a_zoom_survives_updates():
+def test_a_zoom_survives_updates() -> None:
     first = figures.rolling_error(outcomes(2000), (), (), LIGHT)
     second = figures.rolling_error(outcomes(3000), (), (), DARK)
     assert first.layout.uirevision
@@ -182,7 +182,7 @@ def test_a_zoom_survives_updates():
     ("seconds", "said"),
     [(None, NONE), (0.004, "4 ms"), (45, "45 s"), (300, "5 min"), (86400, "24 h"), (6 * 86400, "6 days")],
 )
-def test_a_duration_is_said_in_the_unit_that_suits_it(seconds: float | None, said: str):
+def test_a_duration_is_said_in_the_unit_that_suits_it(seconds: float | None, said: str) -> None:
     assert words.duration(seconds) == said
 
 
@@ -196,18 +196,18 @@ def test_a_duration_is_said_in_the_unit_that_suits_it(seconds: float | None, sai
         (None, 1, NONE),
     ],
 )
-def test_the_advantage_over_the_frozen_model_is_said_in_per_cent(mae: Any, baseline: Any, said: str):
+def test_the_advantage_over_the_frozen_model_is_said_in_per_cent(mae: Any, baseline: Any, said: str) -> None:
     assert words.advantage("Against frozen model_v1", mae, baseline).value == said
 
 
 @pytest.mark.parametrize(
     "at", [NOW, "2026-02-02T02:40:00Z", "2026-02-02T02:40:00", "2026-02-02T03:40:00+01:00"]
 )
-def test_times_are_read_from_seconds_and_from_text(at: Any):
+def test_times_are_read_from_seconds_and_from_text(at: Any) -> None:
     assert words.stamp(at) == "2026-02-02 02:40:00"
 
 
-def test_a_time_that_is_none_has_words():
+def test_a_time_that_is_none_has_words() -> None:
     assert words.stamp("soon") == words.stamp(1e300) == NONE
     assert words.ago(None, NOW) == "at an unknown time"
     assert words.ago(NOW - 3 * 3600, NOW) == "3 h ago"
@@ -223,7 +223,7 @@ def reader(transport: httpx.MockTransport, **options: Any) -> Reader:
 @pytest.mark.parametrize(
     "content", [{}, {"learner": None, "prequential": None, "labels": None, "model_version": None}]
 )
-def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]):
+def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]) -> None:
     from server.monitor.monitor_app import OUTPUTS, parts, update
 
     reading = reader(httpx.MockTransport(lambda request: httpx.Response(200, json=content))).read()
@@ -242,10 +242,11 @@ def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]):
         (httpx.ConnectError("refused"), "nothing listens there"),
     ],
 )
-def test_a_server_that_cannot_be_read_is_a_state_and_not_an_exception(response: Any, why: str):
+def test_a_server_that_cannot_be_read_is_a_state_and_not_an_exception(response: Any, why: str) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if isinstance(response, Exception):
             raise response
+        assert isinstance(response, httpx.Response)
         return response
 
     reading = reader(httpx.MockTransport(answer)).read()
@@ -255,7 +256,7 @@ def test_a_server_that_cannot_be_read_is_a_state_and_not_an_exception(response: 
     assert "http://api.test" in notice.text
 
 
-def test_what_was_read_last_is_kept_while_the_server_is_down():
+def test_what_was_read_last_is_kept_while_the_server_is_down() -> None:
     api = busy_api()
     with serving(api) as url, httpx.Client(base_url=url) as client:
         found = Reader(client, max_age=0, patience=0)
@@ -267,7 +268,7 @@ def test_what_was_read_last_is_kept_while_the_server_is_down():
     assert len(reading.history.seq) == 600
 
 
-def test_one_answer_that_fails_leaves_the_others():
+def test_one_answer_that_fails_leaves_the_others() -> None:
     api = busy_api()
     api.broken = frozenset({"/alarms"})
     with serving(api) as url, httpx.Client(base_url=url) as client:
@@ -278,7 +279,7 @@ def test_one_answer_that_fails_leaves_the_others():
     assert reading.alarms is None
 
 
-def test_many_pages_ask_the_server_once():
+def test_many_pages_ask_the_server_once() -> None:
     api, now = busy_api(), [0.0]
     with serving(api) as url, httpx.Client(base_url=url) as client:
         found = Reader(client, max_age=1.0, clock=lambda: now[0])
@@ -289,7 +290,7 @@ def test_many_pages_ask_the_server_once():
     assert api.asked == 2
 
 
-def test_only_what_changed_is_drawn_again():
+def test_only_what_changed_is_drawn_again() -> None:
     from server.monitor.monitor_app import OUTPUTS, parts, update
 
     api = busy_api()
@@ -310,7 +311,7 @@ def test_only_what_changed_is_drawn_again():
     assert set(CHARTS) <= set(dark)
 
 
-def test_the_newest_alarm_and_waiting_labels_are_in_the_status_line():
+def test_the_newest_alarm_and_waiting_labels_are_in_the_status_line() -> None:
     reading = Reading(
         model=Model(model_version=3, labels_waiting=7),
         alarms=Alarms((Alarm(seq=40, at=NOW - 300, detector="ADWIN", subject="error"),)),
@@ -321,7 +322,7 @@ def test_the_newest_alarm_and_waiting_labels_are_in_the_status_line():
     assert said["Serving"][0] == "model_v3"
 
 
-def test_costly_answers_are_asked_for_less_often_and_anew_after_a_change():
+def test_costly_answers_are_asked_for_less_often_and_anew_after_a_change() -> None:
     api, now = busy_api(), [0.0]
     with serving(api) as url, httpx.Client(base_url=url) as client:
         found = Reader(client, max_age=1.0, clock=lambda: now[0])
@@ -335,7 +336,7 @@ def test_costly_answers_are_asked_for_less_often_and_anew_after_a_change():
     assert after.alarms == Alarms(())
 
 
-def test_rows_a_second_and_the_tail_of_their_time_come_from_two_looks_at_the_metrics():
+def test_rows_a_second_and_the_tail_of_their_time_come_from_two_looks_at_the_metrics() -> None:
     api, now = busy_api(), [0.0]
     with serving(api) as url, httpx.Client(base_url=url) as client:
         found = Reader(client, max_age=0, patience=0, clock=lambda: now[0])
@@ -346,7 +347,7 @@ def test_rows_a_second_and_the_tail_of_their_time_come_from_two_looks_at_the_met
     assert traffic.p99_seconds == pytest.approx(0.0025 + 0.0025 * 0.5)
 
 
-def test_counts_that_begin_anew_tell_nothing():
+def test_counts_that_begin_anew_tell_nothing() -> None:
     assert since(Look(1.0, 500.0), Look(2.0, 10.0)) == Traffic()
     assert quantile({}, 0.99) is None
     assert quantile({0.1: 0.0, float("inf"): 10.0}, 0.99) == 0.1
@@ -369,12 +370,12 @@ def test_counts_that_begin_anew_tell_nothing():
 )
 def test_orders_are_passed_on_from_this_machine_or_with_a_key(
     host: str, origin: str | None, address: str | None, key: str, taken: bool
-):
+) -> None:
     headers = {"Host": host} | ({"Origin": origin} if origin else {})
     assert (refusal(headers, address, key) == "") is taken
 
 
-def test_an_order_is_carried_out_with_the_key_it_was_given():
+def test_an_order_is_carried_out_with_the_key_it_was_given() -> None:
     api = busy_api()
     api.admin_key = "secret"
     with serving(api) as url, httpx.Client(base_url=url) as client:
@@ -387,13 +388,13 @@ def test_an_order_is_carried_out_with_the_key_it_was_given():
     assert [path for path, _, _ in api.posted][-1] == "/quarantine/1/release"
 
 
-def test_an_order_to_a_server_that_is_gone_says_so():
+def test_an_order_to_a_server_that_is_gone_says_so() -> None:
     with open_client(f"http://127.0.0.1:{closed_port()}") as client:
         done, said = act(client, Asked("rollback", 1), "")
     assert (done, said) == (False, "The server could not be asked: nothing listens there.")
 
 
-def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch):
+def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
     with serving(busy_api()) as url, open_client(url) as client:
         assert not Reader(client).read().down
@@ -402,7 +403,7 @@ def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
 # The process
 
 
-def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm():
+def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm() -> None:
     code = (
         "import sys, threading\n"
         "from server.monitor.monitor_process import serve_monitor\n"
@@ -426,7 +427,7 @@ def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm():
     assert output == b""
 
 
-def test_the_process_binds_its_own_socket_when_given_none():
+def test_the_process_binds_its_own_socket_when_given_none() -> None:
     stop, port = threading.Event(), closed_port()
     thread = threading.Thread(
         target=serve_monitor, args=("http://127.0.0.1:9", "127.0.0.1", None, port, stop)

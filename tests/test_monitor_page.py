@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,15 @@ def points(browser: Browser, chart: str) -> int:
     return int(browser.run(script, chart))
 
 
+def shows(browser: Browser, script: str, chart: str, wanted: object) -> bool:
+    return bool(browser.run(script, chart) == wanted)
+
+
 def drawn(browser: Browser) -> None:
     browser.wait(lambda: all(points(browser, c) for c in CHARTS), "the charts drawn")
 
 
-def test_the_page_shows_status_charts_and_tables_without_console_errors(browser: Browser):
+def test_the_page_shows_status_charts_and_tables_without_console_errors(browser: Browser) -> None:
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
         browser.open(url)
         drawn(browser)
@@ -52,7 +57,7 @@ def test_the_page_shows_status_charts_and_tables_without_console_errors(browser:
         assert browser.foreign(url) == []
 
 
-def test_new_outcomes_appear_by_themselves_and_a_zoom_stays(browser: Browser):
+def test_new_outcomes_appear_by_themselves_and_a_zoom_stays(browser: Browser) -> None:
     api = busy_api()
     api.outcomes = played(2000)
     with serving(api) as api_url, monitoring(api_url) as url:
@@ -71,7 +76,7 @@ def test_new_outcomes_appear_by_themselves_and_a_zoom_stays(browser: Browser):
         assert browser.severe() == []
 
 
-def test_marks_tell_more_when_pointed_at(browser: Browser):
+def test_marks_tell_more_when_pointed_at(browser: Browser) -> None:
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
         browser.open(url)
         drawn(browser)
@@ -85,7 +90,7 @@ def test_marks_tell_more_when_pointed_at(browser: Browser):
         assert "ADWIN" in browser.wait(lambda: browser.run(said), "the mark's words")
 
 
-def test_without_labels_the_page_says_so(browser: Browser):
+def test_without_labels_the_page_says_so(browser: Browser) -> None:
     with serving(empty_api()) as api_url, monitoring(api_url) as url:
         browser.open(url)
         assert "POST /learn" in browser.wait_for_text("No labels yet", "#notices")
@@ -95,7 +100,7 @@ def test_without_labels_the_page_says_so(browser: Browser):
         assert browser.severe() == []
 
 
-def test_a_learner_that_is_down_is_said_and_what_still_works(browser: Browser):
+def test_a_learner_that_is_down_is_said_and_what_still_works(browser: Browser) -> None:
     api = busy_api()
     api.alive = False
     with serving(api) as api_url, monitoring(api_url) as url:
@@ -108,7 +113,7 @@ def test_a_learner_that_is_down_is_said_and_what_still_works(browser: Browser):
         assert browser.severe() == []
 
 
-def test_a_server_that_goes_and_comes_back_is_followed(browser: Browser):
+def test_a_server_that_goes_and_comes_back_is_followed(browser: Browser) -> None:
     port = closed_port()
     with monitoring(f"http://127.0.0.1:{port}") as url:
         browser.open(url)
@@ -122,7 +127,7 @@ def test_a_server_that_goes_and_comes_back_is_followed(browser: Browser):
         assert browser.severe() == []
 
 
-def test_the_page_follows_the_preferred_colours(browser: Browser):
+def test_the_page_follows_the_preferred_colours(browser: Browser) -> None:
     colour = """return document.querySelector("#rolling .js-plotly-plot")._fullData[2].line.color"""
     ground = "return getComputedStyle(document.body).backgroundColor"
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
@@ -136,7 +141,7 @@ def test_the_page_follows_the_preferred_colours(browser: Browser):
         assert browser.run(ground) != dark
 
 
-def test_the_page_fits_a_phone(browser: Browser):
+def test_the_page_fits_a_phone(browser: Browser) -> None:
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
         browser.resize(390, 844)
         browser.open(url)
@@ -147,13 +152,13 @@ def test_the_page_fits_a_phone(browser: Browser):
         browser.resize(1280, 900)
 
 
-def test_a_page_that_lost_the_monitor_says_so(browser: Browser):
+def test_a_page_that_lost_the_monitor_says_so(browser: Browser) -> None:
     with serving(busy_api()) as api_url:
         with monitoring(api_url) as url:
             browser.open(url)
             drawn(browser)
         browser.wait_for_text("does not answer", "#lost")
-        browser.driver.get_log("browser")  # the browser itself logs requests that nobody answers
+        browser.severe()  # the browser itself logs requests that nobody answers
 
 
 AXE = """const [source, done] = arguments; new Function(source)();
@@ -169,7 +174,7 @@ def barriers(browser: Browser) -> list[str]:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_barrier_in_either_view(browser: Browser, theme: str):
+def test_axe_finds_no_barrier_in_either_view(browser: Browser, theme: str) -> None:
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
         browser.prefer(theme)
         browser.open(url)
@@ -185,7 +190,7 @@ def test_axe_finds_no_barrier_in_either_view(browser: Browser, theme: str):
         browser.prefer("light")
 
 
-def test_going_back_asks_first_and_shows_the_new_version(browser: Browser):
+def test_going_back_asks_first_and_shows_the_new_version(browser: Browser) -> None:
     api = busy_api()
     api.admin_key = "secret"
     with serving(api) as api_url, monitoring(api_url) as url:
@@ -210,7 +215,7 @@ def test_going_back_asks_first_and_shows_the_new_version(browser: Browser):
         assert browser.severe() == []
 
 
-def test_a_quarantined_label_is_released_by_its_button(browser: Browser):
+def test_a_quarantined_label_is_released_by_its_button(browser: Browser) -> None:
     with serving(busy_api()) as api_url, monitoring(api_url) as url:
         browser.open(url)
         browser.wait_for_text("plausible range", "#quarantine")
@@ -220,7 +225,7 @@ def test_a_quarantined_label_is_released_by_its_button(browser: Browser):
         browser.wait_for_text("learned as seq 3,001", "#quarantine")
 
 
-def test_the_range_is_picked_and_a_zoom_is_one_into_all_charts_over_the_journal(browser: Browser):
+def test_the_range_is_picked_and_a_zoom_is_one_into_all_charts_over_the_journal(browser: Browser) -> None:
     newest = """return document.querySelector("#truth .js-plotly-plot")._fullData[2].x[0]"""
     reach = """const axis = document.querySelector(`#${arguments[0]} .js-plotly-plot`)._fullLayout.xaxis;
         return axis.autorange ? null : axis.range.map(Math.round)"""
@@ -232,10 +237,10 @@ def test_the_range_is_picked_and_a_zoom_is_one_into_all_charts_over_the_journal(
         browser.drag("#rolling .nsewdrag", 200)
         zoomed = browser.wait(lambda: browser.run(reach, "rolling"), "the zoom")
         for chart in ("truth", "coverage", "weights"):
-            browser.wait(lambda name=chart: browser.run(reach, name) == zoomed, f"the zoom in {chart}")
+            browser.wait(functools.partial(shows, browser, reach, chart, zoomed), f"the zoom in {chart}")
 
 
-def test_a_paused_page_asks_no_more_until_it_is_resumed(browser: Browser):
+def test_a_paused_page_asks_no_more_until_it_is_resumed(browser: Browser) -> None:
     since = """const asked = performance.getEntriesByType("resource")
             .filter(e => e.name.includes("_dash-update"));
         return performance.now() - asked.at(-1).responseEnd"""
@@ -249,7 +254,7 @@ def test_a_paused_page_asks_no_more_until_it_is_resumed(browser: Browser):
         browser.wait(lambda: browser.run(since) < 4000, "questions again")
 
 
-def test_a_forecast_of_hours_to_come_is_drawn_and_can_be_kept(browser: Browser, tmp_path: Path):
+def test_a_forecast_of_hours_to_come_is_drawn_and_can_be_kept(browser: Browser, tmp_path: Path) -> None:
     api = busy_api()
     with serving(api) as api_url, monitoring(api_url) as url:
         browser.downloads(tmp_path)

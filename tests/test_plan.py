@@ -104,7 +104,8 @@ def dirty_row(rng: random.Random) -> dict[str, Any]:
 
 def truth(row: dict[str, Any], rng: random.Random) -> float:
     sign = 1.0 if row["hour"] < 12 else -1.0
-    return sign * row["wind"] + 5.0 * (row["site"] == "A") + row["flow"] / 500 + rng.gauss(0, 0.5)
+    output: float = sign * row["wind"] + 5.0 * (row["site"] == "A") + row["flow"] / 500 + rng.gauss(0, 0.5)
+    return output
 
 
 def lessons(seed: int, *, flipped: bool = False) -> Iterator[tuple[dict[str, Any], float]]:

@@ -375,7 +375,8 @@ def test_requests_that_come_together_are_each_answered_for_themselves(shared_ser
 
 def replies(connection: socket.socket, count: int) -> list[tuple[bytes, bytes]]:
     """So many replies from a connection, each as its head and its body."""
-    found, come = [], b""
+    found: list[tuple[bytes, bytes]] = []
+    come = b""
     while len(found) < count:
         top, _, body = come.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", top)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from online.core.config import Config, ExpertsConfig, ModelConfig
-from online.core.schema import ContextFeature, Feature
+from online.core.schema import ContextFeature, Feature, Target
 from online.features.row_encoder import CONTEXT
 from online.learning.fold import Fold, FoldState
 from online.learning.progressive import Progressive
@@ -33,7 +33,7 @@ def config(**model: Any) -> Config:
     """Settings of a small pool with every kind of expert."""
     return Config(
         stream="made",
-        target=Feature("output", "numeric", low=0, high=100),
+        target=Target("output", low=0, high=100),
         features=FEATURES,
         context=CONTEXTS,
         model=ModelConfig(n_models=3, **model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -37,6 +38,9 @@ class Traffic:
         self._stop.set()
         self._thread.join()
 
+    def has_labelled_more_than(self, count: int) -> bool:
+        return len(self.accepted) > count
+
     def _run(self) -> None:
         with httpx.Client(base_url=self.url, timeout=60.0) as client:
             count = 0
@@ -56,9 +60,9 @@ def test_predictions_never_fail_while_the_learner_is_killed_and_learning_goes_on
     with Traffic(server) as traffic:
         for _ in range(3):
             enough = len(traffic.accepted) + 20
-            until(lambda enough=enough: len(traffic.accepted) > enough, "labels")
+            until(functools.partial(traffic.has_labelled_more_than, enough), "labels")
             old = server.kill("learner")
-            until(lambda old=old: server.pids("learner") not in ([], [old]), "a new learner")
+            until(functools.partial(server.replaced, "learner", old), "a new learner")
         until(lambda: server.ready(), "the learner's word")
     assert set(traffic.statuses) == {200, 202}
     report = until(lambda: caught_up(server), "the learner to catch up")
@@ -144,7 +148,7 @@ def test_for_a_torn_or_lost_plan_the_one_before_stands_in(home: Path) -> None:
 def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
     for role in ("scorer", "monitor"):
         old = server.kill(role)
-        until(lambda role=role, old=old: server.pids(role) not in ([], [old]), f"a new {role}")
+        until(functools.partial(server.replaced, role, old), f"a new {role}")
     until(server.ready, "the scorer to answer")
     until(lambda: answers(server.monitor_url), "the monitor to answer")
 
@@ -153,7 +157,7 @@ def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
 def test_what_answers_goes_before_what_learns_and_watches_also_between_sessions(server: Server) -> None:
     for role, more in (("scorer", 0), ("joiner", 5), ("monitor", 5), ("learner", 10), ("watcher", 15)):
         for pid in server.pids(role):
-            until(lambda pid=pid, more=more: niceness_of(pid) == more, f"the {role} to be {more} nice")
+            until(functools.partial(has_niceness, pid, more), f"the {role} to be {more} nice")
     (scorer,) = server.pids("scorer")
     own = os.getpriority(os.PRIO_PROCESS, scorer)
     behind = [int(one.name) for one in Path(f"/proc/{scorer}/task").iterdir() if int(one.name) != scorer]
@@ -177,6 +181,10 @@ def test_a_joiner_that_was_started_again_is_as_nice_as_the_first(server: Server)
 def niceness_of(pid: int) -> int:
     """How nice a process's session is."""
     return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+
+
+def has_niceness(pid: int, niceness: int) -> bool:
+    return niceness_of(pid) == niceness
 
 
 def answers(url: str) -> bool:

@@ -88,7 +88,7 @@ class Session:
         self._schedule = Schedule(self._config.refresh.every_labels, loaded.state.learned, 0)
         self._now = 0.0
         self.plan: ScoringPlan = ScoringPlan.load(home.plan)
-        self._scorer = Scorer(self, lambda: self._now)  # type: ignore[arg-type] # it only asks for the plan
+        self._scorer = Scorer(self, lambda: self._now)
         self._scorer.score([stream.rows[0]])  # kernels are compiled before the server is ready
         self._served: dict[int, Served] = {}
         self._given: list[Served] = []

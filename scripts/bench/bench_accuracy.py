@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from online.core.schema import Schema
-from scripts.bench.accuracy_peers import CAPYMOA, PEERS
+from scripts.bench.accuracy_peers import CAPYMOA, PEERS, Model
 from scripts.bench.accuracy_report import OURS, TOLD, markdown, measured, plot, rolling, screen
 from scripts.bench.accuracy_server import millrace
 from scripts.bench.accuracy_stream import Stream, described, inferred, prepare, read_stream
@@ -34,7 +34,7 @@ from scripts.bench.benchmark_document import DOCUMENT, FIGURES, replace_section
 from tests.support.streams import real_streams
 
 MODELS = {OURS: millrace, **PEERS}
-ALL = {**MODELS, TOLD: functools.partial(millrace, told=True), **CAPYMOA}
+ALL: dict[str, Model] = {**MODELS, TOLD: functools.partial(millrace, told=True), **CAPYMOA}
 SLOW = ("ARF", "SRP")  # a millisecond a row and more: measured when all others have been
 ROWS = 12_000
 console = Console(width=None if sys.stdout.isatty() else 140)

@@ -39,7 +39,7 @@ def made_frame(rows: int, seed: int = 1) -> pd.DataFrame:
 
 def made_rows(rows: int, seed: int = 2) -> tuple[list[dict[str, Any]], list[float]]:
     """Rows as a client sends them, and their labels."""
-    records: list[dict[str, Any]] = made_frame(rows, seed).to_dict("records")
+    records: list[Any] = made_frame(rows, seed).to_dict("records")
     return records, [row.pop(TARGET) for row in records]
 
 

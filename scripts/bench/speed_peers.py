@@ -20,12 +20,12 @@ import uvicorn
 
 async def body_of(receive: Any) -> bytes:
     """A request's whole body."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from river import preprocessing, stats
 
 from bootstrap.choose_context import choose_context
+from bootstrap.reading.bootstrap_rows import pairs
 from bootstrap.reading.infer import infer_schema, order_rows
 from bootstrap.reading.split import read_rows
-from bootstrap.train import pairs
 from online.features.row_encoder import RowEncoder
 
 __all__ = ["StreamRows", "load", "stream_rows"]

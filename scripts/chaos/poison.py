@@ -109,7 +109,7 @@ class Run:
         try:
             label.pop("other", None)
             (receipt,) = self._intake.accept(self._intake.validate([label])).result(60)
-            fate = receipt.status
+            fate: str = receipt.status
         except InputError:
             fate = "refused"
         fates[fate] = fates.get(fate, 0) + 1

@@ -35,7 +35,7 @@ from online.core.home import Home
 from online.learning.learner import Learner
 from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
-from online.storage.records import LABELS
+from online.storage.records import LABELS, Record
 from online.storage.snapshot import SnapshotStore
 from scripts.bench.server_processes import descendants, of_role
 from scripts.chaos.poison import read_stream
@@ -182,7 +182,7 @@ def check(home: Home, client: Client) -> list[str]:
     """What does not hold; nothing when all is well."""
     config, wrong = load(home.config), []
     journal = Journal(home.journal, config.stream)
-    records = []
+    records: list[Record] = []
     while chunk := journal.read(records[-1].seq if records else 0):
         records += chunk
     journal.close()

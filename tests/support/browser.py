@@ -45,13 +45,13 @@ class Browser:
     def open(self, url: str) -> None:
         """Open a page; its console log starts empty, and the page before it has stopped asking its server."""
         self.driver.get("about:blank")
-        self.driver.get_log("browser")
+        self.severe()
         self.driver.get(url)
 
     def text(self, selector: str = "body") -> str:
         """The visible text of the first element that fits; empty when there is none."""
         found = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return found[0].text if found else ""
+        return str(found[0].text) if found else ""
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a piece of JavaScript returns."""
@@ -66,9 +66,10 @@ class Browser:
 
     def wait_for_text(self, wanted: str, selector: str = "body") -> str:
         """Wait until an element shows a text."""
-        return self.wait(
+        shown: str = self.wait(
             lambda: (shown := self.text(selector)) and wanted in shown and shown, f"{wanted!r} in {selector}"
         )
+        return shown
 
     def drag(self, selector: str, pixels: int) -> None:
         """Press on the middle of an element, move to the right and let go."""
@@ -99,7 +100,8 @@ class Browser:
 
     def severe(self) -> list[str]:
         """Console errors since the page was opened, or since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call] # selenium has not annotated it
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def foreign(self, origin: str) -> list[str]:
         """What the page loaded from anywhere but ``origin`` (inline data aside)."""

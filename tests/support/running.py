@@ -97,9 +97,14 @@ class Server:
 
     def kill(self, role: str) -> int:
         """Kill a process of a role, as a crash would."""
-        (pid, *_) = until(lambda: self.pids(role), f"a {role}")
+        pids: list[int] = until(lambda: self.pids(role), f"a {role}")
+        pid = pids[0]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def replaced(self, role: str, old: int) -> bool:
+        """Whether another process has taken the place of a role's only one."""
+        return self.pids(role) not in ([], [old])
 
     def log(self) -> str:
         """What the processes have written."""
