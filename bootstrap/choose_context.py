@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from bootstrap.selection import Selection
 from online.core.schema import ContextFeature, Schema
-from online.features.context import group_of, groups, places
-from online.features.context_memory import empty_history
+from online.features.context import group_columns, group_count, group_of
+from online.features.context_memory import new_context_memory
 from online.features.encoder import Encoder
 
 __all__ = ["choose_context"]
@@ -70,7 +70,7 @@ class Candidates:
         encoder = Encoder.of(schema)
         self._encoded = [encoder.encode(row).values for row in rows]
         self._targets = np.array(targets, dtype=float)
-        self._places = places(schema.used)
+        self._places = group_columns(schema.used)
         self._delays = [delay for delay in DELAYS if 10 * delay < len(targets)]
         self._groups = functools.cache(self._find_groups)
         self._known = functools.cache(self._find_known)
@@ -117,7 +117,7 @@ class Candidates:
         return sorted(self._short(), key=lambda name: -self._places[name].size)[:1]
 
     def _fits(self, spec: ContextFeature) -> bool:
-        return groups([self._places[name] for name in spec.by]) <= LARGEST
+        return group_count([self._places[name] for name in spec.by]) <= LARGEST
 
     def _find_groups(self, by: tuple[str, ...]) -> list[int | None]:
         found = [self._places[name] for name in by]
@@ -132,7 +132,7 @@ class Candidates:
 
     def _played(self, spec: ContextFeature, delay: int) -> Floats:
         """Row for row: what a group's value is hangs on other groups' labels too."""
-        table = empty_history(spec, [self._places[name] for name in spec.by])
+        table = new_context_memory(spec, [self._places[name] for name in spec.by])
         found, targets = self._groups(spec.by), self._targets.tolist()
         served = np.full(len(found), np.nan)
         for place, group in enumerate(found):
@@ -144,7 +144,7 @@ class Candidates:
 
     def _find_after(self, spec: ContextFeature) -> Floats:
         """The value of every row's group once the row's own label is in, whatever the delay."""
-        table = empty_history(spec, [self._places[name] for name in spec.by])
+        table = new_context_memory(spec, [self._places[name] for name in spec.by])
         after = np.full(len(self._targets), np.nan)
         for place, (group, target) in enumerate(
             zip(self._groups(spec.by), self._targets.tolist(), strict=True)

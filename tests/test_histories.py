@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from online.core.errors import SchemaError
 from online.core.schema import ContextFeature, Feature, Schema, Target
-from online.features.context import Place
-from online.features.context_memory import History, empty_history
+from online.features.context import GroupColumn
+from online.features.context_memory import ContextMemory, new_context_memory
 from online.features.row_encoder import CONTEXT, RowEncoder
 
-SITE = Place(0, 3, True)
-HOUR = Place(3, 24, False, 24.0)
+SITE = GroupColumn(0, 3, True)
+HOUR = GroupColumn(3, 24, False, 24.0)
 SIZE = SITE.size * HOUR.size
 BY = ("site", "hour")
 SPECS = (
@@ -31,8 +31,8 @@ labels = st.lists(
 Labels = Sequence[tuple[int | None, float]]
 
 
-def taught(spec: ContextFeature, given_labels: Labels) -> History:
-    history = empty_history(spec, (SITE, HOUR))
+def taught(spec: ContextFeature, given_labels: Labels) -> ContextMemory:
+    history = new_context_memory(spec, (SITE, HOUR))
     for group, target in given_labels:
         history.update(group, target)
     return history

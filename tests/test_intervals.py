@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.features.context import Place
-from online.features.error_scale import spread_of, spread_of_row
+from online.features.context import GroupColumn
+from online.features.error_scale import disagreement_of, disagreement_of_row
 from online.model.intervals import ConformalInterval
 
-HOURS = [Place(0, 24, False)]
+HOURS = [GroupColumn(0, 24, False)]
 
 
 def covered(
@@ -107,16 +107,16 @@ def test_a_quiet_spell_narrows_the_interval_less_while_labels_are_late() -> None
 
 def test_one_wild_expert_that_hardly_counts_does_not_widen_the_interval_much() -> None:
     shares = np.array([0.3, 0.3, 0.2, 0.199, 0.001])
-    usual = spread_of(np.array([[1.0, 3.0, 2.0, 0.0, 4.0]]), shares)[0]
-    assert spread_of(np.array([[1.0, 3.0, 2.0, 0.0, 1004.0]]), shares)[0] < 4.0 * usual
+    usual = disagreement_of(np.array([[1.0, 3.0, 2.0, 0.0, 4.0]]), shares)[0]
+    assert disagreement_of(np.array([[1.0, 3.0, 2.0, 0.0, 1004.0]]), shares)[0] < 4.0 * usual
 
 
 @pytest.mark.parametrize("experts", [0, 1, 2, 5, 16])
 def test_experts_stand_as_far_apart_on_a_row_alone_as_among_many(experts: int) -> None:
     rng = np.random.default_rng(experts)
     outputs, shares = rng.normal(size=(50, experts)).round(1), np.full(experts, 1.0 / max(1, experts))
-    alone = [spread_of_row(row, shares) for row in outputs]
-    assert alone == pytest.approx(spread_of(outputs, shares).tolist(), rel=1e-9, abs=1e-12)
+    alone = [disagreement_of_row(row, shares) for row in outputs]
+    assert alone == pytest.approx(disagreement_of(outputs, shares).tolist(), rel=1e-9, abs=1e-12)
 
 
 def test_slots_with_larger_errors_get_wider_intervals() -> None:

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from bootstrap.sources.label_endpoint import LabelEndpoint
 from online.core.errors import InputError
 from online.core.schema import Feature, Schema, Target
-from online.features.segments import Slots
+from online.features.segments import Segments
 from online.labels.label_queries import RANDOM, choose
 from online.storage.served_predictions import Served
 from tests.support.rows import TARGET, stream_rows
 from tests.support.running import Server, serving
 
-SLOTS = Slots(Schema("made", Target("y"), (Feature("site", "category", values=("A", "B")),)))
+SLOTS = Segments(Schema("made", Target("y"), (Feature("site", "category", values=("A", "B")),)))
 SCRIPT = Path(__file__).parents[1] / "scripts" / "request_labels.py"
 
 

@@ -23,7 +23,7 @@ from river import checks, compose, dummy
 from online.core.config import ExpertsConfig, ModelConfig
 from online.core.errors import PlanError
 from online.core.schema import ContextFeature, Feature, Schema, Target
-from online.features.error_scale import slot_places
+from online.features.error_scale import error_scale_columns
 from online.features.row_encoder import RowEncoder
 from online.forest.regressor import AdaptiveForestRegressor
 from online.model.intervals import ConformalInterval
@@ -124,7 +124,11 @@ Stage = tuple[compose.Pipeline, ScoringPlan]
 
 def compiled(pipeline: compose.Pipeline, name: str) -> ScoringPlan:
     return compile_plan(
-        pipeline, SCHEMAS[name], version=1, seq=0, interval=ConformalInterval(0.9, slot_places(SCHEMAS[name]))
+        pipeline,
+        SCHEMAS[name],
+        version=1,
+        seq=0,
+        interval=ConformalInterval(0.9, error_scale_columns(SCHEMAS[name])),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online.core.schema import Feature, Schema, Target
-from online.features.segments import ELSEWHERE, Slots
+from online.features.segments import OTHER_SEGMENT, Segments
 from online.storage.metrics_store import History, Outcome
 from online.storage.timeline import BIN, FINE, WINDOW, rolling
 
@@ -138,14 +138,14 @@ def test_a_rolling_mean_never_leaves_its_values(rows: list[tuple[float | None, i
 
 
 def test_a_row_belongs_to_its_category_and_hour() -> None:
-    slots = Slots(SCHEMA)
+    slots = Segments(SCHEMA)
     assert (slots.key, slots.slot) == ("Source", "Start_Hour")
     assert slots.keys == ("Solar", "Wind", "3")
     assert slots.slots == tuple(str(hour) for hour in range(24))
-    assert slots.locate({"Source": "Wind", "Start_Hour": "13"}) == (1, 13)
-    assert slots.locate({"Source": 3.0, "Start_Hour": 24}) == (2, 0)
-    assert slots.locate({"Source": "Coal", "Start_Hour": "noon"}) == (ELSEWHERE, ELSEWHERE)
-    assert slots.locate({}) == (ELSEWHERE, ELSEWHERE)
+    assert slots.segment_of({"Source": "Wind", "Start_Hour": "13"}) == (1, 13)
+    assert slots.segment_of({"Source": 3.0, "Start_Hour": 24}) == (2, 0)
+    assert slots.segment_of({"Source": "Coal", "Start_Hour": "noon"}) == (OTHER_SEGMENT, OTHER_SEGMENT)
+    assert slots.segment_of({}) == (OTHER_SEGMENT, OTHER_SEGMENT)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_a_row_belongs_to_its_category_and_hour() -> None:
     [
         (Feature("at", "time", parts=("hour",)), "2026-01-31T13:20:00", 13),
         (Feature("day", "cyclic", values=("Mon", "Tue", "Wed")), "tue", 1),
-        (Feature("at", "time", parts=("hour",)), "yesterday", ELSEWHERE),
+        (Feature("at", "time", parts=("hour",)), "yesterday", OTHER_SEGMENT),
     ],
 )
 def test_a_slot_is_read_from_times_and_names(feature: Feature, value: str, slot: int) -> None:
-    slots = Slots(Schema("s", Target("y"), (feature,)))
+    slots = Segments(Schema("s", Target("y"), (feature,)))
     assert slots.keys == ("",)
-    assert slots.locate({feature.name: value}) == (0, slot)
+    assert slots.segment_of({feature.name: value}) == (0, slot)

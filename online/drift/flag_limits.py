@@ -17,7 +17,7 @@ import numpy as np
 
 from online.core.file_watcher import FileWatcher
 from online.core.home import write_atomically
-from online.features.segments import Slots
+from online.features.segments import Segments
 
 if TYPE_CHECKING:
     from online.scoring.scored import Scored  # what it brings along, the watcher has no use for
@@ -33,7 +33,7 @@ WIDE, DISAGREE, HOT = "wide interval", "experts disagree", "high recent error"
 class Marks(msgspec.Struct, frozen=True):
     """Limits in target units: of an interval's width and of the experts' spread; and places of high error.
 
-    ``hot`` holds keys and slots, by number as :class:`~online.features.segments.Slots` gives them.
+    ``hot`` holds keys and slots, by number as :class:`~online.features.segments.Segments` gives them.
     """
 
     width: float = NO_LIMIT
@@ -44,7 +44,7 @@ class Marks(msgspec.Struct, frozen=True):
         """Write the file."""
         write_atomically(path, msgspec.json.encode(self))
 
-    def add(self, scored: Scored, slots: Slots) -> None:
+    def add(self, scored: Scored, slots: Segments) -> None:
         """Add the reasons that hold to what each row is marked with."""
         if self.width < NO_LIMIT:
             for drifted, low, high in zip(scored.drifted, scored.lower, scored.upper, strict=True):
@@ -55,7 +55,7 @@ class Marks(msgspec.Struct, frozen=True):
                 scored.drifted[place].append(DISAGREE)
         if self.hot:
             for drifted, row in zip(scored.drifted, scored.rows, strict=True):
-                if slots.locate(row) in self.hot:
+                if slots.segment_of(row) in self.hot:
                     drifted.append(HOT)
 
     def _disagreeing(self, experts: Sequence[Sequence[float]] | np.ndarray) -> list[int]:

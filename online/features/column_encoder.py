@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.schema import Feature, Schema
-from online.features.encoder import KEPT, Encoded, Encoder, Reader, reader, shortcut
+from online.features.encoder import CACHED_ENCODERS, CellReader, Encoded, Encoder, reader, shortcut
+from online.features.matrix import MISSING
 
-__all__ = ["ColumnEncoder", "Told"]
+__all__ = ["ColumnEncoder", "EncodingReport"]
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
-PLAIN = {float, int}
+NUMBER_TYPES = {float, int}  # these very types: a bool is an int, but no measurement
 
 
 class NumberColumn:
@@ -27,15 +29,15 @@ class NumberColumn:
     def __init__(self, low: float, high: float) -> None:
         self._low, self._high = low, high
 
-    def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
+    def write(self, column: list[Any], out: Floats) -> Bools:
         """Write the values of a column (n,) to (n, 1); which of them were as usual."""
-        if not set(map(type, column)) <= PLAIN:
-            column = [value if type(value) in PLAIN else np.nan for value in column]
+        if not set(map(type, column)) <= NUMBER_TYPES:
+            column = [value if type(value) in NUMBER_TYPES else MISSING for value in column]
         try:
-            to[:, 0] = column
-        except OverflowError:  # a whole number that is none of a float's
-            to[:, 0] = [value if type(value) is float else np.nan for value in column]
-        return np.asarray((to[:, 0] >= self._low) & (to[:, 0] <= self._high))
+            out[:, 0] = column
+        except OverflowError:  # an integer too large for a float
+            out[:, 0] = [value if type(value) is float else MISSING for value in column]
+        return np.asarray((out[:, 0] >= self._low) & (out[:, 0] <= self._high))
 
 
 class KnownColumn:
@@ -44,37 +46,35 @@ class KnownColumn:
     def __init__(self, kind: type, known: Mapping[Any, tuple[float, ...]], width: int) -> None:
         self.width = width
         self._kind = kind
-        self._places = {value: place for place, value in enumerate(known)}
-        self._values = np.array([*known.values(), (np.nan,) * width])  # the last for what is not known
+        self._index = {value: index for index, value in enumerate(known)}
+        self._values = np.array([*known.values(), (MISSING,) * width])  # the last for a value not known
 
-    def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
+    def write(self, column: list[Any], out: Floats) -> Bools:
         """Write the values of a column (n,) to (n, width); which of them were as usual."""
-        find, kind, unknown = self._places.get, self._kind, len(self._places)
-        places = np.fromiter(
-            (find(value, unknown) if type(value) is kind else unknown for value in column),
-            np.intp, len(column),
-        )  # fmt: skip
-        to[:] = self._values[places]
-        return np.asarray(places < unknown)
+        find, kind, unknown = self._index.get, self._kind, len(self._index)
+        known = (find(value, unknown) if type(value) is kind else unknown for value in column)
+        indices = np.fromiter(known, np.intp, len(column))
+        out[:] = self._values[indices]
+        return np.asarray(indices < unknown)
 
 
 class ReadColumn:
-    """A feature that is read value by value, as one of times."""
+    """A feature that is read value by value, such as a timestamp."""
 
-    def __init__(self, read: Reader, width: int) -> None:
+    def __init__(self, read: CellReader, width: int) -> None:
         self.width = width
         self._read = read
 
-    def write(self, column: list[Any], to: Floats) -> npt.NDArray[np.bool_]:
+    def write(self, column: list[Any], out: Floats) -> Bools:
         """Write the values of a column (n,) to (n, width); which of them were as usual."""
         cells = [self._read(value) for value in column]
-        gap = (np.nan,) * self.width
-        to[:] = np.array([gap if cell is None else cell.values for cell in cells]).reshape(to.shape)
+        gap = (MISSING,) * self.width
+        out[:] = np.array([gap if cell is None else cell.values for cell in cells]).reshape(out.shape)
         return np.array([cell is not None and not cell.drifted for cell in cells], bool)
 
 
-class Told(NamedTuple):
-    """What is to be told of some rows: ``imputed`` and ``drifted`` of each, as in Encoded."""
+class EncodingReport(NamedTuple):
+    """What clients are told about the encoding of some rows: two lists a row, as in Encoded."""
 
     imputed: list[list[str]]
     drifted: list[list[str]]
@@ -97,35 +97,62 @@ class ColumnEncoder:
         self.width = len(encoder.columns)
 
     @classmethod
-    @functools.lru_cache(maxsize=KEPT)
+    @functools.lru_cache(maxsize=CACHED_ENCODERS)
     def of(cls, schema: Schema) -> ColumnEncoder:
-        """The encoder of a schema's used features; one for all that ask."""
+        """The encoder of a schema's used features; all callers share one."""
         return cls(schema.used, Encoder.of(schema))
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
-        """The rows' values, (n, columns)."""
-        found = np.empty((len(rows), self.width))
-        self.write(rows, found)
-        return found
+        """The rows' values, (n, columns), NaN where one is to be imputed."""
+        out = np.empty((len(rows), self.width))
+        self.write(rows, out)
+        return out
 
-    def write(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> dict[int, Encoded]:
-        """Write rows' values to (n, columns); those that are not as usual, by place, as they were encoded."""
-        usual, at = np.ones(len(rows), bool), 0
+    def write(self, rows: Sequence[Mapping[str, Any]], out: Floats) -> dict[int, Encoded]:
+        """Write rows' values into a matrix.
+
+        Parameters
+        ----------
+        rows
+            Raw rows, any mappings at all.
+        out
+            Where the values go, (n, columns), NaN where one is to be imputed.
+
+        Returns
+        -------
+        dict
+            By index, the rows that were not as usual, encoded one by one.
+        """
+        usual, offset = np.ones(len(rows), bool), 0
         for name, column in self._columns:
-            usual &= column.write([row.get(name) for row in rows], to[:, at : at + column.width])
-            at += column.width
-        unusual = {place: self._encoder.encode(rows[place]) for place in np.flatnonzero(~usual).tolist()}
-        for place, one in unusual.items():
-            to[place] = one.values
+            values = [row.get(name) for row in rows]
+            usual &= column.write(values, out[:, offset : offset + column.width])
+            offset += column.width
+        unusual = {index: self._encoder.encode(rows[index]) for index in np.flatnonzero(~usual).tolist()}
+        for index, encoded in unusual.items():
+            out[index] = encoded.values
         return unusual
 
-    def encode(self, rows: Sequence[Mapping[str, Any]], to: Floats) -> Told:
-        """As :meth:`write`; what is to be told of every row."""
-        unusual = self.write(rows, to)
-        told = Told([[] for _ in rows], [[] for _ in rows])
-        for place, one in unusual.items():
-            told.imputed[place], told.drifted[place] = one.imputed, one.drifted
-        return told
+    def encode(self, rows: Sequence[Mapping[str, Any]], out: Floats) -> EncodingReport:
+        """Write rows' values into a matrix, and report what was imputed or drifted.
+
+        Parameters
+        ----------
+        rows
+            Raw rows, any mappings at all.
+        out
+            Where the values go, (n, columns), NaN where one is to be imputed.
+
+        Returns
+        -------
+        EncodingReport
+            The features imputed and drifted, a list a row.
+        """
+        unusual = self.write(rows, out)
+        report = EncodingReport([[] for _ in rows], [[] for _ in rows])
+        for index, encoded in unusual.items():
+            report.imputed[index], report.drifted[index] = encoded.imputed, encoded.drifted
+        return report
 
 
 def column_of(feature: Feature) -> NumberColumn | KnownColumn | ReadColumn:

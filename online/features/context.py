@@ -17,15 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.schema import ContextFeature, Feature
+from online.features.matrix import MISSING
 
-__all__ = ["ContextTable", "Place", "context_tables", "group_of", "groups", "groups_of", "places"]
+__all__ = [
+    "ContextTable", "GroupColumn", "context_tables", "group_columns", "group_count", "group_of", "groups_of",
+]  # fmt: skip
 
-MISSING = math.nan
 CYCLE_COLUMNS = 3  # position, sine and cosine
 
 
-class Place(NamedTuple):
-    """Where a column to group by stands in an encoded row: its first value, and how many groups it makes.
+class GroupColumn(NamedTuple):
+    """A column to group rows by: where it starts in an encoded row, and how many groups it makes.
 
     A category has one value a group (``one_hot``); a position in a cycle is rounded down. ``period`` is the
     cycle's length in positions.
@@ -43,95 +45,138 @@ class ContextTable:
     Parameters
     ----------
     by
-        The places to group by.
+        The columns to group by.
     cells
         The values, one a group.
     """
 
-    def __init__(self, by: Sequence[Place], cells: Sequence[float]) -> None:
+    def __init__(self, by: Sequence[GroupColumn], cells: Sequence[float]) -> None:
         self._by = tuple(by)
         self.cells = list(cells)
 
     def get(self, values: Sequence[float]) -> float:
         """The feature of an encoded row; NaN when there is none, or the row's own values are missing."""
-        group = group_of(self._by, values)
-        return MISSING if group is None else self.cells[group]
+        group_id = group_of(self._by, values)
+        return MISSING if group_id is None else self.cells[group_id]
 
     def get_many(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """As :meth:`get`, of encoded rows (n, columns); (n,)."""
-        found = groups_of(self._by, values)
-        return np.where(found >= 0, self._cells[found], MISSING)
+        group_ids = groups_of(self._by, values)
+        return np.where(group_ids >= 0, self._cells[group_ids], MISSING)
 
     @functools.cached_property
     def _cells(self) -> npt.NDArray[np.float64]:
         return np.asarray(self.cells, float)
 
 
-def groups(by: Sequence[Place]) -> int:
-    """How many groups the places make."""
-    return math.prod(place.size for place in by)
+def group_count(by: Sequence[GroupColumn]) -> int:
+    """How many groups the columns make."""
+    return math.prod(column.size for column in by)
 
 
-def group_of(by: Sequence[Place], values: Sequence[float]) -> int | None:
-    """The group of an encoded row; None when one of its own values is missing or unknown."""
-    group = 0
-    for place in by:
-        part = one_hot_group(values, place) if place.one_hot else cycle_group(values, place)
-        if part is None:
+def group_of(by: Sequence[GroupColumn], values: Sequence[float]) -> int | None:
+    """The group of an encoded row.
+
+    Parameters
+    ----------
+    by
+        The columns to group by.
+    values
+        The encoded row, (columns,), NaN where a value is missing.
+
+    Returns
+    -------
+    int or None
+        The group's id, from 0; None when a value to group by is missing or unknown.
+    """
+    group_id = 0
+    for column in by:
+        position = one_hot_position(values, column) if column.one_hot else cycle_position(values, column)
+        if position is None:
             return None
-        group = group * place.size + part
-    return group
+        group_id = group_id * column.size + position
+    return group_id
 
 
-def groups_of(by: Sequence[Place], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The groups of encoded rows (n, columns) as :func:`group_of` gives them, (n,), -1 for None."""
-    group, known = np.zeros(len(values), np.int64), np.ones(len(values), bool)
-    for place in by:
-        if place.one_hot:
-            on = values[:, place.start : place.start + place.size] == 1.0
-            part, there = on.argmax(axis=1), on.any(axis=1)
+def groups_of(by: Sequence[GroupColumn], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The groups of many encoded rows, as :func:`group_of` gives them one by one.
+
+    Parameters
+    ----------
+    by
+        The columns to group by.
+    values
+        The encoded rows, (n, columns), NaN where a value is missing.
+
+    Returns
+    -------
+    array
+        The groups' ids, (n,) int64; -1 where :func:`group_of` gives None.
+    """
+    group_ids, known = np.zeros(len(values), np.int64), np.ones(len(values), bool)
+    for column in by:
+        if column.one_hot:
+            is_on = values[:, column.start : column.start + column.size] == 1.0
+            position, has_value = is_on.argmax(axis=1), is_on.any(axis=1)
         else:
-            position = values[:, place.start]
-            there = ~np.isnan(position)
-            part = np.where(there, position, 0.0).astype(np.int64) % place.size
-        group, known = group * place.size + part, known & there
-    return np.where(known, group, -1)
+            value = values[:, column.start]
+            has_value = ~np.isnan(value)
+            position = np.where(has_value, value, 0.0).astype(np.int64) % column.size
+        group_ids, known = group_ids * column.size + position, known & has_value
+    return np.where(known, group_ids, -1)
 
 
-def one_hot_group(values: Sequence[float], place: Place) -> int | None:
+def one_hot_position(values: Sequence[float], column: GroupColumn) -> int | None:
     """Which category is on; None for an unknown or missing one."""
-    for group in range(place.size):
-        if values[place.start + group] == 1.0:
-            return group
+    for position in range(column.size):
+        if values[column.start + position] == 1.0:
+            return position
     return None
 
 
-def cycle_group(values: Sequence[float], place: Place) -> int | None:
+def cycle_position(values: Sequence[float], column: GroupColumn) -> int | None:
     """A position in a cycle, rounded down; None when it is missing."""
-    position = values[place.start]
-    return None if position != position else int(position) % place.size
+    value = values[column.start]
+    return None if value != value else int(value) % column.size
 
 
-def places(features: Sequence[Feature]) -> dict[str, Place]:
+def group_columns(features: Sequence[Feature]) -> dict[str, GroupColumn]:
     """What rows can be grouped by, by name: categories, cyclic features, and ``<time feature>:<part>``."""
-    found: dict[str, Place] = {}
+    columns: dict[str, GroupColumn] = {}
     start = 0
     for feature in features:
         for name, size in feature.groups.items():
-            found[name] = Place(start, size, feature.kind == "category", feature.period or float(size))
-            start += size if feature.kind == "category" else CYCLE_COLUMNS
+            is_category = feature.kind == "category"
+            columns[name] = GroupColumn(start, size, is_category, feature.period or float(size))
+            start += size if is_category else CYCLE_COLUMNS
         start += feature.kind == "numeric"
-    return found
+    return columns
 
 
 def context_tables(
     features: Sequence[Feature], context: Sequence[ContextFeature], cells: Sequence[float]
 ) -> list[ContextTable]:
-    """A stream's tables, from all their cells one after the other."""
-    known = places(features)
-    tables, taken = [], 0
+    """The tables of a stream's context features.
+
+    Parameters
+    ----------
+    features
+        The features used, in order.
+    context
+        The context features, in order.
+    cells
+        The values of all their groups, one context feature after the other.
+
+    Returns
+    -------
+    list of ContextTable
+        One a context feature.
+    """
+    columns = group_columns(features)
+    tables, offset = [], 0
     for spec in context:
-        by = [known[name] for name in spec.by]
-        tables.append(ContextTable(by, cells[taken : taken + groups(by)]))
-        taken += groups(by)
+        by = [columns[name] for name in spec.by]
+        end = offset + group_count(by)
+        tables.append(ContextTable(by, cells[offset:end]))
+        offset = end
     return tables

@@ -1,6 +1,6 @@
-"""The kinds of context features while they learn: label histories by group.
+"""What each kind of context feature remembers of the labels, by group.
 
-Every history is bounded by its groups and labels, is deterministic, and has one value a group between two
+Every memory is bounded by its groups and labels, is deterministic, and has one value a group between two
 labels: ``cells`` is that dense table, which scoring looks up.
 """
 
@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from online.core.schema import ContextFeature
-from online.features.context import MISSING, Place, groups
+from online.features.context import GroupColumn, group_count
+from online.features.matrix import MISSING
 
-__all__ = ["History", "empty_history"]
+__all__ = ["ContextMemory", "new_context_memory"]
 
-NEARNESS = 24.0  # a label a 24th of the cycle away counts 1/e: an hour of a day
+STEPS_A_CYCLE = 24.0  # a label a 24th of the cycle away counts 1/e: an hour of a day
 
 
-class History(abc.ABC):
-    """What one context feature remembers of the labels."""
+class ContextMemory(abc.ABC):
+    """What one context feature remembers of the labels; a kind of feature is a subclass."""
 
     cells: list[float]
 
@@ -32,11 +33,19 @@ class History(abc.ABC):
 
     @abc.abstractmethod
     def update(self, group: int | None, target: float) -> None:
-        """Take in the next label; ``None`` is the group of a row whose own values are missing."""
+        """Learn the next label.
+
+        Parameters
+        ----------
+        group
+            The group of the label's row; None when a value to group by is missing.
+        target
+            The label, in target units.
+        """
 
 
-class FadedMean(History):
-    """Mean of a group's labels in which each new one has the same share."""
+class FadedMean(ContextMemory):
+    """Exponentially weighted mean of a group's labels: each new one has the share ``fading``."""
 
     def __init__(self, size: int, fading: float) -> None:
         self.cells = [MISSING] * size
@@ -49,7 +58,7 @@ class FadedMean(History):
             self.cells[group] = target if mean != mean else mean + self._fading * (target - mean)
 
 
-class LastLabels(History):
+class LastLabels(ContextMemory):
     """A group's last labels: their mean, or the oldest of them once there are that many (``lag``)."""
 
     def __init__(self, size: int, labels: int, lag: bool) -> None:
@@ -62,17 +71,17 @@ class LastLabels(History):
         """Remember the label, forget the one too old."""
         if group is None:
             return
-        kept = self._kept.setdefault(group, [])
-        kept.append(target)
-        if len(kept) > self._labels:
-            del kept[0]
+        last = self._kept.setdefault(group, [])
+        last.append(target)
+        if len(last) > self._labels:
+            del last[0]
         if not self._lag:
-            self.cells[group] = sum(kept) / len(kept)
-        elif len(kept) == self._labels:
-            self.cells[group] = kept[0]
+            self.cells[group] = sum(last) / len(last)
+        elif len(last) == self._labels:
+            self.cells[group] = last[0]
 
 
-class Age(History):
+class Age(ContextMemory):
     """How many labels came since a group's last one, as log(1 + n): how stale what is known of it is."""
 
     def __init__(self, size: int) -> None:
@@ -95,7 +104,7 @@ class Age(History):
             self._last[group] = float(self._count)
 
 
-class Near(History):
+class NearbyMean(ContextMemory):
     """Mean of a key's last labels, weighted by how near in a cycle and how recent they are.
 
     Rows of a day may come shuffled: then the last label is of any hour, and the one that says most of this
@@ -115,23 +124,24 @@ class Near(History):
         How many labels of a key are kept.
     """
 
-    def __init__(self, keys: int, cycle: Place, fading: float, labels: int) -> None:
+    def __init__(self, keys: int, cycle: GroupColumn, fading: float, labels: int) -> None:
         self._size = cycle.size
         self._labels = labels
         gap = np.arange(cycle.size) % cycle.period
-        distance = np.minimum(gap, cycle.period - gap) * (NEARNESS / cycle.period)
+        distance = np.minimum(gap, cycle.period - gap) * (STEPS_A_CYCLE / cycle.period)
         self._closeness: list[float] = np.exp(-distance).tolist()
         self._recency: list[float] = ((1.0 - fading) ** np.arange(labels)).tolist()
         self._groups = keys * cycle.size
         self._kept: dict[int, list[tuple[int, float]]] = {}  # newest first
-        self._forget_cells()
+        self._reset_cells()
 
     def get(self, group: int) -> float:
         """The mean as seen from the group's position."""
         key, position = divmod(group, self._size)
         weights = total = 0.0
-        for (place, target), recency in zip(self._kept.get(key, ()), self._recency, strict=False):
-            weight = recency * self._closeness[abs(position - place)]
+        labels = self._kept.get(key, ())
+        for (label_position, target), recency in zip(labels, self._recency, strict=False):
+            weight = recency * self._closeness[abs(position - label_position)]
             weights += weight
             total += weight * target
         return total / weights if weights > 0.0 else MISSING
@@ -151,31 +161,45 @@ class Near(History):
         if group is None:
             return
         key, position = divmod(group, self._size)
-        kept = self._kept.setdefault(key, [])
-        kept.insert(0, (position, target))
-        del kept[self._labels :]
+        last = self._kept.setdefault(key, [])
+        last.insert(0, (position, target))
+        del last[self._labels :]
         self._stale.add(key)
 
-    def _forget_cells(self) -> None:
+    def _reset_cells(self) -> None:
         self._cells = [MISSING] * self._groups
         self._stale = set(self._kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        # the cells follow from the labels kept, and which are stale from when a plan was compiled
+        # the cells follow from the labels kept; which of them are stale depends on when a plan was compiled,
+        # and a snapshot must not
         return {name: value for name, value in self.__dict__.items() if name not in ("_cells", "_stale")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._forget_cells()
+        self._reset_cells()
 
 
-def empty_history(spec: ContextFeature, by: Sequence[Place]) -> History:
-    """The empty history of a context feature."""
-    size = groups(by)
+def new_context_memory(spec: ContextFeature, by: Sequence[GroupColumn]) -> ContextMemory:
+    """A context feature's memory before any label.
+
+    Parameters
+    ----------
+    spec
+        The context feature.
+    by
+        The columns to group by; for a feature of kind "near" the last is the cycle.
+
+    Returns
+    -------
+    ContextMemory
+        Of the feature's kind.
+    """
+    size = group_count(by)
     if spec.kind == "mean":
         return FadedMean(size, spec.fading)
     if spec.kind == "age":
         return Age(size)
     if spec.kind == "near":
-        return Near(groups(by[:-1]), by[-1], spec.fading, spec.labels)
+        return NearbyMean(group_count(by[:-1]), by[-1], spec.fading, spec.labels)
     return LastLabels(size, spec.labels, lag=spec.kind == "lag")

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 from online.core.schema import TEXT_LIMIT, Feature, Schema
 
-__all__ = ["KEPT", "Cell", "Encoded", "Encoder", "Reader", "clean", "number", "reader", "shortcut"]
+__all__ = [
+    "CACHED_ENCODERS", "Cell", "CellReader", "Encoded", "Encoder", "category_text", "clean", "number",
+    "reader", "shortcut",
+]  # fmt: skip
 
-MISSING = math.nan
-SWITCH = {"true": 1.0, "false": 0.0}  # as bootstrap reads a column of them, and CSV bodies spell them
-LARGEST_INTEGER = 2**63 - 1
-KEPT = 8  # encoders at hand: plan after plan is of the same schema
-TABLE = 400  # positions of a cycle that are kept with their sine and cosine: hours, days of a year
+SWITCH_VALUES = {"true": 1.0, "false": 0.0}  # as the bootstrap reads them, and as CSV bodies spell them
+LARGEST_INTEGER = 2**63 - 1  # of MessagePack and SQLite
+CACHED_ENCODERS = 8  # one plan after the other has the same schema
+CYCLE_TABLE_SIZE = 400  # cycles of so many positions (hours, days of a year) have their sines in a table
 
 
 class Cell(NamedTuple):
@@ -49,17 +51,17 @@ class Encoder:
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
-        ways = [(feature, *reader(feature)) for feature in features]
-        self._ways: list[tuple[Any, ...]] = [
-            (feature.name, *shortcut(feature), read, (MISSING,) * len(columns))
-            for feature, read, columns in ways
+        readers = [(feature, *reader(feature)) for feature in features]
+        self._readers: list[tuple[Any, ...]] = [
+            (feature.name, *shortcut(feature), read, (math.nan,) * len(columns))
+            for feature, read, columns in readers
         ]
-        self.columns = [column for _, _, columns in ways for column in columns]
+        self.columns = [column for _, _, columns in readers for column in columns]
 
     @classmethod
-    @functools.lru_cache(maxsize=KEPT)
+    @functools.lru_cache(maxsize=CACHED_ENCODERS)
     def of(cls, schema: Schema) -> Encoder:
-        """The encoder of a schema's used features; one for all that ask."""
+        """The encoder of a schema's used features; all callers share one."""
         return cls(schema.used)
 
     def encode(self, row: Mapping[str, Any]) -> Encoded:
@@ -67,7 +69,8 @@ class Encoder:
         values: list[float] = []
         imputed: list[str] = []
         drifted: list[str] = []
-        for name, kind, known, low, high, read, gap in self._ways:
+        # every row passes here twice: what is nearly always the case is tested in place, without a call
+        for name, kind, known, low, high, read, gap in self._readers:
             value: Any = row.get(name)
             if type(value) is kind:
                 if kind is float:
@@ -92,16 +95,28 @@ class Encoder:
 
 
 def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """Keep a row's known fields, as JSON scalars of bounded size: what ledger and journal hold.
+    """Reduce a row to its known fields, as JSON scalars of bounded size: what is written to disk.
 
     Encoding the cleaned row gives what encoding the row itself gives.
+
+    Parameters
+    ----------
+    row
+        A raw row.
+    names
+        The fields to keep.
+
+    Returns
+    -------
+    dict
+        The fields that the row has, by name.
     """
-    kept = dict(row)
-    for name in kept.keys() - names:
-        del kept[name]
-    for name, value in kept.items():
+    cleaned = dict(row)
+    for name in cleaned.keys() - names:
+        del cleaned[name]
+    for name, value in cleaned.items():
         kind = type(value)
-        if kind is float:  # kept as it is, as nearly all are
+        if kind is float:
             if value - value == 0.0:  # neither NaN nor infinite
                 continue
         elif kind is str:
@@ -109,8 +124,8 @@ def clean(row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
                 continue
         elif kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
             continue
-        kept[name] = scalar(value)
-    return kept
+        cleaned[name] = scalar(value)
+    return cleaned
 
 
 def scalar(value: object) -> Any:
@@ -134,11 +149,11 @@ def number(value: object) -> float | None:
     return read if math.isfinite(read) else None
 
 
-Reader = Callable[[Any], Cell | None]
+CellReader = Callable[[Any], Cell | None]
 
 
 def shortcut(feature: Feature) -> tuple[type, dict[Any, tuple[float, ...]], float, float]:
-    """What needs no careful reading: values of a type, those that are known or, of numbers, in a range."""
+    """The values that need no careful reading: their type, the known ones, the range of a number."""
     if feature.kind == "numeric":
         low, high = (1.0, 0.0) if feature.low is None or feature.high is None else (feature.low, feature.high)
         return float, {}, low, high
@@ -146,21 +161,21 @@ def shortcut(feature: Feature) -> tuple[type, dict[Any, tuple[float, ...]], floa
         return str, {text: cell.values for text, cell in one_hot(feature.values).items() if text}, 0.0, 0.0
     if feature.kind == "cyclic" and feature.values:
         size = len(feature.values)
-        return str, {text: wave(place, size) for place, text in enumerate(feature.values)}, 0.0, 0.0
+        return str, {text: wave(step, size) for step, text in enumerate(feature.values)}, 0.0, 0.0
     steps = whole_steps(feature) if feature.kind == "cyclic" else range(0)
-    return int, {place: wave(place, feature.period or 1.0) for place in steps}, 0.0, 0.0
+    return int, {step: wave(step, feature.period or 1.0) for step in steps}, 0.0, 0.0
 
 
 def whole_steps(feature: Feature) -> range:
-    """The whole numbers of a cycle that were seen, so that their sines are not taken again and again."""
+    """The whole numbers of a cycle that were seen, so that their sines are computed once."""
     low, high = feature.low, feature.high
-    if low is None or high is None or high - low > TABLE:
+    if low is None or high is None or high - low > CYCLE_TABLE_SIZE:
         return range(0)
     return range(math.ceil(low), math.floor(high) + 1)
 
 
-def reader(feature: Feature) -> tuple[Reader, list[str]]:
-    """How one feature is read, and the columns that gives."""
+def reader(feature: Feature) -> tuple[CellReader, list[str]]:
+    """The function that reads a feature's values, and the names of the columns it gives."""
     name = feature.name
     if feature.kind == "numeric":
         return functools.partial(read_numeric, feature, feature.plausible), [name]
@@ -168,10 +183,9 @@ def reader(feature: Feature) -> tuple[Reader, list[str]]:
         read = functools.partial(read_category, one_hot(feature.values), len(feature.values))
         return read, [f"{name}={v}" for v in feature.values]
     if feature.kind == "cyclic" and feature.values:
-        places = {
-            text.casefold(): Cell(wave(i, len(feature.values))) for i, text in enumerate(feature.values)
-        }
-        return functools.partial(read_cyclic_name, places), [name, f"{name}:sin", f"{name}:cos"]
+        size = len(feature.values)
+        cells = {text.casefold(): Cell(wave(step, size)) for step, text in enumerate(feature.values)}
+        return functools.partial(read_cyclic_name, cells), [name, f"{name}:sin", f"{name}:cos"]
     if feature.kind == "cyclic":
         return functools.partial(read_cyclic, feature), [name, f"{name}:sin", f"{name}:cos"]
     columns = [f"{name}:{part}{wave}" for part in feature.parts for wave in ("", ":sin", ":cos")]
@@ -191,7 +205,7 @@ def wave(position: float, period: float) -> tuple[float, float, float]:
 
 def read_numeric(feature: Feature, plausible: tuple[float, float], value: object) -> Cell | None:
     """A plausible number as it is."""
-    read = SWITCH.get(value.casefold()) if isinstance(value, str) else None
+    read = SWITCH_VALUES.get(value.casefold()) if isinstance(value, str) else None
     read = number(value) if read is None else read
     if read is None or not plausible[0] <= read <= plausible[1]:
         return None
@@ -216,13 +230,13 @@ def category_text(value: object) -> str:
     return str(value)
 
 
-def read_cyclic_name(places: dict[str, Cell], value: object) -> Cell | None:
-    """A weekday's or month's place in its cycle; a name that is none of them is a fault."""
-    return places.get(value.casefold()) if isinstance(value, str) else None
+def read_cyclic_name(cells: dict[str, Cell], value: object) -> Cell | None:
+    """A weekday's or month's position in its cycle; None for a name that is none of them."""
+    return cells.get(value.casefold()) if isinstance(value, str) else None
 
 
 def read_cyclic(feature: Feature, value: object) -> Cell | None:
-    """A number that wraps; one outside the range seen, give or take a period, is a fault."""
+    """A number that wraps; None for one more than a period outside the range seen."""
     read = number(value)
     period = feature.period or 1.0
     low, high = (0.0, period) if feature.low is None or feature.high is None else (feature.low, feature.high)

@@ -12,17 +12,20 @@ from river import base
 
 from online.core.schema import ContextFeature, Feature
 from online.features.column_encoder import ColumnEncoder
-from online.features.context import group_of, groups_of, places
-from online.features.context_memory import History, empty_history
-from online.features.encoder import MISSING, Encoder
+from online.features.context import group_columns, group_of, groups_of
+from online.features.context_memory import ContextMemory, new_context_memory
+from online.features.encoder import Encoder
+from online.features.matrix import MISSING
 
 __all__ = ["CONTEXT", "ENCODED", "Floats", "RowEncoder"]
 
 Floats = npt.NDArray[np.float64]
 
-PREPARED = ("_encoder", "_many", "_columns", "_served", "_ways", "_way")  # from the parameters
-CONTEXT = "\0context"  # under this name a row carries its context features as they were served
-ENCODED = "\0encoded"  # and under this one its encoded values, where they are known
+# attributes that follow from the parameters, and so are not pickled
+DERIVED = ("_encoder", "_column_encoder", "_columns", "_context_columns", "_groupings", "_grouping_index")
+# Keys of a row for what comes with it. No column of a file starts with the zero character.
+CONTEXT = "\0context"  # the context features as they were served, by name
+ENCODED = "\0encoded"  # the encoded values, where they are known already
 
 
 class RowEncoder(base.Transformer):
@@ -56,23 +59,24 @@ class RowEncoder(base.Transformer):
     def __init__(self, features: tuple[Feature, ...], context: tuple[ContextFeature, ...] = ()) -> None:
         self.features = features
         self.context = context
-        known = places(features)
-        self.histories: list[History] = [
-            empty_history(one, [known[name] for name in one.by]) for one in context
+        columns = group_columns(features)
+        self.memories: list[ContextMemory] = [
+            new_context_memory(spec, [columns[name] for name in spec.by]) for spec in context
         ]
-        self._prepare()
+        self._derive()
 
-    def _prepare(self) -> None:
+    def _derive(self) -> None:
         self._encoder = Encoder(self.features)
-        self._many = ColumnEncoder(self.features, self._encoder)
-        known = places(self.features)
-        ways = list(dict.fromkeys(spec.by for spec in self.context))
-        self._ways = [[known[name] for name in by] for by in ways]
-        self._way = [ways.index(spec.by) for spec in self.context]
+        self._column_encoder = ColumnEncoder(self.features, self._encoder)
+        columns = group_columns(self.features)
+        # several context features often share a grouping: a row's group is found once for all of them
+        groupings = list(dict.fromkeys(spec.by for spec in self.context))
+        self._groupings = [[columns[name] for name in by] for by in groupings]
+        self._grouping_index = [groupings.index(spec.by) for spec in self.context]
         names = self._encoder.columns + [f"context:{spec.name}" for spec in self.context]
-        self._columns = distinct(names)
-        first = len(names) - len(self.context)
-        self._served = list(zip([spec.name for spec in self.context], self._columns[first:], strict=True))
+        self._columns = unique_names(names)
+        context_columns = self._columns[len(names) - len(self.context) :]
+        self._context_columns = list(zip([spec.name for spec in self.context], context_columns, strict=True))
 
     @property
     def _supervised(self) -> bool:
@@ -85,78 +89,110 @@ class RowEncoder(base.Transformer):
         """The names of the encoded columns, in order."""
         return self._columns
 
-    def values(self, x: Mapping[str, Any]) -> list[float]:
+    def encode_one(self, x: Mapping[str, Any]) -> list[float]:
         """A row's encoded values without its context features, NaN where one is to be imputed."""
-        known: list[float] | None = x.get(ENCODED)
-        return self._encoder.encode(x).values if known is None else known
+        encoded: list[float] | None = x.get(ENCODED)
+        return self._encoder.encode(x).values if encoded is None else encoded
 
-    def values_of(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
-        """As :meth:`values`, of many raw rows, (n, columns)."""
-        return self._many.values(rows)
+    def encode_many(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
+        """As :meth:`encode_one`, of many raw rows; (n, columns)."""
+        return self._column_encoder.values(rows)
 
     def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
-        """A row's encoded values and then its context features as served, NaN where there is none."""
-        return self.values(features) + [context.get(name, MISSING) for name, _ in self._served]
+        """What a prediction was made from.
+
+        Parameters
+        ----------
+        features
+            The raw row.
+        context
+            Its context features as served, by name, those there were.
+
+        Returns
+        -------
+        list of float
+            The row's encoded values, then its context features; NaN where there is none.
+        """
+        return self.encode_one(features) + [context.get(name, MISSING) for name, _ in self._context_columns]
 
     def context_of(self, row: Mapping[str, float | None]) -> dict[str, float]:
         """The context features of a transformed row by name, those there are."""
-        return {name: v for name, column in self._served if (v := row[column]) is not None}
+        return {name: v for name, column in self._context_columns if (v := row[column]) is not None}
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float | None]:
         """Encode one row."""
-        values, served = self.values(x), x.get(CONTEXT)
+        values, served = self.encode_one(x), x.get(CONTEXT)
         if served is None:
             context = self.look_up(self._groups(values))
         else:
-            context = [served.get(name, MISSING) for name, _ in self._served]
-        return self.named(values + context)
+            context = [served.get(name, MISSING) for name, _ in self._context_columns]
+        return self.to_dict(values + context)
 
-    def named(self, line: Sequence[float]) -> dict[str, float | None]:
-        """A row's encoded values and then its context features by column, None for NaN."""
-        row: dict[str, float | None] = dict(zip(self._columns, line, strict=True))
-        if math.isnan(sum(line)):  # as it is when any of them is
+    def to_dict(self, values: Sequence[float]) -> dict[str, float | None]:
+        """A row's encoded values, then its context features, by column; None for NaN."""
+        row: dict[str, float | None] = dict(zip(self._columns, values, strict=True))
+        if math.isnan(sum(values)):  # so one look tells whether any is NaN
             return {column: None if v != v else v for column, v in row.items()}
         return row
 
     def learn_one(self, x: Mapping[str, Any], y: float) -> None:
-        """Take the label of a row into the context."""
-        self.take(self._groups(self.values(x)), y)
+        """Learn the label of a row, for the context features of later rows.
 
-    def take(self, groups: Sequence[int | None], y: float) -> None:
-        """Take the label of a row in these groups, one a context feature, into the context."""
-        for table, group in zip(self.histories, groups, strict=True):
-            table.update(group, y)
+        Parameters
+        ----------
+        x
+            The raw row.
+        y
+            The label, in target units.
+        """
+        self.learn_groups(self._groups(self.encode_one(x)), y)
 
-    def look_up(self, groups: Sequence[int | None]) -> list[float]:
-        """The context features of a row in these groups, one a context feature, NaN where there is none."""
+    def learn_groups(self, group_ids: Sequence[int | None], y: float) -> None:
+        """As :meth:`learn_one`, where the row's groups are known.
+
+        Parameters
+        ----------
+        group_ids
+            The row's group for each context feature, as :meth:`groups_of` gives them.
+        y
+            The label, in target units.
+        """
+        for memory, group_id in zip(self.memories, group_ids, strict=True):
+            memory.update(group_id, y)
+
+    def look_up(self, group_ids: Sequence[int | None]) -> list[float]:
+        """The context features of a row whose groups, one a context feature, are these; NaN for none."""
         return [
-            MISSING if group is None else table.get(group)
-            for table, group in zip(self.histories, groups, strict=True)
+            MISSING if group_id is None else memory.get(group_id)
+            for memory, group_id in zip(self.memories, group_ids, strict=True)
         ]
 
     def groups_of(self, values: Floats) -> list[list[int | None]]:
         """For each of these encoded rows (n, columns) its group for each context feature."""
-        if not self._way:
+        if not self.context:
             return [[] for _ in values]
-        found = (groups_of(by, values).tolist() for by in self._ways)
-        ways = [[None if group < 0 else group for group in groups] for groups in found]
-        return [list(row) for row in zip(*(ways[way] for way in self._way), strict=True)]
+        found = (groups_of(by, values).tolist() for by in self._groupings)
+        by_grouping = [[None if group_id < 0 else group_id for group_id in ids] for ids in found]
+        by_feature = (by_grouping[index] for index in self._grouping_index)
+        return [list(row) for row in zip(*by_feature, strict=True)]
 
     def context_cells(self) -> list[float]:
         """What scoring looks up: the values of all context features' groups, one feature after the other."""
-        return [cell for table in self.histories for cell in table.cells]
+        return [cell for memory in self.memories for cell in memory.cells]
 
     def _groups(self, values: Sequence[float]) -> list[int | None]:
         """The row's group for each context feature."""
-        groups = [group_of(by, values) for by in self._ways]
-        return [groups[way] for way in self._way]
+        group_ids = [group_of(by, values) for by in self._groupings]
+        return [group_ids[index] for index in self._grouping_index]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in PREPARED}
+        return {name: value for name, value in self.__dict__.items() if name not in DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if "histories" in state:  # snapshots of format 1 have them by this name
+            state["memories"] = state.pop("histories")
         self.__dict__.update(state)
-        self._prepare()
+        self._derive()
 
     @classmethod
     def _unit_test_params(cls) -> Any:
@@ -165,11 +201,11 @@ class RowEncoder(base.Transformer):
         yield {"features": features, "context": (ContextFeature("level"),)}
 
 
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names, one that stands earlier already told apart: a column may be called just ``hour:sin``."""
-    found: dict[str, None] = {}
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The names, a repeated one with a mark behind it: a raw column may itself be called ``hour:sin``."""
+    unique: dict[str, None] = {}
     for name in names:
-        while name in found:
+        while name in unique:
             name += "'"
-        found[name] = None
-    return list(found)
+        unique[name] = None
+    return list(unique)

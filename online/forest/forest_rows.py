@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from online.features.matrix import values_of, write_whole
+from online.features.matrix import values_getter, write_row
 from online.forest.forest_state import BINS, Array
 
 __all__ = ["RowReader"]
@@ -38,13 +38,13 @@ class RowReader:
         """Give features their places, behind those known."""
         for name in names:
             self.places[name] = len(self.places)
-        self._all = values_of(tuple(self.places))
+        self._all = values_getter(tuple(self.places))
 
     def fill_fast(self, line: Array, x: Mapping[str, Any]) -> bool:
         """Write a row of known features that are all numbers; False, and nothing useful, for any other."""
         if self.codes:
             return False
-        if write_whole(self._all, line, x):
+        if write_row(self._all, line, x):
             return True
         line.fill(MISSING)
         try:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from online.features.segments import Slots
+from online.features.segments import Segments
 from online.storage.served_predictions import Served
 
 __all__ = ["RANDOM", "Wanted", "choose"]
@@ -40,7 +40,7 @@ class Wanted(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-def choose(rows: Sequence[Served], slots: Slots, budget: int, share: float) -> list[Wanted]:
+def choose(rows: Sequence[Served], slots: Segments, budget: int, share: float) -> list[Wanted]:
     """The rows to ask for, the most wanted first, the random ones last.
 
     Parameters
@@ -63,14 +63,14 @@ def choose(rows: Sequence[Served], slots: Slots, budget: int, share: float) -> l
     return chosen + [wanted(rows[i], (RANDOM,)) for i in sorted(drawn)]
 
 
-def greedy(rows: Sequence[Served], slots: Slots, count: int) -> list[tuple[int, tuple[str, ...]]]:
+def greedy(rows: Sequence[Served], slots: Segments, count: int) -> list[tuple[int, tuple[str, ...]]]:
     """Places of the most valuable rows and why, each valued beside those taken before."""
     if not rows or count <= 0:
         return []
     width = relative([one.upper - one.lower for one in rows])
     spread = relative([max(one.experts, default=0.0) - min(one.experts, default=0.0) for one in rows])
     value = width + spread + DRIFTED * np.array([bool(one.drifted) for one in rows])
-    places = numbered([slots.locate(one.features) for one in rows])
+    places = numbered([slots.segment_of(one.features) for one in rows])
     moments = np.arange(len(rows)) // MOMENT
     found = []
     for _ in range(min(count, len(rows))):

@@ -15,12 +15,12 @@ from river import compose
 
 from online.core.config import Config
 from online.features.encoder import clean
-from online.features.error_scale import slot_places, spread_of_row
+from online.features.error_scale import disagreement_of_row, error_scale_columns
 from online.features.row_encoder import CONTEXT, ENCODED, Floats
-from online.features.segments import ELSEWHERE
+from online.features.segments import OTHER_SEGMENT
 from online.learning.e_detector import EDetector
 from online.learning.prequential import Prequential
-from online.model.intervals import REMEMBERED, ConformalInterval
+from online.model.intervals import BOUNDS_KEPT, ConformalInterval
 from online.model.pipeline import ENCODER, IMPUTER, POOL, RECENT
 from online.storage.metrics_store import Alarm, Outcome
 from online.storage.records import LABELS, Record
@@ -56,7 +56,7 @@ class FoldState:
         self.seq = 0
         self.learned = 0
         self.skipped: list[int] = []  # seqs of the last records that taught nothing, ascending
-        self.interval = ConformalInterval(config.model.coverage, slot_places(config.schema))
+        self.interval = ConformalInterval(config.model.coverage, error_scale_columns(config.schema))
         self.prequential = Prequential()
         self.last: dict[str, Any] = {}  # the row learned last
         self.guard = EDetector()
@@ -97,7 +97,7 @@ class Fold:
         restore: Callable[[int], compose.Pipeline],
         baseline: Callable[[Record], float] | None = None,
         between: Callable[[int, int], Iterable[Record]] = lambda after, before: (),
-        locate: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda row: (ELSEWHERE, ELSEWHERE),
+        locate: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda row: (OTHER_SEGMENT, OTHER_SEGMENT),
     ) -> None:
         self.pipeline = pipeline
         self.state = state
@@ -109,7 +109,7 @@ class Fold:
 
     def prepare_batch(self, records: Sequence[Record]) -> Floats:
         """Encode the rows of records that are about to be taken in, at once: (n, columns)."""
-        values: Floats = self.pipeline[ENCODER].values_of([one.features for one in records])
+        values: Floats = self.pipeline[ENCODER].encode_many([one.features for one in records])
         self._met = dict(zip((one.seq for one in records), values.tolist(), strict=True))
         return values
 
@@ -152,7 +152,7 @@ class Fold:
         self.state.seq = seq
         if not taught:
             self.state.skipped.append(seq)
-            del self.state.skipped[:-REMEMBERED]
+            del self.state.skipped[:-BOUNDS_KEPT]
 
     def _age(self, record: Record) -> int:
         """How many labels were learned between a prediction and its label."""
@@ -178,7 +178,7 @@ class Fold:
 
     def encoded(self, features: dict[str, Any], values: list[float] | None = None) -> dict[str, Any]:
         """A raw row that carries its encoded values, for what is asked of it several times."""
-        return features | {ENCODED: self.pipeline[ENCODER].values(features) if values is None else values}
+        return features | {ENCODED: self.pipeline[ENCODER].encode_one(features) if values is None else values}
 
     def learn(
         self, features: dict[str, Any], target: float, outputs: Sequence[float] = (), age: int = 0
@@ -223,17 +223,17 @@ class Fold:
 
         With the width of its interval as it was served, 0 for none; both in target units.
         """
-        values = self.pipeline[ENCODER].values(features)
+        values = self.pipeline[ENCODER].encode_one(features)
         self.state.interval.update(values, self._spread(outputs), residual, delay, width)
 
     def reach(self, features: dict[str, Any], outputs: Sequence[float]) -> tuple[float, float]:
         """How far the interval reaches below and above a row's prediction, in target units."""
-        return self.state.interval.get(self.pipeline[ENCODER].values(features), self._spread(outputs))
+        return self.state.interval.get(self.pipeline[ENCODER].encode_one(features), self._spread(outputs))
 
     def _spread(self, outputs: Sequence[float]) -> float:
         """How far experts' outputs stand apart, in target units; 0 where some are missing."""
         shares = self.pipeline[POOL].shares()
-        return spread_of_row(np.array(outputs), shares) if len(outputs) == len(shares) else 0.0
+        return disagreement_of_row(np.array(outputs), shares) if len(outputs) == len(shares) else 0.0
 
     def _measure(self, record: Record, features: dict[str, Any], target: float) -> Learned:
         """Measure the prediction as it was served; a correction measures nothing twice."""

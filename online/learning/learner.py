@@ -14,7 +14,7 @@ from online.core.config import Config
 from online.core.errors import JournalError, PlanError, SnapshotError
 from online.core.home import Home, lock
 from online.core.schema import check_same
-from online.features.segments import Slots
+from online.features.segments import Segments
 from online.learning.challenger import ChallengerMonitor
 from online.learning.fold import Fold, FoldState, Learned
 from online.learning.reference_model import ReferenceModel
@@ -90,7 +90,7 @@ class Learner:
         self._version = loaded.manifest.version
         self._first = self._frozen()
         baseline = self._first.predict if self._first else None
-        locate = Slots(self._config.schema).locate
+        locate = Segments(self._config.schema).segment_of
         self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between, locate)
         self._fold.warm_up()
         self._journal = Journal(self._home.journal, self._config.stream)

@@ -61,7 +61,7 @@ class Progressive:
     def run(self, rows: Sequence[Row]) -> Iterator[tuple[Visit, bool]]:
         """Each row when it was predicted, and again, with True, when it was learned; to be exhausted."""
         encoder = self._fold.pipeline[ENCODER]
-        values = encoder.values_of([features for features, _ in rows])
+        values = encoder.encode_many([features for features, _ in rows])
         moves = []
         for row, encoded, groups in zip(rows, values.tolist(), encoder.groups_of(values), strict=True):
             visit = self._visit(row, encoded, groups)
@@ -80,7 +80,7 @@ class Progressive:
         features, target = row
         encoder = self._fold.pipeline[ENCODER]
         line = values + encoder.look_up(groups)
-        return Visit(self._fold.encoded(features, values), target, line, groups, encoder.named(line))
+        return Visit(self._fold.encoded(features, values), target, line, groups, encoder.to_dict(line))
 
     def _ask(self, visit: Visit) -> Step:
         pipeline = self._fold.pipeline
@@ -91,7 +91,7 @@ class Progressive:
         """Take the label that has waited longest into all but the experts."""
         visit, pipeline = self._waiting.popleft(), self._fold.pipeline
         visit.age = len(self._waiting)
-        pipeline[ENCODER].take(visit.groups, visit.target)
+        pipeline[ENCODER].learn_groups(visit.groups, visit.target)
         pipeline[IMPUTER].learn_one(visit.columns)
         row = pipeline[IMPUTER].transform_one(visit.columns)
         return visit, pipeline[POOL].admit(row, visit.target)

@@ -103,7 +103,7 @@ def served_late(x: Floats, y: Floats, schema: Schema, delay: int) -> Floats:
     late, targets = x.copy(), y.tolist()
     for row in range(len(x)):
         if row > delay:
-            encoder.take(groups[row - delay - 1], targets[row - delay - 1])
+            encoder.learn_groups(groups[row - delay - 1], targets[row - delay - 1])
         late[row, own:] = encoder.look_up(groups[row])
     return late
 

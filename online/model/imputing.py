@@ -10,7 +10,7 @@ import numpy.typing as npt
 from river import base
 
 from online.core.jit import kept
-from online.features.matrix import WholeRows
+from online.features.matrix import FeatureIndex
 
 __all__ = ["FadedImputer"]
 
@@ -54,8 +54,8 @@ class FadedImputer(base.Transformer):
             raise ValueError(f"fading must be in (0, 1], not {fading!r}")
         self.columns = columns
         self.fading = fading
-        self._rows = WholeRows()
-        self._seen = np.zeros((2, self._rows.meet(columns)))  # counts, means
+        self._rows = FeatureIndex()
+        self._seen = np.zeros((2, self._rows.add(columns)))  # counts, means
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
@@ -75,7 +75,7 @@ class FadedImputer(base.Transformer):
         x
             Numbers by feature name, None or NaN where missing.
         """
-        take(self._seen, self._rows.line(x)[0], self.fading)
+        take(self._seen, self._rows.to_array(x)[0], self.fading)
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, Any]:
         """Return the row with nothing missing.

@@ -9,34 +9,35 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.jit import kept
-from online.features.context import Place
-from online.features.error_scale import Difficulty
+from online.features.context import GroupColumn
+from online.features.error_scale import ErrorScale
 
-__all__ = ["REMEMBERED", "ConformalInterval"]
+__all__ = ["BOUNDS_KEPT", "ConformalInterval"]
 
 Array = npt.NDArray[Any]
 
 RATES = (0.001, 0.005, 0.02, 0.05)  # of the adaptive levels; none is best on every stream
-OUTER = 0.03  # step of the last correction, in the logarithm of the bound
-LATE, LATE_FADING = 8.0, 0.05  # a label that many labels late is half as late as can be
+STRETCH_STEP = 0.03  # of the last correction, in the logarithm of the bound
+HALF_LATE = 8.0  # a label so many labels late is half as late as can be
+LATENESS_FADING = 0.05  # share of a new label in the mean lateness
 SPARED, MOST_SPARED = 0.05, 0.0025  # of a side's misses, and of all labels: not used up while labels are late
-WINDOW = 8000
-REMEMBERED = 1024  # labels: a prediction older than that is judged by the bounds of so many labels ago
+RESIDUALS_KEPT = 8000
+BOUNDS_KEPT = 1024  # a prediction older than so many labels is judged by the bounds of so many labels ago
 BELOW, ABOVE, EITHER = 0, 1, 2
 TINY = 1e-12
-LARGEST = 1e6  # a scaled residual beyond that counts as so large
+LARGEST_RESIDUAL = 1e6  # a scaled residual beyond that counts as so large
 
 
 class ConformalInterval:
     """Interval around a prediction that goes on holding a share of the labels, whatever the model does.
 
-    Residuals are divided by the row's difficulty, as in locally weighted conformal prediction [1]_. Each side
-    has bounds of its own for them. Adaptive conformal inference [2]_ runs at several rates: after a label a
-    rate's level moves down if the label lay beyond the bound the rate had when the prediction was served,
-    and a little up if not; its next bound is that quantile of the window. A side's bounds are combined by
-    their regrets in pinball loss, as AgACI does [3]_ with BOA; the weights here are those of ML-Poly [4]_,
-    which has no rate to choose. Pinball loss may favour bounds that are a little too close, so the combined
-    bound is stretched by a factor that is itself moved by how often labels lay beyond it.
+    Residuals are divided by the scale of the row's error, as in locally weighted conformal prediction [1]_.
+    Each side has bounds of its own for them. Adaptive conformal inference [2]_ runs at several rates: after
+    a label a rate's level moves down if the label lay beyond the bound the rate had when the prediction was
+    served, and a little up if not; its next bound is that quantile of the window. A side's bounds are
+    combined by their regrets in pinball loss, as AgACI does [3]_ with BOA; the weights here are those of
+    ML-Poly [4]_, which has no rate to choose. Pinball loss may favour bounds that are a little too close,
+    so the combined bound is stretched by a factor that is itself moved by how often labels lay beyond it.
 
     While labels are late, predictions go wrong for as long before it shows, many at once and often in one
     direction. The later labels are, the slower levels move, since feedback that is late makes quick ones
@@ -49,7 +50,7 @@ class ConformalInterval:
     coverage
         Share of labels the interval aims to hold, in (0, 1).
     by
-        Places of the columns that make a slot.
+        The columns to group the rows' errors by.
     window
         How many scaled residuals are kept.
 
@@ -70,21 +71,21 @@ class ConformalInterval:
     >>> rng = random.Random(7)
     >>> interval = ConformalInterval(coverage=0.8)
     >>> for _ in range(2000):
-    ...     interval.update([], spread=1.0, residual=rng.gauss(0, 1), delay=0)
-    >>> below, above = interval.get([], spread=1.0)
+    ...     interval.update([], disagreement=1.0, residual=rng.gauss(0, 1), delay=0)
+    >>> below, above = interval.get([], disagreement=1.0)
     >>> round(below, 1), round(above, 1)
     (1.3, 1.3)
     """
 
-    def __init__(self, coverage: float, by: Sequence[Place] = (), window: int = WINDOW) -> None:
-        self.difficulty = Difficulty(by)
+    def __init__(self, coverage: float, by: Sequence[GroupColumn] = (), window: int = RESIDUALS_KEPT) -> None:
+        self.error_scale = ErrorScale(by)
         self._miss = (1.0 - coverage) / 2.0
         self._recent = np.zeros(window)  # scaled residuals, a ring
         self._ordered = np.zeros((2, window))  # with sign and without
         self._levels = np.outer([1.0, 1.0, 2.0], np.full(len(RATES), self._miss))
         self._regrets = np.zeros((3, len(RATES), 2))  # in pinball loss: summed, and their squares summed
         self._stretch = np.zeros(2)  # logarithms
-        self._past = np.zeros((REMEMBERED, 3, len(RATES) + 1))  # after each label, a ring: bounds, combined
+        self._past = np.zeros((BOUNDS_KEPT, 3, len(RATES) + 1))  # after each label, a ring: bounds, combined
         self._count = 0
         self._late = 0.0  # faded mean lateness of labels
 
@@ -100,166 +101,203 @@ class ConformalInterval:
         self._miss = miss
 
     def update(
-        self, values: Sequence[float], spread: float, residual: float, delay: int, width: float = 0.0
+        self, values: Sequence[float], disagreement: float, residual: float, delay: int, width: float = 0.0
     ) -> None:
-        """Take in the residual (label minus prediction as served) of an encoded row.
+        """Learn the residual (label minus prediction as served) of a row.
 
         Parameters
         ----------
         values
-            The encoded row, which tells its slot.
-        spread
-            How far the experts' outputs stood apart as served, in target units.
+            The encoded row, which tells its group.
+        disagreement
+            How much the experts' outputs as served disagree, in target units.
         residual
             In target units, finite.
         delay
             How many labels were learned between the prediction and its label.
         width
-            Of the interval as served, in target units; 0 where there was none. It tells the row's difficulty
-            as it was when it was served.
+            Of the interval as served, in target units; 0 where there was none. It tells the scale
+            of the row's error as it was when it was served.
         """
-        self._late += max(LATE_FADING, 1.0 / (1 + self._count)) * (lateness(delay) - self._late)
-        scale = self._scale_of(width, delay) or self.difficulty.get(values, spread)
+        self._late += max(LATENESS_FADING, 1.0 / (1 + self._count)) * (lateness(delay) - self._late)
+        scale = self._scale_of(width, delay) or self.error_scale.get(values, disagreement)
         if scale > 0.0:
-            scaled = min(max(residual / scale, -LARGEST), LARGEST)
-            learn(
+            scaled = min(max(residual / scale, -LARGEST_RESIDUAL), LARGEST_RESIDUAL)
+            update_interval(
                 self._levels, self._regrets, self._stretch, self._past, self._recent, self._ordered,
-                self._count, scaled, self._wanted(), delay, self._late,
+                self._count, scaled, self._miss_target(), delay, self._late,
             )  # fmt: skip
             self._count += 1
-        self.difficulty.update(values, spread, abs(residual), self._late)
+        self.error_scale.update(values, disagreement, abs(residual), self._late)
 
-    def _wanted(self) -> float:
+    def _miss_target(self) -> float:
         """The share of labels that may lie beyond a side's bound."""
         return self._miss - self._late * min(SPARED * self._miss, MOST_SPARED)
 
     def _scale_of(self, width: float, delay: int) -> float:
-        """The difficulty behind an interval of ``delay`` labels ago; 0 where it cannot be told."""
-        reached = sum(reach(self._met(delay))) if self._count and width > 0.0 else 0.0
-        return width / reached if reached > 0.0 else 0.0
+        """The error scale behind an interval of ``delay`` labels ago; 0 where it cannot be told."""
+        factor = sum(interval_bounds(self._bounds_at(delay))) if self._count and width > 0.0 else 0.0
+        return width / factor if factor > 0.0 else 0.0
 
-    def _met(self, delay: int) -> Array:
+    def _bounds_at(self, delay: int) -> Array:
         """The bounds after the label that came ``delay`` labels ago."""
-        met: Array = self._past[place_of(self._count, delay)]
-        return met
+        bounds: Array = self._past[bounds_index(self._count, delay)]
+        return bounds
 
     def factors(self) -> tuple[float, float]:
-        """How many times a row's difficulty the interval reaches below and above the prediction."""
+        """How many times the scale of a row's error the interval reaches below and above the prediction."""
         if not self._count:
             return (0.0, 0.0)
-        return reach(self._met(0))
+        return interval_bounds(self._bounds_at(0))
 
-    def get(self, values: Sequence[float], spread: float) -> tuple[float, float]:
-        """How far the interval reaches below and above a row's prediction, in target units."""
+    def get(self, values: Sequence[float], disagreement: float) -> tuple[float, float]:
+        """How far the interval reaches below and above a row's prediction.
+
+        Parameters
+        ----------
+        values
+            The encoded row, which tells its group.
+        disagreement
+            How much the experts disagree on it, in target units.
+
+        Returns
+        -------
+        tuple of float
+            Below and above, in target units.
+        """
         below, above = self.factors()
-        scale = self.difficulty.get(values, spread)
+        scale = self.error_scale.get(values, disagreement)
         return below * scale, above * scale
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if "difficulty" in state:  # snapshots of format 1 have it by this name
+            state["error_scale"] = state.pop("difficulty")
         self.__dict__.update(state)
         if "_late" not in state:
             raise ValueError("this interval was pickled by another version of Millrace")
 
 
+# Kernels: a label moves twelve levels and finds twelve quantiles of 8,000 ordered residuals, one after the
+# other, and NumPy's calls would cost more than the arithmetic. K is the number of rates; sides are BELOW,
+# ABOVE and EITHER, the last for residuals without sign. The arrays:
+#   levels   (3, K): the share of labels that a rate would now leave beyond its bound (alpha_t of [2]):
+#            alpha_{t+1} = alpha_t + rate * (miss - [label beyond the bound served])
+#   regrets  (3, K, 2): by rate the sum of the regrets in pinball loss, r = slope * (combined - bound), and of
+#            their squares; ML-Poly's weight is w = R+ / sum of r^2 [4]
+#   stretch  (2,): the logarithm of a factor on a side's combined bound, of step STRETCH_STEP
+#   past     (BOUNDS_KEPT, 3, K + 1): a ring of the bounds after each label, the combined one last
+#   recent   (window,): a ring of scaled residuals
+#   ordered  (2, window): the same, sorted, with sign and without
+
+
 @kept
 def lateness(delay: int) -> float:
-    """How late a label is that comes ``delay`` labels after its prediction: 0 if at once, 1 at most."""
-    return max(delay, 0) / (max(delay, 0) + LATE)
+    """How late a label is that comes ``delay`` labels after its prediction: 0 if at once, below 1 always."""
+    return max(delay, 0) / (max(delay, 0) + HALF_LATE)
 
 
 @kept
-def place_of(count: int, delay: int) -> int:
-    """Where the bounds lie after the label that came ``delay`` labels ago, when so many have come."""
-    return (count - 1 - min(max(delay, 0), count - 1, REMEMBERED - 1)) % REMEMBERED
+def bounds_index(count: int, delay: int) -> int:
+    """Where in the ring the bounds of ``delay`` labels ago lie, when ``count`` labels have come."""
+    return (count - 1 - min(max(delay, 0), count - 1, BOUNDS_KEPT - 1)) % BOUNDS_KEPT
 
 
-def reach(met: Array) -> tuple[float, float]:
-    """How many times the difficulty an interval reaches below and above, by its bounds (3, K + 1)."""
-    below, above = met[:EITHER, -1].tolist()
+def interval_bounds(bounds: Array) -> tuple[float, float]:
+    """How many times the error scale an interval reaches below and above, by the bounds (3, K + 1).
+
+    Where the sides have crossed, the interval is the point between them.
+    """
+    below, above = bounds[:EITHER, -1].tolist()
     return (below, above) if below + above >= 0.0 else ((below - above) / 2.0, (above - below) / 2.0)
 
 
 @kept
-def combined(bounds: Array, regrets: Array) -> float:
+def combined_bound(bounds: Array, regrets: Array) -> float:
     """One side's bounds (K, ...) of each rate, weighted by their regrets (K, 2)."""
-    total, mean, plain = 0.0, 0.0, 0.0
+    total, weighted, mean = 0.0, 0.0, 0.0
     for k in range(len(regrets)):
-        plain += bounds[k] / len(regrets)
+        mean += bounds[k] / len(regrets)
         if regrets[k, 0] > 0.0:
             weight = regrets[k, 0] / (TINY + regrets[k, 1])
             total += weight
-            mean += weight * bounds[k]
-    return mean / total if total > 0.0 else plain
+            weighted += weight * bounds[k]
+    return weighted / total if total > 0.0 else mean
 
 
 @kept
-def signed(scaled: float, side: int) -> float:
+def signed_residual(scaled: float, side: int) -> float:
     """A residual as it counts for a side."""
     return abs(scaled) if side == EITHER else scaled if side == ABOVE else -scaled
 
 
 @kept
-def adapt(
-    levels: Array, regrets: Array, stretch: Array, met: Array, scaled: float, miss: float, slowed: float
+def adapt_levels(
+    levels: Array, regrets: Array, stretch: Array, served: Array, scaled: float, miss: float, speed: float
 ) -> None:
-    """Move levels (3, K), regrets (3, K, 2), stretch (2,) by a residual and the bounds (3, K + 1) it met.
+    """Move levels, regrets and stretch by a residual and the bounds (3, K + 1) it was served with.
 
-    ``miss`` is the share of labels wanted beyond a side's bound; ``slowed`` a factor of all rates.
+    ``miss`` is the share of labels wanted beyond a side's bound; ``speed`` a factor of all rates.
     """
     for side in range(3):
-        beyond, wanted = signed(scaled, side), 2.0 * miss if side == EITHER else miss
-        together = combined(met[side], regrets[side])
-        slope = wanted - (beyond > together)  # of the pinball loss in the bound
+        residual, target = signed_residual(scaled, side), 2.0 * miss if side == EITHER else miss
+        combined = combined_bound(served[side], regrets[side])
+        slope = target - (residual > combined)  # of the pinball loss in the bound
         for k in range(len(RATES)):
-            regret = slope * (together - met[side, k])
+            regret = slope * (combined - served[side, k])
             regrets[side, k, 0] += regret
             regrets[side, k, 1] += regret * regret
-            levels[side, k] += RATES[k] * slowed * (wanted - (beyond > met[side, k]))
+            levels[side, k] += RATES[k] * speed * (target - (residual > served[side, k]))
         if side != EITHER:
-            moved = stretch[side] + OUTER * slowed * ((beyond > met[side, -1]) - wanted)
+            moved = stretch[side] + STRETCH_STEP * speed * ((residual > served[side, -1]) - target)
             stretch[side] = min(max(moved, -1.0), 1.0)
 
 
 @kept
-def learn(
+def update_interval(
     levels: Array, regrets: Array, stretch: Array, past: Array, recent: Array, ordered: Array, count: int,
     scaled: float, miss: float, delay: int, late: float,
 ) -> None:  # fmt: skip
-    """Take in a scaled residual, the one after ``count``: adapt, remember it, and find the new bounds.
+    """Learn a scaled residual, the one after ``count``: adapt, remember it, and find the new bounds.
 
     It is ``delay`` labels late, labels usually by a share ``late`` in [0, 1).
     """
     window = len(recent)
     if count:
-        met = past[place_of(count, delay)]
-        adapt(levels, regrets, stretch, met, scaled, miss, 1.0 - lateness(delay))
+        served = past[bounds_index(count, delay)]
+        adapt_levels(levels, regrets, stretch, served, scaled, miss, 1.0 - lateness(delay))
     oldest = recent[count % window]
-    enter(ordered[0], count, oldest, scaled)
-    enter(ordered[1], count, abs(oldest), abs(scaled))
+    insert_ordered(ordered[0], count, oldest, scaled)
+    insert_ordered(ordered[1], count, abs(oldest), abs(scaled))
     recent[count % window] = scaled
-    bounds(ordered[:, : min(count + 1, window)], levels, regrets, stretch, late, past[count % REMEMBERED])
+    filled = ordered[:, : min(count + 1, window)]
+    write_bounds(filled, levels, regrets, stretch, late, past[count % BOUNDS_KEPT])
 
 
 @kept
-def enter(ordered: Array, count: int, oldest: float, scaled: float) -> None:
-    """Put a residual into the ordered window (W,), for the oldest when ``count`` have filled it."""
+def insert_ordered(ordered: Array, count: int, oldest: float, scaled: float) -> None:
+    """Put a residual into the sorted window (W,), in place of the oldest once ``count`` have filled it.
+
+    One shift of what lies between the two, instead of sorting.
+    """
     window = len(ordered)
     free = min(count, window)
-    place = int(np.searchsorted(ordered[:free], scaled))
+    index = int(np.searchsorted(ordered[:free], scaled))
     if count >= window:
         free = int(np.searchsorted(ordered, oldest))
         if oldest < scaled:
-            place -= 1
-    for i in range(free, place):
+            index -= 1
+    for i in range(free, index):
         ordered[i] = ordered[i + 1]
-    for i in range(free, place, -1):
+    for i in range(free, index, -1):
         ordered[i] = ordered[i - 1]
-    ordered[place] = scaled
+    ordered[index] = scaled
 
 
 @kept
-def bounds(ordered: Array, levels: Array, regrets: Array, stretch: Array, late: float, out: Array) -> None:
-    """The bounds (3, K + 1) by ordered residuals with sign and without (2, n): each rate's, then combined.
+def write_bounds(
+    ordered: Array, levels: Array, regrets: Array, stretch: Array, late: float, out: Array
+) -> None:
+    """Write the bounds (3, K + 1) by the residuals (2, n) ordered so far: each rate's, then combined.
 
     Those of the sides are combined with the one of residuals without sign, half of it if labels are as late
     as can be, and stretched.
@@ -267,11 +305,11 @@ def bounds(ordered: Array, levels: Array, regrets: Array, stretch: Array, late: 
     for side in range(2, -1, -1):
         for k in range(levels.shape[1]):
             out[side, k] = bound_of(ordered, side, levels[side, k])
-        together = combined(out[side], regrets[side])
+        combined = combined_bound(out[side], regrets[side])
         if side != EITHER:
-            together += 0.5 * late * (out[EITHER, -1] - together)
-            together *= np.exp(stretch[side] if together > 0.0 else -stretch[side])
-        out[side, -1] = together
+            combined += 0.5 * late * (out[EITHER, -1] - combined)
+            combined *= np.exp(stretch[side] if combined > 0.0 else -stretch[side])
+        out[side, -1] = combined
 
 
 @kept
@@ -282,8 +320,8 @@ def bound_of(ordered: Array, side: int, level: float) -> float:
     """
     n = ordered.shape[1]
     rank = max(1, int(np.ceil((n + 1) * (1.0 - level))))
-    place = min(rank, n) - 1
-    bound = -ordered[0, n - 1 - place] if side == BELOW else ordered[1 if side == EITHER else 0, place]
+    index = min(rank, n) - 1
+    bound = -ordered[0, n - 1 - index] if side == BELOW else ordered[1 if side == EITHER else 0, index]
     if rank > n and bound > 0.0:
         bound *= 1.0 + 10.0 * max(0.0, -level)
     return float(bound)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from river import base
 
-from online.features.matrix import Floats, whole_lines
+from online.features.matrix import Floats, rows_to_matrix
 
 __all__ = ["LineExpert", "LineScaler", "Seen", "Step", "Stretch", "View"]
 
@@ -121,7 +121,7 @@ class Stretch:
         self._asked = [step.target is None for step in steps]
         raw = [step.row for step in steps]
         names = tuple(raw[0])
-        self._raw = Rows(raw, whole_lines(names, raw) if len(raw) > 1 else None)
+        self._raw = Rows(raw, rows_to_matrix(names, raw) if len(raw) > 1 else None)
         self._scaled = self._at_once(scaler, names) or self._one_by_one(scaler, names)
         if len(raw) > 1:
             order = sorted(range(len(names)), key=lambda place: str(names[place]))
@@ -144,7 +144,7 @@ class Stretch:
             if not asked:
                 scaler.learn_one(row)
             scaled.append(scaler.transform_one(row))
-        return Rows(scaled, whole_lines(names, scaled) if len(scaled) > 1 else None)
+        return Rows(scaled, rows_to_matrix(names, scaled) if len(scaled) > 1 else None)
 
     def through(self, expert: base.Regressor, view: View) -> list[float]:
         """Have an expert learn and answer the rows in order; its outputs, in target units."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from river import base
 
 from online.core.jit import kept
-from online.features.matrix import WholeRows
+from online.features.matrix import FeatureIndex
 
 __all__ = ["FadedScaler", "StandardScaler", "deviations_of"]
 
@@ -54,7 +54,7 @@ class StandardScaler(base.Transformer):
     """
 
     def __init__(self) -> None:
-        self._rows = WholeRows()
+        self._rows = FeatureIndex()
         self._seen = np.zeros((3, 0))  # counts, means, variances
 
     @property
@@ -83,11 +83,11 @@ class StandardScaler(base.Transformer):
         x
             Numbers by feature name.
         """
-        line, whole = self._rows.line(x)
+        line, whole = self._rows.to_array(x)
         if not whole:
-            known = self._rows.meet(x)
+            known = self._rows.add(x)
             self._seen = np.pad(self._seen, ((0, 0), (0, known - self._seen.shape[1])))
-            line, _ = self._rows.line(x)
+            line, _ = self._rows.to_array(x)
         take(self._seen, line)
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float]:
@@ -98,7 +98,7 @@ class StandardScaler(base.Transformer):
         x
             Numbers by feature name.
         """
-        line, whole = self._rows.line(x)
+        line, whole = self._rows.to_array(x)
         scale(self._seen, line)
         scaled = dict(zip(self._rows.names, line.tolist(), strict=True))
         return scaled if whole else {name: scaled.get(name, 0.0) for name in x}

@@ -44,7 +44,7 @@ def compile_plan(
     trees = [expert_trees(expert, read_by(pool, name, columns)) for name, expert in pool.experts.items()]
     arrays = assembled(trees) | row_arrays(pipeline, columns) | head_arrays(pool)
     arrays["context"] = np.array(pipeline[ENCODER].context_cells(), dtype=float)
-    arrays["difficulty"] = np.array(interval.difficulty.cells)
+    arrays["difficulty"] = np.array(interval.error_scale.cells)
     low, high = (pool.low, pool.high) if pool.n_seen else (0.0, 0.0)
     info = PlanInfo(
         schema,
@@ -63,7 +63,7 @@ def compile_plan(
 def reach_of(interval: ConformalInterval) -> Reach:
     """How far intervals reach now."""
     below, above = interval.factors()
-    return Reach(below, above, interval.difficulty.level, interval.difficulty.spread)
+    return Reach(below, above, interval.error_scale.level, interval.error_scale.disagreement)
 
 
 def row_arrays(pipeline: compose.Pipeline, columns: list[str]) -> dict[str, Array]:

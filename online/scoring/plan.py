@@ -19,10 +19,10 @@ from online.core.errors import PlanError, SchemaError
 from online.core.home import write_atomically
 from online.core.jit import Array
 from online.core.schema import Schema
-from online.features.column_encoder import ColumnEncoder, Told
+from online.features.column_encoder import ColumnEncoder, EncodingReport
 from online.features.context import context_tables
 from online.features.encoder import Encoder
-from online.features.error_scale import Difficulty, shares_of, slot_places, spread_of
+from online.features.error_scale import ErrorScale, disagreement_of, error_scale_columns, normalized_weights
 from online.scoring import plan_file
 from online.scoring.kernels.plan_arrays import (
     CHILD_BITS,
@@ -48,7 +48,7 @@ STORED = PLAN_ARRAYS | {
 class Reach(msgspec.Struct, frozen=True):
     """How far intervals reach: ``below`` and ``above`` times the row's difficulty.
 
-    ``level`` and ``spread`` are those of :class:`~online.features.error_scale.Difficulty`, in target units.
+    ``level`` and ``spread`` are those of :class:`~online.features.error_scale.ErrorScale`, in target units.
     """
 
     below: float = 0.0
@@ -103,14 +103,14 @@ class ScoringPlan:
         self.info = info
         self.arrays = checked(info, arrays)
         limits = np.array([info.low, info.high, info.fallback])
-        self._shares = shares_of(self.arrays["expert_weight"])
+        self._shares = normalized_weights(self.arrays["expert_weight"])
         self._kept = {"limits": limits, "expert_share": self._shares} | cuts_of(self.arrays)
         self._handle = handle_of(self.arrays | self._kept)
         self.encoder = Encoder.of(info.schema)
         self._many = ColumnEncoder.of(info.schema)
         self._context = context_tables(info.schema.used, info.schema.context, self.arrays["context"].tolist())
         reach, cells = info.reach, self.arrays["difficulty"].tolist()
-        self._difficulty = Difficulty(slot_places(info.schema), cells, reach.level, reach.spread)
+        self._difficulty = ErrorScale(error_scale_columns(info.schema), cells, reach.level, reach.spread)
         self.columns = len(self.arrays["impute"])
         self.fields = frozenset(feature.name for feature in info.schema.features)
         self.plain = frozenset(("id", *(feature.name for feature in info.schema.used)))
@@ -173,7 +173,7 @@ class ScoringPlan:
 
         By the rows' encoded values (n, columns) and the experts' outputs (n, experts).
         """
-        scales = self._difficulty.get_many(values, spread_of(outputs, self._shares))
+        scales = self._difficulty.get_many(values, disagreement_of(outputs, self._shares))
         return predictions - self.info.reach.below * scales, predictions + self.info.reach.above * scales
 
     def interval(self, values: Sequence[float], score: Score) -> tuple[float, float]:
@@ -185,7 +185,7 @@ class ScoringPlan:
         """The context features of an encoded row; NaN where there is none yet."""
         return [table.get(values) for table in self._context]
 
-    def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, Told]:
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, EncodingReport]:
         """Raw rows as :meth:`score` takes them, (n, columns), and what is to be told of each."""
         matrix = np.empty((len(rows), self.columns))
         told = self._many.encode(rows, matrix[:, : len(self.encoder.columns)])

@@ -44,6 +44,10 @@ MODULES = {
 }
 # (module now, class then): class now
 CLASSES: dict[tuple[str, str], str] = {
+    ("online.features.context", "Place"): "GroupColumn",
+    ("online.features.context_memory", "Near"): "NearbyMean",
+    ("online.features.error_scale", "Difficulty"): "ErrorScale",
+    ("online.features.matrix", "WholeRows"): "FeatureIndex",
     ("online.learning.e_detector", "Guard"): "EDetector",
 }
 

@@ -102,7 +102,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """A served prediction with its label; ``baseline`` is what the frozen first model says of the row.
 
     ``known_seq`` is the last journal record learned when the prediction was served; ``key`` and ``slot``
-    are the row's (:class:`online.features.segments.Slots`).
+    are the row's (:class:`online.features.segments.Segments`).
     """
 
     seq: int

@@ -15,7 +15,7 @@ from online.core.config import Config
 from online.core.home import Home
 from online.drift.flag_limits import MarksWatch
 from online.drift.store import ScoreStore
-from online.features.segments import Slots
+from online.features.segments import Segments
 from online.labels.ingest import Intake, Outcome, fulfil
 from online.scoring.scored import Scored
 from online.scoring.scorer import PlanWatch, Scorer
@@ -52,7 +52,7 @@ class Service:
         self.home = home.create()
         self.config = config
         self.metrics = metrics
-        self.slots = Slots(config.schema)
+        self.slots = Segments(config.schema)
         self.store = SnapshotStore(home.models, config.learner.snapshot_key)
         self.watch = PlanWatch(home.plan)
         self.marks = MarksWatch(home.marks)

@@ -13,7 +13,7 @@ from numba import njit
 from river import base
 
 from online.core.jit import kept
-from online.features.matrix import values_of, write_whole
+from online.features.matrix import values_getter, write_row
 
 __all__ = ["RecursiveLeastSquares"]
 
@@ -166,7 +166,7 @@ class RecursiveLeastSquares(base.Regressor):
         """A row that has just the features met; None for any other."""
         row = np.empty(len(self._weights))
         row[0] = 1.0
-        return row if write_whole(self._all, row, x, 1) else None
+        return row if write_row(self._all, row, x, 1) else None
 
     def _meet(self, x: Mapping[str, float]) -> None:
         """Make room for features not seen before, whatever order the row has them in."""
@@ -175,7 +175,7 @@ class RecursiveLeastSquares(base.Regressor):
             return
         for name in new:
             self._places[name] = len(self._places) + 1
-        self._all = values_of(tuple(self._places))
+        self._all = values_getter(tuple(self._places))
         known, size = len(self._weights), len(self._places) + 1
         inverse = np.eye(size) / self.ridge
         inverse[:known, :known] = self._inverse

@@ -55,7 +55,7 @@ def combine(p: PlanArrays, outputs: int) -> float:
 
 @kernel
 def spread(p: PlanArrays, outputs: int) -> float:
-    """How far the experts' outputs stand apart, as :func:`online.features.error_scale.spread_of` has it."""
+    """How much experts disagree, as :func:`online.features.error_scale.disagreement_of` has it."""
     mean, total = 0.0, 0.0
     for e in range(p.experts):
         mean += real(outputs, e) * real(p.expert_share, e)
