@@ -5,6 +5,7 @@ MillraceError
 ├── SchemaError      a schema cannot be used, or does not fit the data or the model
 ├── InputError       a request or row that cannot be accepted: names the field, says what to do
 ├── BusyError        more labels wait to be learned than may
+├── FormatError      a file was written by a later Millrace
 ├── JournalError     the journal cannot be read or written
 ├── PlanError        a scoring plan is missing, torn, or cannot be compiled
 ├── SnapshotError    a snapshot is missing, torn, or fails its checks
@@ -19,6 +20,7 @@ __all__ = [
     "BusyError",
     "ConfigError",
     "FetchError",
+    "FormatError",
     "InputError",
     "JournalError",
     "LockError",
@@ -75,6 +77,10 @@ class BusyError(MillraceError):
     def __init__(self, message: str, retry_seconds: int) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+
+
+class FormatError(MillraceError):
+    """A file was written by a later Millrace; nothing of it was changed."""
 
 
 class JournalError(MillraceError):

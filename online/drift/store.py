@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +9,12 @@ from typing import NamedTuple
 import msgspec
 
 from online.core.schema import Schema
-from online.storage.database import connect
+from online.storage.database import connect, connect_to_read
 from online.storage.prediction_log import fields_of, unpack
 from online.storage.served_predictions import Served
 
 __all__ = ["DriftScores", "Labelled", "ScoreStore", "ServedReader"]
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS input_drift (row INTEGER PRIMARY KEY, at REAL NOT NULL, scores TEXT NOT NULL);
-"""
 KEPT = 20_000  # moments of drift by subject
 SCORES = msgspec.json.Decoder(dict[str, float])
 
@@ -45,7 +41,7 @@ class ServedReader:
     """Reads a ledger in the order in which it was written. Belongs to one thread; errors are sqlite3's."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
-        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0, isolation_level=None)
+        self._db = connect_to_read(path, "ledger")
         self._stream = schema.stream
         self._fields = fields_of(schema)
 
@@ -78,7 +74,7 @@ class ScoreStore:
     """The watcher's part of the history. Belongs to one thread; errors are sqlite3's."""
 
     def __init__(self, path: Path) -> None:
-        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
+        self._db = connect(path, "history", synchronous="NORMAL", expendable=True)
 
     def outcomes(self, after: int, limit: int) -> list[Labelled]:
         """Outcomes with ``seq > after``, in order."""

@@ -8,56 +8,140 @@ import functools
 import itertools
 import logging
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+import urllib.parse
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-__all__ = ["as_json", "connect", "insert", "transaction"]
+from online.core.errors import FormatError
+from online.core.home import Home
+from online.storage.migrate import DatabaseKind, migrate, migrations_of, refuse_newer
+
+__all__ = ["as_json", "connect", "connect_to_read", "databases", "insert", "read_only", "refuse_newer_files"]
 
 log = logging.getLogger(__name__)
 
 TOGETHER = 512  # rows of the largest statement, a power of two; SQLite takes 32,766 parameters
+TIMEOUT_SECONDS = 30.0  # a commit of another process is waited for this long
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def connect(
-    path: Path, schema: str, *, synchronous: str = "FULL", expendable: bool = False
+    path: Path, kind: DatabaseKind, *, synchronous: str = "FULL", expendable: bool = False
 ) -> sqlite3.Connection:
-    """Open a database in WAL mode and make its tables if they are not there.
+    """Open a database in WAL mode, made or migrated first where that is due.
 
     The connection may be used from any one thread at a time; the caller sees to that. It begins no
-    transaction by itself. A damaged file that is ``expendable`` is set aside and begun anew: nothing that
-    cannot be done without is in it.
+    transaction by itself.
+
+    Parameters
+    ----------
+    path
+        The file; made when missing.
+    kind
+        Which migrations are its.
+    synchronous
+        FULL where a commit must outlive a power cut, NORMAL where the last ones may go with it.
+    expendable
+        Whether a damaged file is set aside and begun anew: nothing that cannot be done without is in it. A
+        file of a later Millrace is never set aside.
+
+    Returns
+    -------
+    sqlite3.Connection
+        In autocommit mode.
+
+    Raises
+    ------
+    FormatError
+        A later Millrace has migrated the file.
+    sqlite3.Error
+        It cannot be opened or migrated.
     """
     try:
-        return opened(path, schema, synchronous)
+        return opened(path, kind, synchronous)
     except sqlite3.DatabaseError as exc:
         if not expendable or exc.sqlite_errorcode not in DAMAGED:
             raise
     with path.with_name(f"{path.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one process does it, the others find it done
-        return renewed(path, schema, synchronous)
+        return renewed(path, kind, synchronous)
 
 
-def opened(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
-    """The database as it is."""
-    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+def connect_to_read(path: Path, kind: DatabaseKind) -> sqlite3.Connection:
+    """Open a database that is there, to read alone; one of an earlier release is migrated first.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        Which migrations are its.
+
+    Returns
+    -------
+    sqlite3.Connection
+        In autocommit mode.
+
+    Raises
+    ------
+    FormatError
+        A later Millrace has migrated the file.
+    sqlite3.Error
+        It is missing, or cannot be opened or migrated.
+    """
+    db = read_only(path)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        if refuse_newer(db, path, kind) < len(migrations_of(kind)):
+            connect(path, kind).close()
+    except (FormatError, sqlite3.Error):
+        db.close()
+        raise
+    return db
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open a database as it is, to read alone."""
+    # quoted, as "#", "?" and "%" mean something in a URI
+    uri = f"file:{urllib.parse.quote(str(path))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=TIMEOUT_SECONDS, isolation_level=None)
+
+
+def refuse_newer_files(home: Home) -> None:
+    """Raise FormatError when a later Millrace has migrated a database of a home.
+
+    Other errors are for those who open the file to use it.
+    """
+    for kind, path in databases(home).items():
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
+            refuse_newer(db, path, kind)
+
+
+def databases(home: Home) -> dict[DatabaseKind, Path]:
+    """Every SQLite file of a home."""
+    return {"journal": home.journal, "ledger": home.ledger, "history": home.history}
+
+
+def opened(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connection:
+    """The database as it is, up to date."""
+    connection = sqlite3.connect(path, timeout=TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        refuse_newer(connection, path, kind)  # before anything is changed
+        connection.execute("PRAGMA journal_mode=WAL")  # readers and the one writer do not wait for each other
         connection.execute(f"PRAGMA synchronous={synchronous}")
-        connection.executescript(schema)
-    except sqlite3.Error:
+        migrate(connection, path, kind)
+    except (FormatError, sqlite3.Error):
         connection.close()
         raise
     return connection
 
 
-def renewed(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
+def renewed(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connection:
     """The database, set aside first if it is damaged still."""
     try:
-        return opened(path, schema, synchronous)
+        return opened(path, kind, synchronous)
     except sqlite3.DatabaseError as exc:
         if exc.sqlite_errorcode not in DAMAGED:
             raise
@@ -67,20 +151,7 @@ def renewed(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.replace(aside.with_name(aside.name + suffix))
-    return opened(path, schema, synchronous)
-
-
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """One immediate transaction: committed as a whole, or rolled back as a whole. Raises sqlite3.Error."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
+    return opened(path, kind, synchronous)
 
 
 def insert(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> None:

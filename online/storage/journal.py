@@ -27,7 +27,7 @@ import msgspec
 
 from online.core.errors import InputError, JournalError
 from online.core.schema import LARGEST
-from online.storage.database import as_json, connect, insert
+from online.storage.database import as_json, connect, insert, read_only
 from online.storage.label_validation import RECENT, Fault, Watch, WatchState
 from online.storage.prediction_log import Served
 from online.storage.records import (
@@ -44,36 +44,17 @@ from online.storage.records import (
     record,
     values,
 )
+from online.storage.transactions import transaction
 
 __all__ = ["Journal"]
 
 RECORDS = msgspec.json.Decoder(Record)
 STATES = msgspec.json.Decoder(WatchState)
-NEWER = (("journal", "checksum"), ("quarantine", "judged"), ("quarantine", "discarded"))
 NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
 FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
 ALONE = "seq, stream, id, received_at, kind, features, target, checksum"  # of a label nothing was served for
 NOT_SERVED = (None,) * 7  # context to plan_seq
 LAST = 2**63 - 1  # the largest integer SQLite takes
-
-TABLES = """
-CREATE TABLE IF NOT EXISTS journal (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL,
-    kind TEXT NOT NULL, features TEXT, context TEXT, experts BLOB, prediction REAL, lower REAL, upper REAL,
-    served_at REAL, plan_seq INTEGER, target REAL, payload TEXT, checksum INTEGER
-);
-CREATE UNIQUE INDEX IF NOT EXISTS journal_label ON journal (stream, id) WHERE kind IN ('label', 'release');
-CREATE INDEX IF NOT EXISTS journal_other ON journal (stream, id, seq) WHERE kind NOT IN ('label', 'release');
-DROP INDEX IF EXISTS journal_id;
-CREATE TABLE IF NOT EXISTS quarantine (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL,
-    reason TEXT NOT NULL, target REAL NOT NULL, record TEXT NOT NULL, released_as INTEGER,
-    judged INTEGER, discarded INTEGER
-);
-CREATE INDEX IF NOT EXISTS quarantine_id ON quarantine (stream, id, target);
-CREATE TABLE IF NOT EXISTS cut (stream TEXT PRIMARY KEY, upto INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS watch (stream TEXT PRIMARY KEY, state TEXT NOT NULL);
-"""
 
 
 class Journal:
@@ -103,8 +84,7 @@ class Journal:
         self._prefix = secrets.token_hex(12)
         self._count = itertools.count(1)
         try:
-            self._db = connect(path, TABLES)
-            grow(self._db)
+            self._db = connect(path, "journal")
         except sqlite3.Error as exc:
             raise JournalError(f"{path} cannot be opened: {exc}") from exc
 
@@ -125,7 +105,7 @@ class Journal:
     def _transaction(self) -> Iterator[None]:
         """One transaction, at whose end what was queued is inserted."""
         try:
-            with Transaction(self._db, self._path):
+            with transaction(self._db, self._failed):
                 yield
                 self._write()
         finally:
@@ -233,7 +213,7 @@ class Journal:
 
     def cut(self, upto: int, before: float, limit: int) -> int:
         """Cut the next records, at most ``limit``: those up to a seq, received before a time; how many."""
-        with Transaction(self._db, self._path):
+        with transaction(self._db, self._failed):
             behind = self.cut_up_to()
             rows = self._rows(
                 "SELECT seq, received_at FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
@@ -272,7 +252,7 @@ class Journal:
     def labels_where(self, expression: str) -> set[int]:
         """The seqs of the labels for which an SQL expression holds. Raises InputError when it is none."""
         try:
-            with contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+            with contextlib.closing(read_only(self._path)) as db:
                 rows = db.execute(
                     f"SELECT seq FROM (SELECT * FROM journal WHERE stream = ? AND kind IN {LABELS!r})"
                     f" WHERE ({expression})",
@@ -314,7 +294,7 @@ class Journal:
 
     def discard(self, seq: int) -> None:
         """Close a quarantined label for good; again is no error. Raises InputError when it is none."""
-        with Transaction(self._db, self._path):
+        with transaction(self._db, self._failed):
             _, released_as, _ = self._set_aside_as(seq)
             if released_as is not None:
                 raise InputError(f"quarantined label {seq} was released already", field="seq")
@@ -459,36 +439,7 @@ class Journal:
         try:
             return self._db.execute(query, parameters).fetchall()
         except sqlite3.Error as exc:
-            raise JournalError(f"{self._path}: {exc}") from exc
+            raise self._failed(exc) from exc
 
-
-def grow(db: sqlite3.Connection) -> None:
-    """Give a journal of an older version the columns that have come since."""
-    for table, column in NEWER:
-        if all(found[1] != column for found in db.execute(f"PRAGMA table_info({table})")):
-            with contextlib.suppress(sqlite3.OperationalError):  # another process was quicker
-                db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
-
-
-class Transaction:
-    """One immediate transaction: committed as a whole, or rolled back as a whole."""
-
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
-        self._db = db
-        self._path = path
-
-    def __enter__(self) -> None:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as exc:
-            raise JournalError(f"{self._path}: {exc}") from exc
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        try:
-            self._db.execute("ROLLBACK" if kind else "COMMIT")
-        except sqlite3.Error as exc:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise JournalError(f"{self._path}: {exc}") from exc
-        if isinstance(error, sqlite3.Error):
-            raise JournalError(f"{self._path}: {error}") from error
+    def _failed(self, error: sqlite3.Error) -> JournalError:
+        return JournalError(f"{self._path}: {error}")

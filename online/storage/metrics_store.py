@@ -18,27 +18,6 @@ from online.storage.timeline import Errors, Outcomes, Weights
 
 __all__ = ["Alarm", "History", "Outcome", "in_words"]
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS scored (
-    seq INTEGER PRIMARY KEY, received_at REAL NOT NULL, truth REAL NOT NULL, prediction REAL NOT NULL,
-    lower REAL NOT NULL, upper REAL NOT NULL, baseline REAL, delay_seconds REAL NOT NULL,
-    known_seq INTEGER NOT NULL DEFAULT 0, key INTEGER NOT NULL DEFAULT -1, slot INTEGER NOT NULL DEFAULT -1,
-    naive REAL
-);
-CREATE INDEX IF NOT EXISTS scored_slot ON scored (key, slot, seq);
-CREATE TABLE IF NOT EXISTS bin (
-    bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, n INTEGER NOT NULL, received_at REAL NOT NULL,
-    truth REAL NOT NULL, prediction REAL NOT NULL, lower REAL NOT NULL, upper REAL NOT NULL,
-    error REAL NOT NULL, baseline_error REAL, naive_error REAL, covered REAL NOT NULL,
-    delay_seconds REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS weight (bin INTEGER PRIMARY KEY, seq INTEGER NOT NULL, weights TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS event (
-    key TEXT PRIMARY KEY, at REAL NOT NULL, told INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS event_at ON event (at);
-CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
 BIN = timeline.BIN
 # The naive guess beside each prediction: the newest label of the same key and slot that was known when
 # the prediction was served. The parameters are an outcome's fields, in order.
@@ -130,7 +109,7 @@ class History:
     """
 
     def __init__(self, path: Path, rows: int = 200_000) -> None:
-        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=True)
+        self._db = connect(path, "history", synchronous="NORMAL", expendable=True)
         self._rows = rows
 
     def close(self) -> None:

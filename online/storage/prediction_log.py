@@ -34,7 +34,7 @@ from online.core.config import Config
 from online.core.home import Home
 from online.core.schema import Schema
 from online.features.encoder import Encoder
-from online.storage.database import as_json, connect, insert, transaction
+from online.storage.database import as_json, connect, insert
 from online.storage.served_predictions import (
     Batch,
     Candidate,
@@ -44,6 +44,7 @@ from online.storage.served_predictions import (
     fingerprints,
     identifier,
 )
+from online.storage.transactions import transaction
 
 __all__ = ["Ledger", "Served", "identifier"]
 
@@ -52,21 +53,6 @@ log = logging.getLogger(__name__)
 PARTS = msgspec.msgpack.Decoder(list[ServedColumns])
 encode = msgspec.msgpack.Encoder().encode
 
-TABLES = """
-DROP TABLE IF EXISTS served;
-CREATE TABLE IF NOT EXISTS block (
-    last INTEGER PRIMARY KEY, stream TEXT NOT NULL, served_at REAL NOT NULL, record BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS prediction (
-    row INTEGER PRIMARY KEY, id TEXT NOT NULL, fingerprint INTEGER NOT NULL, block INTEGER NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS prediction_id ON prediction (id);
-CREATE TABLE IF NOT EXISTS mark (
-    fingerprint INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (fingerprint, row)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS marked (one INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL);
-INSERT OR IGNORE INTO marked VALUES (1, 0, 0);
-"""
 INSERT_BLOCK = "INSERT INTO block (last, stream, served_at, record)"
 INSERT = "INSERT OR REPLACE INTO prediction (row, id, fingerprint, block)"
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
@@ -115,7 +101,7 @@ class Ledger:
         self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int, days: float = 0.0,
         expendable: bool = True,
     ) -> None:  # fmt: skip
-        self._db = connect(path, TABLES, synchronous="NORMAL", expendable=expendable)
+        self._db = connect(path, "ledger", synchronous="NORMAL", expendable=expendable)
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._fields = fields_of(schema)

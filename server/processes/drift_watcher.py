@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from online.core.config import Config
+from online.core.errors import FormatError
 from online.core.home import Home
 from online.drift.drift_monitor import CHUNK, Watch
 from online.storage.metrics_store import History
@@ -36,7 +37,7 @@ def watch_until(home: Home, config: Config, stopped: Callable[[], bool]) -> None
         try:
             if home.ledger.exists():
                 watch(home, config, stopped)
-        except (sqlite3.Error, OSError) as exc:
+        except (FormatError, sqlite3.Error, OSError) as exc:
             log.warning("drift cannot be watched for now: %s", exc)
         pause(RETRY_SECONDS, stopped)
     if webhook is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from online.core.config import Config
-from online.core.errors import LockError, MillraceError
+from online.core.errors import FormatError, LockError, MillraceError
 from online.core.gc_tuning import tune_gc
 from online.core.home import Home
 
@@ -105,7 +105,7 @@ def tell_stopped(home: Home, error: str) -> None:
     from online.storage.metrics_store import History  # the monitor's image has no numpy
 
     words = {"alive": False, "updated_at": time.time(), "pid": os.getpid(), "error": error}
-    with contextlib.suppress(sqlite3.Error, OSError):
+    with contextlib.suppress(FormatError, sqlite3.Error, OSError):
         history = History(home.history)
         try:
             history.write([], [], {"learner": words})

@@ -7,6 +7,7 @@ from online.core.errors import PlanError
 from online.core.home import Home, lock
 from online.core.schema import check_same
 from online.scoring.plan_file import read_schema
+from online.storage.database import refuse_newer_files
 from online.storage.journal import Journal
 from server.processes.supervisor import Role
 
@@ -15,6 +16,7 @@ __all__ = ["check_home", "check_plan"]
 
 def check_home(home: Home, config: Config, role: Role | None) -> None:
     """Refuse to start what could only fail again and again: the error says what to do."""
+    refuse_newer_files(home)
     if role in (None, "learner"):
         lock(home).close()
     if role in (None, "scorer"):
