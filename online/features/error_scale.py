@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from online.core.jit import kept
+from online.core.jit import njit_cached
 from online.core.schema import Schema
 from online.features.context import GroupColumn, group_columns, group_count, group_of, groups_of
 from online.features.matrix import MISSING
@@ -190,7 +190,7 @@ def disagreement_of(outputs: Floats, weights: Floats) -> Floats:
 #   outputs: (k,) float64, the experts' outputs; weights: (k,) float64, one in sum.
 
 
-@kept
+@njit_cached
 def disagreement_of_row(outputs: Floats, weights: Floats) -> float:
     """As :func:`disagreement_of`, of one row's outputs (k,)."""
     mean = 0.0
@@ -202,7 +202,7 @@ def disagreement_of_row(outputs: Floats, weights: Floats) -> float:
     return float(0.5 * (total + median_distance(outputs, mean)))
 
 
-@kept
+@njit_cached
 def median_distance(outputs: Floats, mean: float) -> float:
     """The median of the distances of outputs (k,) from a mean, the upper one where there are two.
 

@@ -1,53 +1,30 @@
-"""The kernels that are called from Python.
+"""The forest's kernels that Python calls: each takes the address of an array table, and those of rows.
 
-Numba looks for a kernel's compiled form by its own source alone. So only these outermost ones, which contain
-all others, are kept on disk, and under a checksum of all sources they come from: a change in any compiles
-them anew.
+They alone are cached on disk, as they contain all other kernels of the forest. They take addresses instead of
+arrays because handing Numba an array costs 0.2-0.3 us, and a row of a request is scored in about ten.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple
-
-from online.core.jit import kept, source_hash
+from online.core.jit import matrix_at, njit_cached, vector_at
 from online.forest.members import learn_rows, predict_rows
-from online.forest.numba_pointers import column_at, forest_at, table_at
+from online.forest.numba_pointers import forest_at
 
-__all__ = ["Kernels", "kernels"]
-
-
-class Kernels(NamedTuple):
-    """What is called from Python; each takes the address of a handle, and of rows."""
-
-    learn: Callable[[int, int, int, int, int, int], int]  # rows, targets, weights, asked, number; how many
-    predict: Callable[[int, int, int, int], None]  # rows, where predictions go, number
+__all__ = ["learn_at", "predict_at"]
 
 
-@functools.cache
-def kernels() -> Kernels:
-    """The kernels, compiled when first called and kept on disk."""
-    return compiled_for(source_hash(__file__))
+@njit_cached
+def learn_at(table: int, rows: int, targets: int, weights: int, asked: int, count: int) -> int:
+    """Learn rows (count, D) at addresses, and answer those with a place in ``asked``; how many were done."""
+    s = forest_at(table)
+    return learn_rows(
+        s, matrix_at(rows, count, s.feature.shape[0]), vector_at(targets, count), vector_at(weights, count),
+        vector_at(asked, count),
+    )  # fmt: skip
 
 
-def compiled_for(sources: int) -> Kernels:
-    """The kernels of a version of the sources, which each must mention for Numba to tell versions apart."""
-
-    @kept
-    def learn(handle: int, rows: int, targets: int, weights: int, asked: int, n: int) -> int:
-        if not sources:
-            return 0
-        s = forest_at(handle)
-        return learn_rows(
-            s, table_at(rows, n, s.feature.shape[0]), column_at(targets, n), column_at(weights, n),
-            column_at(asked, n),
-        )  # fmt: skip
-
-    @kept
-    def predict(handle: int, rows: int, out: int, n: int) -> None:
-        if sources:
-            s = forest_at(handle)
-            predict_rows(s, table_at(rows, n, s.feature.shape[0]), column_at(out, n))
-
-    return Kernels(learn, predict)
+@njit_cached
+def predict_at(table: int, rows: int, out: int, count: int) -> None:
+    """Write the predictions for rows (count, D) to ``out``, both at addresses."""
+    s = forest_at(table)
+    predict_rows(s, matrix_at(rows, count, s.feature.shape[0]), vector_at(out, count))

@@ -12,15 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from online.core.jit import kernel
 
 __all__ = ["Arrays", "copy", "fresh_arrays", "grown", "kernel", "node_bytes", "slot_bytes"]
 
 Array = npt.NDArray[Any]
-
-# Kernels neither allocate nor count references to arrays, which takes ten trees from some 100 to 40 us a row;
-# what they need beside their arguments is in the arrays' scratch space.
-kernel = njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 
 BINS = 32  # of an observer, and the categories of a feature that are told apart
 MISSING = BINS  # the bin of missing values

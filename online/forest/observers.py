@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from online.core.jit import prefetch
 from online.forest.forest_state import (
     B_M2,
     B_MEAN,
@@ -34,7 +35,6 @@ from online.forest.forest_state import (
     Arrays,
     kernel,
 )
-from online.forest.numba_pointers import fetch
 
 __all__ = ["fetch_bins", "observe", "observe_feature"]
 
@@ -152,7 +152,7 @@ def fetch_bins(s: Arrays, slot: int, tree: int, x: Array) -> None:
             break
         place = (x[j] - s.span[slot, k, LOW]) * s.span[slot, k, INVERSE]
         if 0.0 <= place < BINS:
-            fetch(s.bins[slot, k, int(place)])
+            prefetch(s.bins[slot, k, int(place)])
 
 
 @kernel

@@ -11,12 +11,12 @@ from river import base
 from online.forest import forest_state as state
 from online.forest import inspection
 from online.forest.add_features import needed, widened, with_shadows
-from online.forest.array_table import kernels
+from online.forest.array_table import learn_at, predict_at
 from online.forest.budget import keep_budget
 from online.forest.export import PlainRow, PlainTrees, plain_row, plain_trees
 from online.forest.forest_rows import RowReader
 from online.forest.forest_state import Array, Arrays
-from online.forest.numba_pointers import handle_of
+from online.forest.numba_pointers import array_table_of
 from online.forest.pickling import packed, unpacked
 from online.forest.random_state import scattered
 
@@ -193,15 +193,15 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         return arrays
 
     def _adopt(self, arrays: Arrays) -> None:
-        """Go on with these arrays: make room for a row and a new handle."""
+        """Go on with these arrays: make room for a row and a new array table."""
         self._arrays = arrays
         features = len(arrays.feature)
         self._inbox = np.full(features + 3, np.nan)  # a row, its target, its weight, not asked about
         self._inbox[-1] = 0.0
         self._row = self._inbox[:features]
         self._outbox = np.zeros(1)
-        self._handle = handle_of(arrays)
-        self._forest = self._handle.ctypes.data
+        self._table = array_table_of(arrays)
+        self._forest = self._table.ctypes.data
         place = self._inbox.ctypes.data
         end = place + 8 * features
         self._learn_at = (self._forest, place, end, end + 8, end + 16, 1)
@@ -224,7 +224,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             self._reader.fill(self._row, x)
         self._inbox[-3] = y
         self._inbox[-2] = w
-        while not kernels().learn(*self._learn_at):
+        while not learn_at(*self._learn_at):
             self._make_room()
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
@@ -236,7 +236,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             Feature values by name; unknown ones are ignored.
         """
         self._reader.fill(self._row, x)
-        kernels().predict(*self._predict_at)
+        predict_at(*self._predict_at)
         return float(self._outbox[0])
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
@@ -278,12 +278,12 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         done = 0
         while done < len(rows):
             x, y, w, a = (part[done:].ctypes.data for part in (rows, targets, weights, asked))
-            done += int(kernels().learn(self._forest, x, y, w, a, len(rows) - done))
+            done += int(learn_at(self._forest, x, y, w, a, len(rows) - done))
             if done < len(rows):
                 self._make_room()
 
     def _predict_rows(self, rows: Array, out: Array) -> None:
-        kernels().predict(self._forest, rows.ctypes.data, out.ctypes.data, len(rows))
+        predict_at(self._forest, rows.ctypes.data, out.ctypes.data, len(rows))
 
     def predict_many(self, X: Any) -> Any:
         """Return the predictions for the rows of a pandas frame as a series.
@@ -420,7 +420,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             If a feature is a category.
         """
         self.row_bounds()
-        kernels().predict(*self._predict_at)  # brings the members' weights up to date
+        predict_at(*self._predict_at)  # brings the members' weights up to date
         return plain_trees(self._arrays, len(self._reader.places))
 
     def row_bounds(self) -> PlainRow:
@@ -438,7 +438,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         return inspection.Names(self._reader.places, self._reader.codes)
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = {"_arrays", "_inbox", "_outbox", "_row", "_handle", "_forest", "_learn_at", "_predict_at"}
+        runtime = {"_arrays", "_inbox", "_outbox", "_row", "_table", "_forest", "_learn_at", "_predict_at"}
         kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
         return kept | {"arrays": packed(self._arrays)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+from online.core.jit import prefetch
 from online.forest.forest_state import (
     ATTEMPT,
     BAR,
@@ -68,7 +69,6 @@ from online.forest.forest_state import (
     kernel,
 )
 from online.forest.leaf import best_error, faded_visits, learn_leaf
-from online.forest.numba_pointers import fetch
 from online.forest.observers import fetch_bins, observe
 from online.forest.random_state import uniform
 from online.forest.split_search import best_cut, is_significant
@@ -112,8 +112,8 @@ def find_leaves(s: Arrays, x: Array) -> None:
             node = leaf[tree]
             if node != NONE and s.node_i[node, FEATURE] >= 0:
                 node = s.node_i[node, LEFT] if goes_left(s, node, x) else s.node_i[node, RIGHT]
-                fetch(s.node_i[node])
-                fetch(s.node_f[node])
+                prefetch(s.node_i[node])
+                prefetch(s.node_f[node])
                 leaf[tree] = node
                 below = True
 
@@ -135,7 +135,7 @@ def fetch_rows(rows: Array) -> None:
     """Have rows of doubles brought nearer."""
     for i in range(rows.shape[0]):
         for j in range(0, rows.shape[1], TOGETHER):
-            fetch(rows[i, j:])
+            prefetch(rows[i, j:])
 
 
 @kernel

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from river import base
 
-from online.core.jit import kept
+from online.core.jit import njit_cached
 from online.features.matrix import FeatureIndex
 
 __all__ = ["FadedImputer"]
@@ -91,7 +91,7 @@ class FadedImputer(base.Transformer):
         return {name: means.get(name) if value is None else value for name, value in x.items()}
 
 
-@kept
+@njit_cached
 def take(seen: Floats, line: Floats, fading: float) -> None:
     """Take a row (n,) into counts and means (2, n); NaN is left out."""
     for j in range(len(line)):

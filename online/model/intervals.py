@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from online.core.jit import kept
+from online.core.jit import njit_cached
 from online.features.context import GroupColumn
 from online.features.error_scale import ErrorScale
 
@@ -190,13 +190,13 @@ class ConformalInterval:
 #   ordered  (2, window): the same, sorted, with sign and without
 
 
-@kept
+@njit_cached
 def lateness(delay: int) -> float:
     """How late a label is that comes ``delay`` labels after its prediction: 0 if at once, below 1 always."""
     return max(delay, 0) / (max(delay, 0) + HALF_LATE)
 
 
-@kept
+@njit_cached
 def bounds_index(count: int, delay: int) -> int:
     """Where in the ring the bounds of ``delay`` labels ago lie, when ``count`` labels have come."""
     return (count - 1 - min(max(delay, 0), count - 1, BOUNDS_KEPT - 1)) % BOUNDS_KEPT
@@ -211,7 +211,7 @@ def interval_bounds(bounds: Array) -> tuple[float, float]:
     return (below, above) if below + above >= 0.0 else ((below - above) / 2.0, (above - below) / 2.0)
 
 
-@kept
+@njit_cached
 def combined_bound(bounds: Array, regrets: Array) -> float:
     """One side's bounds (K, ...) of each rate, weighted by their regrets (K, 2)."""
     total, weighted, mean = 0.0, 0.0, 0.0
@@ -224,13 +224,13 @@ def combined_bound(bounds: Array, regrets: Array) -> float:
     return weighted / total if total > 0.0 else mean
 
 
-@kept
+@njit_cached
 def signed_residual(scaled: float, side: int) -> float:
     """A residual as it counts for a side."""
     return abs(scaled) if side == EITHER else scaled if side == ABOVE else -scaled
 
 
-@kept
+@njit_cached
 def adapt_levels(
     levels: Array, regrets: Array, stretch: Array, served: Array, scaled: float, miss: float, speed: float
 ) -> None:
@@ -252,7 +252,7 @@ def adapt_levels(
             stretch[side] = min(max(moved, -1.0), 1.0)
 
 
-@kept
+@njit_cached
 def update_interval(
     levels: Array, regrets: Array, stretch: Array, past: Array, recent: Array, ordered: Array, count: int,
     scaled: float, miss: float, delay: int, late: float,
@@ -273,7 +273,7 @@ def update_interval(
     write_bounds(filled, levels, regrets, stretch, late, past[count % BOUNDS_KEPT])
 
 
-@kept
+@njit_cached
 def insert_ordered(ordered: Array, count: int, oldest: float, scaled: float) -> None:
     """Put a residual into the sorted window (W,), in place of the oldest once ``count`` have filled it.
 
@@ -293,7 +293,7 @@ def insert_ordered(ordered: Array, count: int, oldest: float, scaled: float) -> 
     ordered[index] = scaled
 
 
-@kept
+@njit_cached
 def write_bounds(
     ordered: Array, levels: Array, regrets: Array, stretch: Array, late: float, out: Array
 ) -> None:
@@ -312,7 +312,7 @@ def write_bounds(
         out[side, -1] = combined
 
 
-@kept
+@njit_cached
 def bound_of(ordered: Array, side: int, level: float) -> float:
     """A side's bound, the ceil((n + 1)(1 - level))-th of n ordered residuals.
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from river import base
 
-from online.core.jit import kept
+from online.core.jit import njit_cached
 from online.features.matrix import FeatureIndex
 
 __all__ = ["FadedScaler", "StandardScaler", "deviations_of"]
@@ -111,7 +111,7 @@ class StandardScaler(base.Transformer):
         return True
 
 
-@kept
+@njit_cached
 def take(seen: Floats, line: Floats) -> None:
     """Take a row (n,) into counts, means and variances (3, n); NaN is left out."""
     for j in range(len(line)):
@@ -123,7 +123,7 @@ def take(seen: Floats, line: Floats) -> None:
             seen[2, j] += ((value - before) * (value - seen[1, j]) - seen[2, j]) / seen[0, j]
 
 
-@kept
+@njit_cached
 def scale(seen: Floats, line: Floats) -> None:
     """Put a row (n,) in deviations from the means; NaN, and what never varied, is 0."""
     for j in range(len(line)):
@@ -131,7 +131,7 @@ def scale(seen: Floats, line: Floats) -> None:
         line[j] = (line[j] - seen[1, j]) / np.sqrt(seen[2, j]) if known else 0.0
 
 
-@kept
+@njit_cached
 def follow(seen: Floats, lines: Floats, asked: Bools) -> None:
     """Take in lines (n, features), but for those asked about, and scale each in place."""
     for i in range(len(lines)):

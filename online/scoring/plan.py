@@ -142,7 +142,7 @@ class ScoringPlan:
         out = np.empty((len(rows), outputs_of(self.info)))
         desk = self._desk()
         call = call_of(self._handle, rows, len(rows), out, desk.work)
-        self._kernel.beside(call.ctypes.data)
+        self._kernel.nogil(call.ctypes.data)
         self._desks.append(desk)
         return out[:, 0], out[:, 1:-1]
 
@@ -152,7 +152,7 @@ class ScoringPlan:
         for place, values in enumerate(rows):
             desk.write(desk.rows, place * desk.row_bytes, *values)
         desk.call[CALL_ROWS] = len(rows)
-        self._kernel.alone(desk.call_at)
+        self._kernel.with_gil(desk.call_at)
         outputs = desk.read_each(desk.out[: len(rows) * desk.output_bytes])
         scores = [Score(out[0], out[1:-1], out[-1]) for out in outputs]
         desk.call[CALL_ROWS] = 1
@@ -163,7 +163,7 @@ class ScoringPlan:
         """Score one encoded row: its values, then its context features, NaN where one is to be imputed."""
         desk = self._desk()
         desk.write(desk.rows, 0, *values)
-        self._kernel.alone(desk.call_at)
+        self._kernel.with_gil(desk.call_at)
         out = desk.read(desk.out)
         self._desks.append(desk)
         return Score(out[0], out[1:-1], out[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from online.model.aggregation.heads import Array, Heads
-from online.model.aggregation.update import kernels
+from online.model.aggregation.update import combine, learn
 from online.model.aggregation.weights_state import fresh, heads_at, places
 
 __all__ = ["Aggregator"]
@@ -52,7 +52,7 @@ class Aggregator:
         age
             How many labels were taken in between the serving and now.
         """
-        kernels().learn(self._numbers, self._places, outputs, y, age)
+        learn(self._numbers, self._places, outputs, y, age)
 
     def weights(self) -> Array:
         """Each expert's weight in the combination, (k,), summing to one; a stack's may be below zero."""
@@ -75,7 +75,7 @@ class Aggregator:
 
     def combine(self, outputs: Array) -> float:
         """The prediction for outputs (k,), all finite, in target units."""
-        return float(kernels().combine(self._numbers, self._places, outputs))
+        return float(combine(self._numbers, self._places, outputs))
 
     def _now(self) -> Heads:
         return heads_at(self._numbers, self._places.now, self.experts)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
-from online.core.jit import kept, kernel, source_hash
+from online.core.jit import kernel, njit_cached
 from online.model.aggregation.best import learn_best
 from online.model.aggregation.heads import Array
 from online.model.aggregation.poly import learn_weights
 from online.model.aggregation.stack import RIDGE, SEEN, learn_stack, write_line
 from online.model.aggregation.weights_state import CONVEX, HEADS, KEPT, MEMORIES, POLY, STRIDE, Places
 
-__all__ = ["kernels"]
+__all__ = ["combine", "learn"]
 
 LARGEST = 1e140  # in size: beyond it squares could overflow
 MARGIN = 0.2  # how far beyond its experts a stack may go, in units of their disagreement
@@ -218,29 +215,13 @@ def note(f: Array, at: Places, k: int) -> None:
     f[at.counts + 1] += 1.0
 
 
-class Kernels(NamedTuple):
-    """``learn(numbers, places, served, y, age)`` and ``combine(numbers, places, outputs)``."""
-
-    learn: Callable[[Array, Places, Array, float, int], None]
-    combine: Callable[[Array, Places, Array], float]
-
-
-@functools.cache
-def kernels() -> Kernels:
-    """The kernels, compiled when first called and kept on disk."""
-    return kernels_for(source_hash(__file__))
+@njit_cached
+def learn(f: Array, at: Places, served: Array, y: float, age: int) -> None:
+    """As :func:`learn_row`, for Python: the one that is cached on disk, with all others in it."""
+    learn_row(f, at, served, y, age)
 
 
-def kernels_for(sources: int) -> Kernels:
-    """The kernels of a version of the sources, which they must mention for Numba to tell versions apart."""
-
-    @kept
-    def learn(f: Array, at: Places, served: Array, y: float, age: int) -> None:
-        if sources:
-            learn_row(f, at, served, y, age)
-
-    @kept
-    def combine(f: Array, at: Places, outputs: Array) -> float:
-        return combine_row(f, at, outputs) if sources else 0.0
-
-    return Kernels(learn, combine)
+@njit_cached
+def combine(f: Array, at: Places, outputs: Array) -> float:
+    """As :func:`combine_row`, for Python."""
+    return combine_row(f, at, outputs)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from river import base
 
-from online.core.jit import kept
+from online.core.jit import njit_cached
 
 __all__ = ["BoostedTrees", "TreeArrays", "packed", "unpacked"]
 
@@ -150,7 +150,7 @@ class BoostedTrees(base.Regressor):
         return outputs
 
 
-@kept
+@njit_cached
 def descended_many(
     rows: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
 ) -> Array:
@@ -161,7 +161,7 @@ def descended_many(
     return outputs
 
 
-@kept
+@njit_cached
 def descended(
     row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
 ) -> float:

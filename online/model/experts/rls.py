@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import njit
 from river import base
 
-from online.core.jit import kept
+from online.core.jit import njit_cached
 from online.features.matrix import values_getter, write_row
 
 __all__ = ["RecursiveLeastSquares"]
@@ -183,7 +183,7 @@ class RecursiveLeastSquares(base.Regressor):
         self._inverse = inverse
 
 
-@kept
+@njit_cached
 def answer(row: Array, weights: Array) -> float:
     """Their scalar product, held to finite numbers; the intercept where it has no value."""
     total = 0.0
@@ -192,7 +192,7 @@ def answer(row: Array, weights: Array) -> float:
     return weights[0] if np.isnan(total) else min(max(total, -HUGE), HUGE)
 
 
-@kept
+@njit_cached
 def learned(
     inverse: Array, weights: Array, row: Array, y: float, settings: tuple[float, float, float], turn: int
 ) -> bool:
@@ -221,7 +221,7 @@ def learned(
     return True
 
 
-@kept
+@njit_cached
 def followed(
     inverse: Array, weights: Array, lines: Array, targets: Array, settings: tuple[float, float, float],
     count: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from online.core.jit import kernel, put_real, put_whole, real, small, whole
+from online.core.jit import kernel, load_f64, load_i32, load_i64, store_f64, store_i64
 from online.scoring.kernels.plan_arrays import (
     BIAS,
     CHILD_BITS,
@@ -29,23 +29,23 @@ __all__ = ["expert_of_row", "expert_of_rows"]
 @kernel
 def line_width(p: PlanArrays, e: int) -> int:
     """How many weights the lines of an expert have."""
-    return int((small(p.expert_read, e + 1) - small(p.expert_read, e) + 3) // 4 * 4)
+    return int((load_i32(p.expert_read, e + 1) - load_i32(p.expert_read, e) + 3) // 4 * 4)
 
 
 @kernel
 def read_row(p: PlanArrays, s: Scratch, e: int, at: int, to: int) -> int:
     """Write what an expert's lines read of the row at ``x[at]``; 1 if any of it counts as missing."""
-    first, last = small(p.expert_read, e), small(p.expert_read, e + 1)
-    reach, gap = real(p.expert_reach, e), 0
+    first, last = load_i32(p.expert_read, e), load_i32(p.expert_read, e + 1)
+    reach, gap = load_f64(p.expert_reach, e), 0
     for j in range(first, last):
-        value = real(s.x, at + small(p.read_place, j))
+        value = load_f64(s.x, at + load_i32(p.read_place, j))
         if reach < math.inf and not abs(value) <= reach:
-            value, gap = real(p.read_fill, j), 1
+            value, gap = load_f64(p.read_fill, j), 1
         else:
-            value = min(max(value, real(p.read_low, j)), real(p.read_high, j))
-        put_real(s.line, to + j - first, value)
+            value = min(max(value, load_f64(p.read_low, j)), load_f64(p.read_high, j))
+        store_f64(s.line, to + j - first, value)
     for j in range(last - first, line_width(p, e)):
-        put_real(s.line, to + j, 0.0)
+        store_f64(s.line, to + j, 0.0)
     return gap
 
 
@@ -53,38 +53,38 @@ def read_row(p: PlanArrays, s: Scratch, e: int, at: int, to: int) -> int:
 def leaf_answer(p: PlanArrays, s: Scratch, place: int, at: int, width: int) -> float:
     """What a row of the leaf table says; lines read ``width`` numbers at ``line[at]``, whole fours."""
     leaf = p.leaf + 8 * LEAF * place
-    answer = real(leaf, BIAS)
-    start = int(real(leaf, LINE))
+    answer = load_f64(leaf, BIAS)
+    start = int(load_f64(leaf, LINE))
     if start >= 0:
         weight, line = p.weight + 8 * start, s.line + 8 * at
         a = b = c = d = 0.0
         for j in range(0, width, 4):
-            a += real(weight, j) * real(line, j)
-            b += real(weight, j + 1) * real(line, j + 1)
-            c += real(weight, j + 2) * real(line, j + 2)
-            d += real(weight, j + 3) * real(line, j + 3)
+            a += load_f64(weight, j) * load_f64(line, j)
+            b += load_f64(weight, j + 1) * load_f64(line, j + 1)
+            c += load_f64(weight, j + 2) * load_f64(line, j + 2)
+            d += load_f64(weight, j + 3) * load_f64(line, j + 3)
         answer += (a + b) + (c + d)
-    if answer < real(leaf, LOW):
-        return real(leaf, LOW)
-    return real(leaf, HIGH) if answer > real(leaf, HIGH) else answer
+    if answer < load_f64(leaf, LOW):
+        return load_f64(leaf, LOW)
+    return load_f64(leaf, HIGH) if answer > load_f64(leaf, HIGH) else answer
 
 
 @kernel
 def mean_answer(p: PlanArrays, s: Scratch, root: int, at: int, to: int, width: int) -> float:
     """What a tree says in which alternates stand beside branches: the mean of all leaves reached."""
     total, leaves, waiting = 0.0, 0, 1
-    put_whole(s.stack, 0, root)
+    store_i64(s.stack, 0, root)
     while waiting > 0:
         waiting -= 1
-        node = whole(s.stack, waiting)
-        way = whole(p.node, 2 * node + 1)
+        node = load_i64(s.stack, waiting)
+        way = load_i64(p.node, 2 * node + 1)
         while way >= 0:
-            beside = small(p.node_alternate, node)
+            beside = load_i32(p.node_alternate, node)
             if beside >= 0 and waiting < STACK:
-                put_whole(s.stack, waiting, beside)
+                store_i64(s.stack, waiting, beside)
                 waiting += 1
-            node = child(p, node, way, real(s.x, at + (way >> FEATURE_BIT)))
-            way = whole(p.node, 2 * node + 1)
+            node = child(p, node, way, load_f64(s.x, at + (way >> FEATURE_BIT)))
+            way = load_i64(p.node, 2 * node + 1)
         total += leaf_answer(p, s, way & CHILD_BITS, to, width)
         leaves += 1
     return total / leaves
@@ -94,29 +94,29 @@ def mean_answer(p: PlanArrays, s: Scratch, root: int, at: int, to: int, width: i
 def held(p: PlanArrays, output: float) -> float:
     """An expert's output as it enters the heads: finite, within the targets seen."""
     if not abs(output) < math.inf:
-        return real(p.limits, FALLBACK)
-    return min(max(output, real(p.limits, LEAST)), real(p.limits, MOST))
+        return load_f64(p.limits, FALLBACK)
+    return min(max(output, load_f64(p.limits, LEAST)), load_f64(p.limits, MOST))
 
 
 @kernel
 def expert_of_row(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
     """One expert's output for the row at ``x[at]``, all of its trees going down together."""
-    if small(p.expert_cut, e):
+    if load_i32(p.expert_cut, e):
         return held(p, answer_by_cuts(p, s, e, at))
-    first, last = small(p.expert_tree, e), small(p.expert_tree, e + 1)
+    first, last = load_i32(p.expert_tree, e), load_i32(p.expert_tree, e + 1)
     width, total = line_width(p, e), 0.0
     gap = read_row(p, s, e, at, 0)
-    if small(p.expert_beside, e):
+    if load_i32(p.expert_beside, e):
         for tree in range(first, last):
-            answer = mean_answer(p, s, small(p.tree_root, tree), at, 0, width)
-            total += real(p.tree_weight, tree) * answer
+            answer = mean_answer(p, s, load_i32(p.tree_root, tree), at, 0, width)
+            total += load_f64(p.tree_weight, tree) * answer
         return held(p, total)
     for i in range(last - first):
-        root = small(p.tree_root, first + i)
-        put_whole(s.place, i, descend_with_gaps(p, s, at, root, real(p.expert_reach, e)) if gap else root)
+        root = load_i32(p.tree_root, first + i)
+        store_i64(s.place, i, descend_with_gaps(p, s, at, root, load_f64(p.expert_reach, e)) if gap else root)
     descend(p, s, at, 0, last - first)
     for i in range(last - first):
-        total += real(p.tree_weight, first + i) * leaf_answer(p, s, whole(s.place, i), 0, width)
+        total += load_f64(p.tree_weight, first + i) * leaf_answer(p, s, load_i64(s.place, i), 0, width)
     return held(p, total)
 
 
@@ -127,28 +127,28 @@ def expert_of_rows(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
     The sums are those of :func:`expert_of_row`, bit for bit.
     """
     row, width = 2 * p.columns, line_width(p, e)
-    if small(p.expert_cut, e):
+    if load_i32(p.expert_cut, e):
         answers_by_cuts(p, s, e, n)
         for i in range(n):
-            put_real(s.total, i, held(p, real(s.total, i)))
+            store_f64(s.total, i, held(p, load_f64(s.total, i)))
         return
     for i in range(n):
-        put_whole(s.gap, i, read_row(p, s, e, i * row, i * width))
-        put_real(s.total, i, 0.0)
-    for tree in range(small(p.expert_tree, e), small(p.expert_tree, e + 1)):
-        weight, root = real(p.tree_weight, tree), small(p.tree_root, tree)
-        if small(p.expert_beside, e):
+        store_i64(s.gap, i, read_row(p, s, e, i * row, i * width))
+        store_f64(s.total, i, 0.0)
+    for tree in range(load_i32(p.expert_tree, e), load_i32(p.expert_tree, e + 1)):
+        weight, root = load_f64(p.tree_weight, tree), load_i32(p.tree_root, tree)
+        if load_i32(p.expert_beside, e):
             for i in range(n):
                 answer = mean_answer(p, s, root, i * row, i * width, width)
-                put_real(s.total, i, real(s.total, i) + weight * answer)
+                store_f64(s.total, i, load_f64(s.total, i) + weight * answer)
             continue
         for i in range(n):
-            gap = whole(s.gap, i)
-            place = descend_with_gaps(p, s, i * row, root, real(p.expert_reach, e)) if gap else root
-            put_whole(s.place, i, place)
+            gap = load_i64(s.gap, i)
+            place = descend_with_gaps(p, s, i * row, root, load_f64(p.expert_reach, e)) if gap else root
+            store_i64(s.place, i, place)
         descend(p, s, 0, row, n)
         for i in range(n):
-            answer = leaf_answer(p, s, whole(s.place, i), i * width, width)
-            put_real(s.total, i, real(s.total, i) + weight * answer)
+            answer = leaf_answer(p, s, load_i64(s.place, i), i * width, width)
+            store_f64(s.total, i, load_f64(s.total, i) + weight * answer)
     for i in range(n):
-        put_real(s.total, i, held(p, real(s.total, i)))
+        store_f64(s.total, i, held(p, load_f64(s.total, i)))

@@ -44,7 +44,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from online.core.jit import Array, kernel, whole
+from online.core.jit import Array, kernel, load_i64
 
 __all__ = [
     "PLAN_ARRAYS", "PlanArrays", "Scratch", "handle_of", "opened", "opened_scratch", "padded",
@@ -161,39 +161,39 @@ def scratch_size(handle: Array) -> int:
 def opened(h: int) -> PlanArrays:
     """The arrays of the handle at an address."""
     return PlanArrays(
-        whole(h, SIZES + 0),
-        whole(h, SIZES + 1),
-        whole(h, SIZES + 2),
-        whole(h, SIZES + 3),
-        whole(h, SIZES + 4),
-        whole(h, SIZES + 5),
-        whole(h, SIZES + 6),
-        whole(h, SIZES + 7),
-        whole(h, SIZES + 8),
-        whole(h, SIZES + 9),
-        whole(h, SIZES + 10),
-        whole(h, SIZES + 11),
-        whole(h, SIZES + 12),
-        whole(h, SIZES + 13),
-        whole(h, SIZES + 14),
-        whole(h, SIZES + 15),
-        whole(h, SIZES + 16),
-        whole(h, SIZES + 17),
-        whole(h, SIZES + 18),
-        whole(h, SIZES + 19),
-        whole(h, SIZES + 20),
-        whole(h, SIZES + 21),
-        whole(h, SIZES + 22),
-        whole(h, SIZES + 23),
-        whole(h, SIZES + 24),
-        whole(h, SIZES + 25),
-        whole(h, SIZES + 26),
-        whole(h, SIZES + 27),
-        whole(h, SIZES + 28),
-        whole(h, SIZES + 29),
-        whole(h, SIZES + 30),
-        whole(h, SIZES + 31),
-        whole(h, COLUMNS), whole(h, EXPERTS), whole(h, HEADS),
+        load_i64(h, SIZES + 0),
+        load_i64(h, SIZES + 1),
+        load_i64(h, SIZES + 2),
+        load_i64(h, SIZES + 3),
+        load_i64(h, SIZES + 4),
+        load_i64(h, SIZES + 5),
+        load_i64(h, SIZES + 6),
+        load_i64(h, SIZES + 7),
+        load_i64(h, SIZES + 8),
+        load_i64(h, SIZES + 9),
+        load_i64(h, SIZES + 10),
+        load_i64(h, SIZES + 11),
+        load_i64(h, SIZES + 12),
+        load_i64(h, SIZES + 13),
+        load_i64(h, SIZES + 14),
+        load_i64(h, SIZES + 15),
+        load_i64(h, SIZES + 16),
+        load_i64(h, SIZES + 17),
+        load_i64(h, SIZES + 18),
+        load_i64(h, SIZES + 19),
+        load_i64(h, SIZES + 20),
+        load_i64(h, SIZES + 21),
+        load_i64(h, SIZES + 22),
+        load_i64(h, SIZES + 23),
+        load_i64(h, SIZES + 24),
+        load_i64(h, SIZES + 25),
+        load_i64(h, SIZES + 26),
+        load_i64(h, SIZES + 27),
+        load_i64(h, SIZES + 28),
+        load_i64(h, SIZES + 29),
+        load_i64(h, SIZES + 30),
+        load_i64(h, SIZES + 31),
+        load_i64(h, COLUMNS), load_i64(h, EXPERTS), load_i64(h, HEADS),
     )  # fmt: skip
 
 
@@ -201,9 +201,10 @@ def opened(h: int) -> PlanArrays:
 def opened_scratch(h: int, work: int) -> Scratch:
     """The scratch space at an address, for the plan of the handle at another."""
     x = work + 8
-    across = x + 8 * BLOCK * 2 * whole(h, COLUMNS)
-    line = across + 8 * BLOCK * 2 * whole(h, COLUMNS)
-    total = line + 8 * BLOCK * whole(h, WIDEST)
+    across = x + 8 * BLOCK * 2 * load_i64(h, COLUMNS)
+    line = across + 8 * BLOCK * 2 * load_i64(h, COLUMNS)
+    total = line + 8 * BLOCK * load_i64(h, WIDEST)
     gap = total + 8 * BLOCK
     place = gap + 8 * BLOCK
-    return Scratch(x, across, line, total, gap, place, place + 8 * max(BLOCK, whole(h, MOST_TREES) + LANES))
+    stack = place + 8 * max(BLOCK, load_i64(h, MOST_TREES) + LANES)
+    return Scratch(x, across, line, total, gap, place, stack)

@@ -25,23 +25,21 @@ In a batch, many rows are tested against one branch, all of them in a few instru
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from online.core.jit import (
     Array,
-    cached,
+    count_trailing_zeros,
     kernel,
-    lowest_bit,
-    put_real,
-    put_whole,
-    real,
-    small,
-    source_hash,
-    whole,
+    load_f64,
+    load_i32,
+    load_i64,
+    njit_cached,
+    store_f64,
+    store_i64,
 )
 from online.scoring.kernels.plan_arrays import (
     BIAS,
@@ -67,7 +65,7 @@ def failing(p: PlanArrays, first: int, last: int, value: float) -> int:
     """The first of some cuts that a value does not lie beyond."""
     while first < last:
         middle = (first + last) >> 1
-        if value <= real(p.cut_value, middle):
+        if value <= load_f64(p.cut_value, middle):
             last = middle
         else:
             first = middle + 1
@@ -77,20 +75,20 @@ def failing(p: PlanArrays, first: int, last: int, value: float) -> int:
 @kernel
 def answer_by_cuts(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
     """The weighted sum of an expert's trees for the row at ``x[at]``."""
-    tree, trees = small(p.expert_tree, e), small(p.expert_tree, e + 1) - small(p.expert_tree, e)
+    tree, trees = load_i32(p.expert_tree, e), load_i32(p.expert_tree, e + 1) - load_i32(p.expert_tree, e)
     for i in range(trees):
-        put_whole(s.place, i, -1)
+        store_i64(s.place, i, -1)
     for place in range(2 * p.columns):
-        first = small(p.cut_start, 2 * p.columns * e + place)
-        last = small(p.cut_start, 2 * p.columns * e + place + 1)
+        first = load_i32(p.cut_start, 2 * p.columns * e + place)
+        last = load_i32(p.cut_start, 2 * p.columns * e + place + 1)
         if first < last:
-            for j in range(first, failing(p, first, last, real(s.x, at + place))):
-                i = small(p.cut_tree, j)
-                put_whole(s.place, i, whole(s.place, i) & whole(p.cut_mask, j))
+            for j in range(first, failing(p, first, last, load_f64(s.x, at + place))):
+                i = load_i32(p.cut_tree, j)
+                store_i64(s.place, i, load_i64(s.place, i) & load_i64(p.cut_mask, j))
     total = 0.0
     for i in range(trees):
-        leaf = small(p.tree_answer, tree + i) + lowest_bit(whole(s.place, i))
-        total += real(p.tree_weight, tree + i) * real(p.cut_answer, leaf)
+        leaf = load_i32(p.tree_answer, tree + i) + count_trailing_zeros(load_i64(s.place, i))
+        total += load_f64(p.tree_weight, tree + i) * load_f64(p.cut_answer, leaf)
     return total
 
 
@@ -98,8 +96,8 @@ def answer_by_cuts(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
 def strike(left: int, column: int, threshold: float, mask: int) -> None:
     """Strike out, for each row of a block, the leaves that a branch rules out."""
     for i in range(BLOCK):
-        beyond = -1 if real(column, i) <= threshold else mask
-        put_whole(left, i, whole(left, i) & beyond)
+        beyond = -1 if load_f64(column, i) <= threshold else mask
+        store_i64(left, i, load_i64(left, i) & beyond)
 
 
 @kernel
@@ -107,23 +105,23 @@ def answers_by_cuts(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
     """As :func:`answer_by_cuts`, of the n rows of ``across``, into ``total``: the same sums."""
     before = s.across - 8 * BLOCK * 2 * p.columns * e
     for i in range(n):
-        put_real(s.total, i, 0.0)
-    for tree in range(small(p.expert_tree, e), small(p.expert_tree, e + 1)):
+        store_f64(s.total, i, 0.0)
+    for tree in range(load_i32(p.expert_tree, e), load_i32(p.expert_tree, e + 1)):
         for i in range(BLOCK):
-            put_whole(s.place, i, -1)
-        for j in range(small(p.tree_branch, 2 * tree), small(p.tree_branch, 2 * tree + 1)):
-            column = before + 8 * BLOCK * whole(p.branch, 4 * j + PLACE)
-            strike(s.place, column, real(p.branch, 4 * j + THRESHOLD), whole(p.branch, 4 * j + MASK))
-        weight, answers = real(p.tree_weight, tree), p.cut_answer + 8 * small(p.tree_answer, tree)
+            store_i64(s.place, i, -1)
+        for j in range(load_i32(p.tree_branch, 2 * tree), load_i32(p.tree_branch, 2 * tree + 1)):
+            column = before + 8 * BLOCK * load_i64(p.branch, 4 * j + PLACE)
+            strike(s.place, column, load_f64(p.branch, 4 * j + THRESHOLD), load_i64(p.branch, 4 * j + MASK))
+        weight, answers = load_f64(p.tree_weight, tree), p.cut_answer + 8 * load_i32(p.tree_answer, tree)
         for i in range(n):
-            answer = real(answers, lowest_bit(whole(s.place, i)))
-            put_real(s.total, i, real(s.total, i) + weight * answer)
+            answer = load_f64(answers, count_trailing_zeros(load_i64(s.place, i)))
+            store_f64(s.total, i, load_f64(s.total, i) + weight * answer)
 
 
 @kernel
 def answer_of(leaf: int) -> float:
     """What the row of the leaf table at an address says, which has no line."""
-    return min(max(real(leaf, BIAS), real(leaf, LOW)), real(leaf, HIGH))
+    return min(max(load_f64(leaf, BIAS), load_f64(leaf, LOW)), load_f64(leaf, HIGH))
 
 
 @kernel
@@ -133,18 +131,18 @@ def numbered(node: int, leaf: int, root: int, begin: int, todo: int, answers: in
     Returns how many leaves there are, or more than may be.
     """
     count, waiting = 0, 1
-    put_whole(todo, 0, root)
+    store_i64(todo, 0, root)
     while waiting > 0 and count + waiting <= MOST_LEAVES:
         waiting -= 1
-        here = whole(todo, waiting)
-        way = whole(node, 2 * here + 1)
-        put_whole(begin, here, count)
+        here = load_i64(todo, waiting)
+        way = load_i64(node, 2 * here + 1)
+        store_i64(begin, here, count)
         if way < 0:
-            put_real(answers, count, answer_of(leaf + 8 * LEAF * (way & CHILD_BITS)))
+            store_f64(answers, count, answer_of(leaf + 8 * LEAF * (way & CHILD_BITS)))
             count += 1
         else:
-            put_whole(todo, waiting, (way & CHILD_BITS) + 1)
-            put_whole(todo, waiting + 1, way & CHILD_BITS)
+            store_i64(todo, waiting, (way & CHILD_BITS) + 1)
+            store_i64(todo, waiting + 1, way & CHILD_BITS)
             waiting += 2
     return count + waiting
 
@@ -153,56 +151,45 @@ def numbered(node: int, leaf: int, root: int, begin: int, todo: int, answers: in
 def cut(node: int, root: int, tree: int, begin: int, todo: int, cuts: int) -> int:
     """Write a tree's branches as rows of PLACE, THRESHOLD (its bits), TREE and MASK; returns how many."""
     count, waiting = 0, 1
-    put_whole(todo, 0, root)
+    store_i64(todo, 0, root)
     while waiting > 0:
         waiting -= 1
-        here = whole(todo, waiting)
-        way = whole(node, 2 * here + 1)
+        here = load_i64(todo, waiting)
+        way = load_i64(node, 2 * here + 1)
         if way >= 0:
             below = way & CHILD_BITS
-            first, last = whole(begin, below), whole(begin, below + 1)
-            put_whole(cuts, 4 * count + PLACE, way >> FEATURE_BIT)
-            put_whole(cuts, 4 * count + THRESHOLD, whole(node, 2 * here))
-            put_whole(cuts, 4 * count + TREE, tree)
-            put_whole(cuts, 4 * count + MASK, ~(((1 << (last - first)) - 1) << first))
+            first, last = load_i64(begin, below), load_i64(begin, below + 1)
+            store_i64(cuts, 4 * count + PLACE, way >> FEATURE_BIT)
+            store_i64(cuts, 4 * count + THRESHOLD, load_i64(node, 2 * here))
+            store_i64(cuts, 4 * count + TREE, tree)
+            store_i64(cuts, 4 * count + MASK, ~(((1 << (last - first)) - 1) << first))
             count += 1
-            put_whole(todo, waiting, below + 1)
-            put_whole(todo, waiting + 1, below)
+            store_i64(todo, waiting, below + 1)
+            store_i64(todo, waiting + 1, below)
             waiting += 2
     return count
 
 
-@functools.cache
-def cutting_kernel() -> Callable[..., int]:
-    """The kernel ``cutting(node, leaf, root, trees, begin, todo, cuts, answers, starts)``, all addresses.
+@njit_cached
+def cutting(
+    node: int, leaf: int, root: int, trees: int, begin: int, todo: int, cuts: int, answers: int, starts: int
+) -> int:
+    """Write the cuts of all trees, their leaves' answers and where each tree's start, with the end of all.
 
-    It writes the cuts of all trees, their leaves' answers and where each tree's start, with the end of all;
-    returns how many cuts there are, or -1 when a tree has too many leaves. Compiled or loaded once.
+    All arguments but ``trees`` are addresses. Returns how many cuts there are, or -1 when a tree has too many
+    leaves.
     """
-    return cutting_for(source_hash(__file__))
-
-
-def cutting_for(sources: int) -> Callable[..., int]:
-    """The kernel of a version of the sources, which it must mention for Numba to tell versions apart."""
-
-    def cutting(
-        node: int, leaf: int, root: int, trees: int, begin: int, todo: int, cuts: int, answers: int,
-        starts: int,
-    ) -> int:  # fmt: skip
-        count = said = 0
-        for tree in range(trees if sources else 0):
-            at = small(root, tree)
-            leaves = numbered(node, leaf, at, begin, todo, answers + 8 * said)
-            if leaves > MOST_LEAVES:
-                return -1
-            put_whole(starts, tree, said)
-            count += cut(node, at, tree, begin, todo, cuts + 32 * count)
-            said += leaves
-        put_whole(starts, trees, said)
-        return count
-
-    compiled: Callable[..., int] = cached(cutting, f"int64({', '.join(['int64'] * 9)})")
-    return compiled
+    count = said = 0
+    for tree in range(trees):
+        at = load_i32(root, tree)
+        leaves = numbered(node, leaf, at, begin, todo, answers + 8 * said)
+        if leaves > MOST_LEAVES:
+            return -1
+        store_i64(starts, tree, said)
+        count += cut(node, at, tree, begin, todo, cuts + 32 * count)
+        said += leaves
+    store_i64(starts, trees, said)
+    return count
 
 
 def cuts_of(a: Mapping[str, Array]) -> dict[str, Array]:
@@ -262,6 +249,7 @@ def expert_cuts(a: Mapping[str, Array], roots: Array) -> Cuts | None:
     starts = np.empty(len(roots) + 1, np.int64)
     given = (a["node"], a["leaf"], roots)
     room = (begin, todo, cuts, answers, starts)
-    at = [array.ctypes.data for array in given], [array.ctypes.data for array in room]
-    count = cutting_kernel()(*at[0], len(roots), *at[1])
+    arguments = [array.ctypes.data for array in (*given, *room)]
+    arguments.insert(len(given), len(roots))
+    count = cutting(*arguments)
     return None if count < 0 else Cuts(cuts[:count], answers[: starts[-1]], starts[:-1])

@@ -8,9 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba import cfunc
-
-from online.core.jit import cached, kernel, put_real, real, source_hash, whole
+from online.core.jit import cfunc_cached, kernel, load_f64, load_i64, store_f64
 from online.scoring.kernels.expert_outputs import expert_of_row, expert_of_rows
 from online.scoring.kernels.plan_arrays import BLOCK, LEAST, MOST, PlanArrays, Scratch, opened, opened_scratch
 
@@ -23,12 +21,12 @@ TOGETHER = 8  # from so many rows on, a tree takes all rows before the next tree
 def prepare(p: PlanArrays, rows: int, x: int) -> None:
     """Impute the row at an address and scale it, as River's imputer and scaler do."""
     for j in range(p.columns):
-        value = real(rows, j)
+        value = load_f64(rows, j)
         if math.isnan(value):
-            value = real(p.impute, j)
-        put_real(x, j, value)
-        scale = real(p.scale, j)
-        put_real(x, p.columns + j, (value - real(p.mean, j)) / scale if scale > 0.0 else 0.0)
+            value = load_f64(p.impute, j)
+        store_f64(x, j, value)
+        scale = load_f64(p.scale, j)
+        store_f64(x, p.columns + j, (value - load_f64(p.mean, j)) / scale if scale > 0.0 else 0.0)
 
 
 @kernel
@@ -36,7 +34,7 @@ def turn(s: Scratch, width: int, n: int) -> None:
     """Write the rows of ``x`` place by place."""
     for i in range(n):
         for j in range(width):
-            put_real(s.across, BLOCK * j + i, real(s.x, width * i + j))
+            store_f64(s.across, BLOCK * j + i, load_f64(s.x, width * i + j))
 
 
 @kernel
@@ -44,13 +42,13 @@ def combine(p: PlanArrays, outputs: int) -> float:
     """The heads' prediction from the experts' outputs."""
     low, high, total = math.inf, -math.inf, 0.0
     for e in range(p.experts):
-        low, high = min(low, real(outputs, e)), max(high, real(outputs, e))
+        low, high = min(low, load_f64(outputs, e)), max(high, load_f64(outputs, e))
     for q in range(p.heads):
-        answer, margin = real(p.head_bias, q), real(p.head_margin, q)
+        answer, margin = load_f64(p.head_bias, q), load_f64(p.head_margin, q)
         for e in range(p.experts):
-            answer += real(p.head_weight, q * p.experts + e) * real(outputs, e)
-        total += real(p.head_share, q) * min(max(answer, low - margin), high + margin)
-    return min(max(total, real(p.limits, LEAST)), real(p.limits, MOST))
+            answer += load_f64(p.head_weight, q * p.experts + e) * load_f64(outputs, e)
+        total += load_f64(p.head_share, q) * min(max(answer, low - margin), high + margin)
+    return min(max(total, load_f64(p.limits, LEAST)), load_f64(p.limits, MOST))
 
 
 @kernel
@@ -58,9 +56,9 @@ def spread(p: PlanArrays, outputs: int) -> float:
     """How much experts disagree, as :func:`online.features.error_scale.disagreement_of` has it."""
     mean, total = 0.0, 0.0
     for e in range(p.experts):
-        mean += real(outputs, e) * real(p.expert_share, e)
+        mean += load_f64(outputs, e) * load_f64(p.expert_share, e)
     for e in range(p.experts):
-        total += abs(real(outputs, e) - mean) * real(p.expert_share, e)
+        total += abs(load_f64(outputs, e) - mean) * load_f64(p.expert_share, e)
     return 0.5 * (total + middle(p, outputs, mean))
 
 
@@ -68,9 +66,9 @@ def spread(p: PlanArrays, outputs: int) -> float:
 def middle(p: PlanArrays, outputs: int, mean: float) -> float:
     """The median of the outputs' distances from a mean, the upper one where there are two."""
     for e in range(p.experts):
-        apart, rank = abs(real(outputs, e) - mean), 0
+        apart, rank = abs(load_f64(outputs, e) - mean), 0
         for i in range(p.experts):
-            other = abs(real(outputs, i) - mean)
+            other = abs(load_f64(outputs, i) - mean)
             rank += other < apart or (other == apart and i < e)
         if rank == p.experts // 2:
             return apart
@@ -90,15 +88,15 @@ def score_rows(p: PlanArrays, s: Scratch, rows: int, n: int, out: int) -> None:
         for e in range(p.experts):
             if count < TOGETHER:
                 for i in range(count):
-                    put_real(out, (first + i) * wide + 1 + e, expert_of_row(p, s, e, i * width))
+                    store_f64(out, (first + i) * wide + 1 + e, expert_of_row(p, s, e, i * width))
             else:
                 expert_of_rows(p, s, e, count)
                 for i in range(count):
-                    put_real(out, (first + i) * wide + 1 + e, real(s.total, i))
+                    store_f64(out, (first + i) * wide + 1 + e, load_f64(s.total, i))
         for i in range(first, first + count):
             outputs = out + 8 * (i * wide + 1)
-            put_real(out, i * wide, combine(p, outputs))
-            put_real(outputs, p.experts, spread(p, outputs))
+            store_f64(out, i * wide, combine(p, outputs))
+            store_f64(outputs, p.experts, spread(p, outputs))
 
 
 class ScoreKernel(NamedTuple):
@@ -108,27 +106,22 @@ class ScoreKernel(NamedTuple):
     twice.
     """
 
-    alone: Callable[[int], None]  # keeps the interpreter's lock: for a few rows, getting it back takes longer
-    beside: Callable[[int], None]  # lets other threads run Python meanwhile
+    with_gil: Callable[[int], None]  # for a few rows, as getting the interpreter's lock back takes longer
+    nogil: Callable[[int], None]  # lets other threads run Python meanwhile
     code: Any  # what both are the code of
 
 
 @functools.cache
 def score_kernel() -> ScoreKernel:
     """The kernel, compiled or loaded once."""
-    return scoring_for(source_hash(__file__))
+    code = cfunc_cached("void(int64)")(score)
+    with_gil, nogil = ctypes.PYFUNCTYPE(None, ctypes.c_int64), ctypes.CFUNCTYPE(None, ctypes.c_int64)
+    return ScoreKernel(with_gil(code.address), nogil(code.address), code)
 
 
-def scoring_for(sources: int) -> ScoreKernel:
-    """The kernel of a version of the sources, which it must mention for Numba to tell versions apart."""
-
-    def score(call: int) -> None:
-        if sources:
-            handle, rows, n, out, work = (
-                whole(call, 0), whole(call, 1), whole(call, 2), whole(call, 3), whole(call, 4),
-            )  # fmt: skip
-            score_rows(opened(handle), opened_scratch(handle, work), rows, n, out)
-
-    code = cached(score, "void(int64)", cfunc)
-    alone, beside = ctypes.PYFUNCTYPE(None, ctypes.c_int64), ctypes.CFUNCTYPE(None, ctypes.c_int64)
-    return ScoreKernel(alone(code.address), beside(code.address), code)
+def score(call: int) -> None:
+    """Score the rows of the call at an address, as :class:`ScoreKernel` says."""
+    table, rows, n, out, work = (
+        load_i64(call, 0), load_i64(call, 1), load_i64(call, 2), load_i64(call, 3), load_i64(call, 4),
+    )  # fmt: skip
+    score_rows(opened(table), opened_scratch(table, work), rows, n, out)

@@ -8,7 +8,7 @@ trees.
 
 from __future__ import annotations
 
-from online.core.jit import kernel, put_whole, real, whole
+from online.core.jit import kernel, load_f64, load_i64, store_i64
 from online.scoring.kernels.plan_arrays import CHILD_BITS, FEATURE_BIT, GAP_BIT, LANES, PlanArrays, Scratch
 
 __all__ = ["child", "descend", "descend_with_gaps"]
@@ -17,20 +17,20 @@ __all__ = ["child", "descend", "descend_with_gaps"]
 @kernel
 def child(p: PlanArrays, node: int, way: int, value: float) -> int:
     """Where a value leads from a branch; ``way`` is the second part of its node."""
-    return (way & CHILD_BITS) + (not value <= real(p.node, 2 * node))
+    return (way & CHILD_BITS) + (not value <= load_f64(p.node, 2 * node))
 
 
 @kernel
 def step(p: PlanArrays, node: int, way: int, x: int) -> int:
     """The node after this one for the row at an address: itself at a leaf, which reads the cell before."""
-    below = child(p, node, way, real(x, way >> FEATURE_BIT))
+    below = child(p, node, way, load_f64(x, way >> FEATURE_BIT))
     return int(below ^ ((below ^ node) & (way >> 63)))
 
 
 @kernel
 def way_of(p: PlanArrays, node: int) -> int:
     """The second part of a node."""
-    return int(whole(p.node, 2 * node + 1))
+    return int(load_i64(p.node, 2 * node + 1))
 
 
 @kernel
@@ -41,7 +41,7 @@ def descend(p: PlanArrays, s: Scratch, at: int, stride: int, count: int) -> None
     starts at ``x[at + i * stride]``. Walkers up to whole eights go along, to nowhere in particular.
     """
     for i in range(count, (count + LANES - 1) // LANES * LANES):
-        put_whole(s.place, i, whole(s.place, 0))
+        store_i64(s.place, i, load_i64(s.place, 0))
     for i in range(0, count, LANES):
         eight(p, s.place + 8 * i, s.x + 8 * (at + i * stride), 8 * stride)
 
@@ -49,8 +49,8 @@ def descend(p: PlanArrays, s: Scratch, at: int, stride: int, count: int) -> None
 @kernel
 def eight(p: PlanArrays, place: int, x: int, row: int) -> None:
     """Bring eight walkers to their leaves; each row starts ``row`` bytes after the one before."""
-    a, b, c, d = whole(place, 0), whole(place, 1), whole(place, 2), whole(place, 3)
-    e, f, g, h = whole(place, 4), whole(place, 5), whole(place, 6), whole(place, 7)
+    a, b, c, d = load_i64(place, 0), load_i64(place, 1), load_i64(place, 2), load_i64(place, 3)
+    e, f, g, h = load_i64(place, 4), load_i64(place, 5), load_i64(place, 6), load_i64(place, 7)
     at_a, at_b, at_c, at_d = way_of(p, a), way_of(p, b), way_of(p, c), way_of(p, d)
     at_e, at_f, at_g, at_h = way_of(p, e), way_of(p, f), way_of(p, g), way_of(p, h)
     while at_a & at_b & at_c & at_d & at_e & at_f & at_g & at_h >= 0:
@@ -61,7 +61,7 @@ def eight(p: PlanArrays, place: int, x: int, row: int) -> None:
         at_a, at_b, at_c, at_d = way_of(p, a), way_of(p, b), way_of(p, c), way_of(p, d)
         at_e, at_f, at_g, at_h = way_of(p, e), way_of(p, f), way_of(p, g), way_of(p, h)
     for i, at in enumerate((at_a, at_b, at_c, at_d, at_e, at_f, at_g, at_h)):
-        put_whole(place, i, at & CHILD_BITS)
+        store_i64(place, i, at & CHILD_BITS)
 
 
 @kernel
@@ -69,7 +69,7 @@ def descend_with_gaps(p: PlanArrays, s: Scratch, at: int, node: int, reach: floa
     """The leaf's node of one row that has values which count as missing."""
     way = way_of(p, node)
     while way >= 0:
-        value = real(s.x, at + (way >> FEATURE_BIT))
+        value = load_f64(s.x, at + (way >> FEATURE_BIT))
         if abs(value) <= reach:
             node = child(p, node, way, value)
         else:
