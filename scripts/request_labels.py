@@ -33,7 +33,7 @@ from online.core.config import load
 from online.core.errors import InputError, MillraceError
 from online.core.home import Home, write_atomically
 from online.core.schema import Schema
-from online.drift.log import whole_lines
+from online.drift.drift_log import complete_length
 from server.processes.discovery import running
 
 __all__ = ["Requests", "Round"]
@@ -158,7 +158,7 @@ class Requests:
         self._known: set[str] = set()
         if self._table.exists():
             content = self._table.read_bytes()
-            whole = whole_lines(content)
+            whole = complete_length(content)
             os.truncate(self._table, whole)
             rows = csv.DictReader(io.StringIO(content[:whole].decode(), newline=""))
             self._known = {row["id"] for row in rows}

@@ -23,14 +23,20 @@ from online.core import config as configuration
 from online.core.config import Config
 from online.core.home import Home
 from online.core.schema import Feature, Schema, Target
-from online.drift.cusum import long_run_deviation, page, threshold
+from online.drift.alarms import AlarmPolicy, DetectionContext
+from online.drift.cusum import cusum_threshold, long_run_deviation, page_cusum
 from online.drift.detection import Detection
-from online.drift.drift_monitor import Watch
-from online.drift.error_drift import ErrorDrift
-from online.drift.events import Events, Sight
-from online.drift.flag_limits import DISAGREE, HOT, WIDE, Marks, MarksWatch
-from online.drift.input_drift import InputDrift
-from online.drift.log import DriftLog
+from online.drift.drift_log import DriftLog
+from online.drift.drift_monitor import DriftMonitor
+from online.drift.error_drift import ErrorDriftDetector
+from online.drift.flag_limits import (
+    EXPERTS_DISAGREE,
+    HIGH_RECENT_ERROR,
+    WIDE_INTERVAL,
+    FlagLimits,
+    FlagLimitsWatcher,
+)
+from online.drift.input_drift import InputDriftDetector
 from online.features.encoder import Encoder
 from online.storage.metrics_store import Alarm, History
 from online.storage.prediction_log import Ledger
@@ -74,8 +80,8 @@ def bootstrap() -> np.ndarray:
     return made(np.random.default_rng(0), 24 * YEAR)
 
 
-def watching(bootstrap: np.ndarray) -> InputDrift:
-    return InputDrift(SCHEMA, bootstrap, month=1000, rows_per_alarm=20_000)
+def watching(bootstrap: np.ndarray) -> InputDriftDetector:
+    return InputDriftDetector(SCHEMA, bootstrap, month=1000, rows_per_alarm=20_000)
 
 
 def test_a_year_of_seasons_is_no_drift(bootstrap: np.ndarray) -> None:
@@ -94,8 +100,8 @@ def test_an_abrupt_shift_of_an_input_is_found_soon_and_named(
     found = list(watch.update(made(rng, 300, start + 2000, **{subject: size})))
     mine = [one for one in found if one.subject == subject]
     assert len(mine) == 1
-    assert 2000 <= mine[0].place < 2150
-    assert 1900 <= mine[0].since <= mine[0].place
+    assert 2000 <= mine[0].index < 2150
+    assert 1900 <= mine[0].change_index <= mine[0].index
     assert (mine[0].after > mine[0].before) == (size > 0)
     assert subject in mine[0].message
 
@@ -106,8 +112,8 @@ def test_what_is_found_does_not_depend_on_how_rows_are_cut(bootstrap: np.ndarray
     whole = list(watching(bootstrap).update(rows))
     watch = watching(bootstrap)
     pieces = [one for start in range(0, len(rows), 37) for one in watch.update(rows[start : start + 37])]
-    assert [(one.subject, one.place, one.since) for one in whole] == [
-        (one.subject, one.place, one.since) for one in pieces
+    assert [(one.subject, one.index, one.change_index) for one in whole] == [
+        (one.subject, one.index, one.change_index) for one in pieces
     ]
     assert whole
 
@@ -130,7 +136,7 @@ def errors_of(levels: list[float], seed: int = 0) -> list[Detection]:
     rng = np.random.default_rng(seed)
     errors = np.concatenate([np.abs(rng.normal(0, level, 2000)) for level in levels])
     widths = np.full(len(errors), 1.64 * levels[0])
-    return list(ErrorDrift(1000, 20_000).update(errors, widths))
+    return list(ErrorDriftDetector(1000, 20_000).update(errors, widths))
 
 
 @pytest.mark.parametrize("seed", [3, 4])
@@ -139,7 +145,7 @@ def test_a_steady_error_gives_no_alarm_and_a_rise_gives_one(seed: int, unit: flo
     assert errors_of([unit, unit], seed) == []
     (found,) = errors_of([unit, 3 * unit], seed)
     assert found.kind == "error"
-    assert 2000 <= found.place < 2060
+    assert 2000 <= found.index < 2060
     assert found.before == pytest.approx(0.8 * unit, rel=0.15)
     assert found.after > 1.5 * found.before
     assert "rose" in found.message
@@ -147,15 +153,15 @@ def test_a_steady_error_gives_no_alarm_and_a_rise_gives_one(seed: int, unit: flo
 
 def test_a_falling_error_gives_no_alarm() -> None:
     assert errors_of([3.0, 1.0]) == []
-    assert list(ErrorDrift(1000, 20_000).update(np.zeros(2000), np.zeros(2000))) == []
+    assert list(ErrorDriftDetector(1000, 20_000).update(np.zeros(2000), np.zeros(2000))) == []
 
 
 def test_a_slow_rise_is_found() -> None:
     rng = np.random.default_rng(3)
     level = np.concatenate([np.ones(2000), np.linspace(1, 2, 2000), np.full(1000, 2.0)])
-    found = list(ErrorDrift(1000, 20_000).update(np.abs(rng.normal(0, level)), np.full(5000, 1.64)))
+    found = list(ErrorDriftDetector(1000, 20_000).update(np.abs(rng.normal(0, level)), np.full(5000, 1.64)))
     assert found
-    assert found[0].place > 2000
+    assert found[0].index > 2000
 
 
 # the sums
@@ -163,8 +169,8 @@ def test_a_slow_rise_is_found() -> None:
 
 @given(st.floats(0.1, 1.5), st.floats(100, 1e7))
 def test_a_rarer_false_alarm_needs_a_higher_threshold(allowance: float, rows: float) -> None:
-    assert 0.0 <= threshold(allowance, rows) <= threshold(allowance, 10 * rows)
-    assert threshold(allowance + 0.1, rows) <= threshold(allowance, rows)
+    assert 0.0 <= cusum_threshold(allowance, rows) <= cusum_threshold(allowance, 10 * rows)
+    assert cusum_threshold(allowance + 0.1, rows) <= cusum_threshold(allowance, rows)
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=60), st.integers(1, 20))
@@ -177,7 +183,7 @@ def test_pages_sums_are_pages_recursion_however_the_rows_are_cut(steps: list[flo
     found: list[float] = []
     for start in range(0, len(steps), cut):
         piece = np.array(steps[start : start + cut])[:, None]
-        path, since = page(now, begun, piece, start)
+        path, since = page_cusum(now, begun, piece, start)
         found += path[:, 0].tolist()
         now, begun = path[-1], since[-1]
     assert found == pytest.approx(expected, abs=1e-9)
@@ -197,32 +203,33 @@ def test_the_long_run_deviation_sees_memory() -> None:
 
 def detection(subject: str = "error", before: float = 1.0) -> Detection:
     kind: Any = "error" if subject == "error" else "feature"
-    return Detection(kind, subject, "page-hinkley", 100, 90, before, 3.0, f"{subject} changed")
+    return Detection(kind, subject, "cusum", 100, 90, before, 3.0, f"{subject} changed")
 
 
 def test_detections_close_to_each_other_are_one_alarm_and_it_counts_its_cost() -> None:
-    events = Events(cooldown=500, budget=3, rung=[])
+    events = AlarmPolicy(cooldown_rows=500, alarms_per_week=3, raised_at=[])
     for at in range(100):
-        events.labelled(float(at), 1.0)
-    events.add(detection("wind"), Sight(100.0, 1000, 100, 90.0, 990))
-    alarm = events.add(detection(), Sight(101.0, 1200, 110, 95.0, 1190))
+        events.add_error(float(at), 1.0)
+    events.add(detection("wind"), DetectionContext(100.0, 1000, 100, 90.0, 990))
+    alarm = events.add(detection(), DetectionContext(101.0, 1200, 110, 95.0, 1190))
     assert (alarm.subject, alarm.also, alarm.times) == ("wind", ("error",), 2)
     for at in range(100, 150):
-        events.labelled(float(at), 3.0)
+        events.add_error(float(at), 3.0)
     assert events.last is not None
     assert events.last.cost == pytest.approx(50 * 2.0)
     assert events.last.cost_labels == 60
-    later = events.add(detection(), Sight(900.0, 2000, 300, 890.0, 1990))
+    later = events.add(detection(), DetectionContext(900.0, 2000, 300, 890.0, 1990))
     assert later.key != alarm.key
 
 
 def test_alarms_over_the_weeks_budget_are_muted() -> None:
-    events = Events(cooldown=1, budget=2, rung=[0.0])
+    events = AlarmPolicy(cooldown_rows=1, alarms_per_week=2, raised_at=[0.0])
     muted = [
-        events.add(detection(str(i)), Sight(86400.0 + i, 1000 * i, i, 0.0, 1000 * i)).muted for i in range(3)
+        events.add(detection(str(i)), DetectionContext(86400.0 + i, 1000 * i, i, 0.0, 1000 * i)).muted
+        for i in range(3)
     ]
     assert muted == [False, True, True]
-    assert not events.add(detection("x"), Sight(8 * 86400.0, 9000, 9, 0.0, 9000)).muted
+    assert not events.add(detection("x"), DetectionContext(8 * 86400.0, 9000, 9, 0.0, 9000)).muted
 
 
 # the log
@@ -264,7 +271,7 @@ def test_a_log_cut_anywhere_by_a_crash_goes_on_without_losing_or_doubling(
 def test_a_full_log_is_set_aside_and_the_oldest_goes(tmp_path: Path) -> None:
     log = DriftLog(tmp_path / "drift_log.csv", SCHEMA, max_bytes=300, files=2)
     for n in range(1, 31):
-        log.append([(n, served(n, "wind", WIDE))])
+        log.append([(n, served(n, "wind", WIDE_INTERVAL))])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "drift_log.1.csv", "drift_log.2.csv", "drift_log.csv",
     ]  # fmt: skip
@@ -295,12 +302,12 @@ def test_a_watcher_that_is_started_again_doubles_nothing_and_misses_nothing(home
     config = configuration.load(place.config)
     rows, _ = stream_rows(home, 500)
     feed(place, config, rows[:300], 1)
-    with Watch(place, config) as watch:
+    with DriftMonitor(place, config) as watch:
         while watch.step():
             pass
     feed(place, config, [row | {"Source": "Tides"} for row in rows[300:400]], 301)
     for _ in range(3):
-        with Watch(place, config) as watch:
+        with DriftMonitor(place, config) as watch:
             while watch.step():
                 pass
     history = History(place.history)
@@ -322,7 +329,7 @@ def test_a_watcher_far_behind_goes_on_with_the_newest_rows_and_says_so(
     rows, _ = stream_rows(home, 500)
     strange = [row | {"Source": "Tides"} for row in rows]
     feed(place, config, strange[:150], 1)
-    with Watch(place, config) as watch:
+    with DriftMonitor(place, config) as watch:
         while watch.step():
             pass
         feed(place, config, strange[:350], 151)
@@ -337,7 +344,7 @@ def test_a_watcher_far_behind_goes_on_with_the_newest_rows_and_says_so(
 def test_alarms_are_posted_until_the_other_side_takes_them(tmp_path: Path) -> None:
     home = Home(tmp_path).create()
     history = History(home.history)
-    alarm = Alarm(1, 4e9, "page-hinkley", "wind", 1.0, 2.0, "wind changed", kind="feature", since_row=7)
+    alarm = Alarm(1, 4e9, "cusum", "wind", 1.0, 2.0, "wind changed", kind="feature", since_row=7)
     history.write((), [alarm, msgspec.structs.replace(alarm, subject="quiet", muted=True)], {})
     with answering([503, 200]) as (url, posted):
         hook = Webhook(url, "made", lambda: History(home.history))
@@ -378,18 +385,18 @@ class answering:
         self.server.server_close()
 
 
-# marks
+# flag limits
 
 
-def test_marks_reach_scorers_and_a_damaged_file_is_left_alone(tmp_path: Path) -> None:
-    watch = MarksWatch(tmp_path / "marks.json", poll_seconds=0.01)
-    assert watch.marks == Marks()
-    marks = Marks(width=2.0, hot=frozenset({(0, 3)}))
-    marks.save(tmp_path / "marks.json")
-    until(lambda: watch.marks == marks, "the marks")
+def test_flag_limits_reach_scorers_and_a_damaged_file_is_left_alone(tmp_path: Path) -> None:
+    watch = FlagLimitsWatcher(tmp_path / "marks.json", poll_seconds=0.01)
+    assert watch.limits == FlagLimits()
+    limits = FlagLimits(interval_width=2.0, high_error_segments=frozenset({(0, 3)}))
+    limits.save(tmp_path / "marks.json")
+    until(lambda: watch.limits == limits, "the limits")
     (tmp_path / "marks.json").write_text("{")
     watch.refresh()
-    assert watch.marks == marks
+    assert watch.limits == limits
     watch.close()
 
 
@@ -411,12 +418,14 @@ def test_rows_are_marked_with_the_reasons_of_the_day(home: Path) -> None:
         return served.drifted
 
     assert reasons() == ()
-    Marks(width=1e-9).save(place.marks)
-    until(lambda: reasons() == (WIDE,), "the wide interval")
-    Marks(hot=frozenset((key, slot) for key in range(3) for slot in range(24))).save(place.marks)
-    until(lambda: reasons() == (HOT,), "the hot place")
-    Marks(spread=-1.0).save(place.marks)
-    until(lambda: reasons() == (DISAGREE,), "the disagreement")
+    FlagLimits(interval_width=1e-9).save(place.flag_limits)
+    until(lambda: reasons() == (WIDE_INTERVAL,), "the wide interval")
+    FlagLimits(high_error_segments=frozenset((key, slot) for key in range(3) for slot in range(24))).save(
+        place.flag_limits
+    )
+    until(lambda: reasons() == (HIGH_RECENT_ERROR,), "the hot place")
+    FlagLimits(expert_spread=-1.0).save(place.flag_limits)
+    until(lambda: reasons() == (EXPERTS_DISAGREE,), "the disagreement")
     service.close()
 
 

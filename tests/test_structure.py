@@ -16,7 +16,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # rooms whose public functions are still to be documented, and what still shares a name; both only shrink
 UNDOCUMENTED = (
-    "bootstrap", "online/core", "online/drift", "online/features", "online/forest", "online/labels",
+    "bootstrap", "online/core", "online/drift/store.py", "online/features", "online/forest", "online/labels",
     "online/learning", "online/model", "online/scoring", "online/storage", "scripts", "server/commands",
     "server/http", "server/monitor", "server/observability", "server/processes",
 )  # fmt: skip

@@ -55,7 +55,7 @@ class Home:
         return self.data / "drift_log.csv"
 
     @property
-    def marks(self) -> Path:
+    def flag_limits(self) -> Path:
         """The limits that scorers mark drifted inputs by."""
         return self.data / "marks.json"
 

@@ -1,10 +1,21 @@
-"""Page-Hinkley's test in both directions and for several sizes of change at once, its threshold from a
-budget.
+"""Page's CUSUM, in both directions and for several sizes of change at once, its threshold from a budget.
 
-Each of the sums is Page's (1954): S = max(0, S + z - k), z in long-run standard deviations. It alarms when S
-passes the h at which, by Siegmund's approximation (1985, Sequential Analysis, equation 2.56), a series
-without change crosses it once in a given number of rows. Autocorrelation enters through the long-run
-deviation.
+Page (1954, "Continuous inspection schemes", Biometrika 41):
+
+    S = max(0, S + z - k)      alarm when S > h
+
+z is a score's distance from a reference mean in long-run standard deviations, and k, the allowance, half of
+the change looked for. Unrolled, S is the cumulative sum of z - k minus its running minimum. The test that
+stream libraries call Page-Hinkley's (Hinkley 1971) has the same recursion, but takes as its reference the
+running mean of the very series it watches. Here the reference is given from outside (the bootstrap rows, last
+month), so it is Page's CUSUM.
+
+A series without change passes h once in a given number of rows on average, by Siegmund's approximation (1985,
+"Sequential Analysis", equation 2.56), with b = h + 1.166:
+
+    run length = (exp(2 k b) - 1 - 2 k b) / (2 k^2)
+
+It holds for independent normal steps; autocorrelation enters through the long-run deviation.
 """
 
 from __future__ import annotations
@@ -14,111 +25,165 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALLOWANCES", "CusumBank", "long_run_deviation", "page", "threshold"]
+__all__ = ["ALLOWANCES", "CusumBank", "cusum_threshold", "long_run_deviation", "page_cusum"]
 
 Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+RowIndices = npt.NDArray[np.int64]
 
-ALLOWANCES = np.array([0.25, 0.5, 1.0])  # k: half of the changes looked for, in standard deviations
-OVERSHOOT = 1.166  # by which a sum of normal steps passes its threshold on both ends together
-BLOCKS = (1, 4, 16, 64)  # rows: the longest memory looked for
-FEWEST_BLOCKS = 20
-SIDES = np.array([1.0, -1.0])
-MARGIN = 1.1  # over the highest sum the reference itself has made
+ALLOWANCES = np.array([0.25, 0.5, 1.0])  # k: changes of half a standard deviation, one, and two
+OVERSHOOT = 1.166  # 2 * 0.583: by how much a sum of normal steps passes a boundary, at both ends (Siegmund)
+MAX_EXPONENT = 700  # exp overflows a float64 soon after
+BLOCK_LENGTHS = (1, 4, 16, 64)  # rows: the longest memory looked for
+MIN_BLOCKS = 20  # for a variance of block means worth using
+DIRECTIONS = np.array([1.0, -1.0])
+REFERENCE_MARGIN = 1.1  # times the highest sum that the reference itself has made: real rows are not normal
 
 
-def threshold(allowance: float, run_length: float) -> float:
-    """The h that a series without change passes once in ``run_length`` rows."""
+def cusum_threshold(allowance: float, run_length: float) -> float:
+    """The threshold h that a series without change passes once in ``run_length`` rows.
+
+    Parameters
+    ----------
+    allowance
+        k, in long-run standard deviations.
+    run_length
+        Rows on average between two false alarms.
+
+    Returns
+    -------
+    float
+        h, in long-run standard deviations; found by bisection.
+    """
     low, high = 0.0, 1e4
     for _ in range(80):
-        middle = 0.5 * (low + high)
-        a = 2.0 * allowance * (middle + OVERSHOOT)
-        reached = math.inf if a > 700 else (math.exp(a) - 1.0 - a) / (2.0 * allowance**2)
-        low, high = (middle, high) if reached < run_length else (low, middle)
+        h = 0.5 * (low + high)
+        exponent = 2.0 * allowance * (h + OVERSHOOT)
+        reached = (
+            math.inf
+            if exponent > MAX_EXPONENT
+            else (math.exp(exponent) - 1.0 - exponent) / (2.0 * allowance**2)
+        )
+        low, high = (h, high) if reached < run_length else (low, h)
     return high
 
 
 def long_run_deviation(scores: Floats) -> Floats:
     """Standard deviations (columns,) that sums of rows (n, columns) grow by, whatever their autocorrelation.
 
-    The largest of the square roots of block length times variance of block means (Carlstein 1986), over
-    several lengths: a longer memory than the longest is not seen.
+    The largest of the square roots of block length times variance of block means (Carlstein 1986, "The use of
+    subseries values for estimating the variance of a general statistic"), over several lengths: a longer
+    memory than the longest is not seen.
     """
-    found = np.full(scores.shape[1], 1e-12)
-    for length in BLOCKS:
-        n = len(scores) // length
-        if n >= FEWEST_BLOCKS:
-            means = scores[: n * length].reshape(n, length, -1).mean(axis=1)
-            found = np.maximum(found, np.sqrt(length) * means.std(axis=0))
-    return found
+    deviation = np.full(scores.shape[1], 1e-12)
+    for length in BLOCK_LENGTHS:
+        blocks = len(scores) // length
+        if blocks >= MIN_BLOCKS:
+            means = scores[: blocks * length].reshape(blocks, length, -1).mean(axis=1)
+            deviation = np.maximum(deviation, np.sqrt(length) * means.std(axis=0))
+    return deviation
 
 
-def page(sums: Floats, begun: Places, steps: Floats, first: int) -> tuple[Floats, Places]:
-    """Page's sums after each of the steps, and where each began to grow.
+def page_cusum(sums: Floats, starts: RowIndices, steps: Floats, first: int) -> tuple[Floats, RowIndices]:
+    """Page's sums after each of several steps, and where each began to grow.
 
     Parameters
     ----------
-    sums, begun
-        As they were before, of the shape of one step.
+    sums
+        The sums before, of the shape of one step.
+    starts
+        Indices at which they began to grow, of the same shape.
     steps
-        Along axis 0.
+        What is added, z - k, along axis 0.
     first
-        The place of the first step.
+        Index of the first step.
+
+    Returns
+    -------
+    tuple
+        Sums and starts after each step, of the shape of ``steps``.
     """
     path = sums + np.cumsum(steps, axis=0)
     lowest = np.minimum(np.minimum.accumulate(path, axis=0), 0.0)
-    places = (first + 1 + np.arange(len(steps))).reshape(-1, *[1] * sums.ndim)
-    since = np.where((path <= lowest) & (path <= 0.0), places, begun)
-    return path - lowest, np.maximum.accumulate(since, axis=0)
+    indices = (first + 1 + np.arange(len(steps))).reshape(-1, *[1] * sums.ndim)
+    # a sum that touches zero begins anew with the row after
+    restarted = np.where((path <= lowest) & (path <= 0.0), indices, starts)
+    return path - lowest, np.maximum.accumulate(restarted, axis=0)
 
 
 class CusumBank:
-    """The sums of several series, two directions and all ALLOWANCES.
+    """The sums of several series, in two directions and for all ALLOWANCES.
 
     Parameters
     ----------
     scale
-        Long-run standard deviation of each series.
+        Long-run standard deviation of each series, (series,).
     run_length
         Rows after which one sum may alarm falsely.
     rows
-        Rows that what is usual is the mean of: its own error takes a part of the allowance.
+        Rows that the reference mean is taken over: its own error uses up a part of the allowance.
     """
 
     def __init__(self, scale: Floats, run_length: float, rows: int) -> None:
         self._scale = scale
-        shape = (len(scale), len(ALLOWANCES), 2)
-        limits = np.array([threshold(max(k - rows**-0.5, 0.5 * k), run_length) for k in ALLOWANCES])
+        shape = (len(scale), len(ALLOWANCES), len(DIRECTIONS))
+        # the mean of `rows` rows is off by about rows**-0.5 deviations, but half of an allowance always stays
+        effective = [max(k - rows**-0.5, 0.5 * k) for k in ALLOWANCES]
+        limits = np.array([cusum_threshold(k, run_length) for k in effective])
         self.limits = np.broadcast_to(limits[:, None], shape).copy()
         self.sums = np.zeros(shape)
-        self.begun = np.zeros(shape, np.int64)
+        self.starts = np.zeros(shape, np.int64)
 
     def calibrate(self, scores: Floats) -> None:
-        """Raise the thresholds over what scores without drift (n, series) have made of the sums."""
-        sums, _ = page(np.zeros(self.sums.shape), np.zeros(self.sums.shape, np.int64), self._steps(scores), 0)
-        self.limits = np.maximum(self.limits, MARGIN * sums.max(axis=0))
+        """Raise the thresholds over what scores without drift, (n, series), have made of the sums."""
+        empty, starts = np.zeros(self.sums.shape), np.zeros(self.sums.shape, np.int64)
+        sums, _ = page_cusum(empty, starts, self._steps(scores), 0)
+        self.limits = np.maximum(self.limits, REFERENCE_MARGIN * sums.max(axis=0))
 
-    def rescale(self, series: Places, scores: Floats) -> None:
-        """Let scores (n, series) without drift say how much some series vary."""
+    def rescale(self, series: RowIndices, scores: Floats) -> None:
+        """Learn anew how much some series vary.
+
+        Parameters
+        ----------
+        series
+            Their indices, (m,).
+        scores
+            Rows without drift, (n, m).
+        """
         self._scale[series] = long_run_deviation(scores)
 
-    def update(self, scores: Floats, first: int) -> tuple[Floats, Places]:
-        """Take in scores (n, series) from place ``first`` on.
+    def update(self, scores: Floats, first: int) -> tuple[Floats, RowIndices]:
+        """Take in served rows.
+
+        Parameters
+        ----------
+        scores
+            Distances from the reference mean, (n, series).
+        first
+            Index of the first row.
 
         Returns
         -------
         tuple
-            Sums over thresholds after each row, and where each sum began: (n, series, allowances, sides).
+            Sums over thresholds after each row, and the index at which each sum began to grow:
+            (n, series, allowances, directions) each. A sum over 1 is an alarm.
         """
-        sums, begun = page(self.sums, self.begun, self._steps(scores), first)
-        self.sums, self.begun = sums[-1], begun[-1]
-        return sums / self.limits, begun
+        sums, starts = page_cusum(self.sums, self.starts, self._steps(scores), first)
+        self.sums, self.starts = sums[-1], starts[-1]
+        return sums / self.limits, starts
 
-    def reset(self, series: int | Places, place: int) -> None:
-        """Begin one series' sums anew."""
+    def reset(self, series: int | RowIndices, index: int) -> None:
+        """Begin the sums of some series anew.
+
+        Parameters
+        ----------
+        series
+            Index of one series, or several.
+        index
+            Index of the row from which they begin.
+        """
         self.sums[series] = 0.0
-        self.begun[series] = place
+        self.starts[series] = index
 
     def _steps(self, scores: Floats) -> Floats:
         z = scores / self._scale
-        return np.asarray(z[:, :, None, None] * SIDES - ALLOWANCES[:, None])
+        return np.asarray(z[:, :, None, None] * DIRECTIONS - ALLOWANCES[:, None])

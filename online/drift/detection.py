@@ -1,4 +1,4 @@
-"""What one detector says when it fires."""
+"""What a detector reports when it fires."""
 
 from __future__ import annotations
 
@@ -10,17 +10,30 @@ __all__ = ["Detection"]
 
 
 class Detection(msgspec.Struct, frozen=True):
-    """A change in one subject, seen by one detector.
+    """A change of one signal, seen by one detector.
 
-    ``place`` is where it fired and ``since`` where the change began, both counted in rows of the series the
-    detector watches; ``before`` and ``after`` are typical values in the subject's unit.
+    Parameters
+    ----------
+    kind
+        What changed: the error, a feature or the predictions.
+    subject
+        ``error``, ``prediction`` or the feature's name.
+    detector
+        Which test fired, as the alarm names it.
+    index, change_index
+        Where it fired and where the change began, counted in rows of the series the detector watches: served
+        rows for features and predictions, labels for the error.
+    before, after
+        Typical values in the signal's unit.
+    message
+        The change in a sentence.
     """
 
     kind: Literal["error", "feature", "prediction"]
     subject: str
     detector: str
-    place: int
-    since: int
+    index: int
+    change_index: int
     before: float
     after: float
     message: str

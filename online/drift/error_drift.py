@@ -1,10 +1,21 @@
 """Drift of the error of predictions as served.
 
-An absolute error enters as e / (e + w), w the half-width of the interval it was served with: in [0, 1)
-whatever the target's unit, blind to how far beyond usual a single error lies, and, as the interval knows
-where and when errors are large, the same in every season. Two tests watch it rise: Page-Hinkley's, fast
-where the rise is abrupt, and the cut of ADWIN (Bifet and Gavaldà 2007) over the labels since the last
-rise, for slow ones.
+An absolute error e enters as
+
+    score = e / (e + w)
+
+with w the half-width of the interval it was served with. The score is in [0, 1) whatever the target's unit,
+and hardly sees how far beyond the usual a single error lies. As the interval knows where and when errors are
+large, it is about the same in every season.
+
+Two tests watch the score rise: Page's CUSUM, fast where the rise is abrupt (:mod:`online.drift.cusum`), and,
+for slow rises, a cut in the manner of ADWIN (Bifet and Gavaldà 2007, "Learning from time-changing data with
+adaptive windowing") over the labels since the last rise: the two sides of some cut differ by more than
+
+    sqrt(2 log(looks)) * deviation * sqrt(1 / n0 + 1 / n1)
+
+a normal bound over all the looks of a run length. ADWIN's own bound is one for independent values; the errors
+are not, and their long-run deviation is what enters here.
 """
 
 from __future__ import annotations
@@ -17,23 +28,25 @@ import numpy.typing as npt
 
 from online.drift.cusum import ALLOWANCES, CusumBank, long_run_deviation
 from online.drift.detection import Detection
-from online.drift.shift import STEP
+from online.drift.last_month import BASELINE_STEP
 from online.storage.metrics_store import in_words
 
-__all__ = ["ErrorDrift"]
+__all__ = ["ErrorDriftDetector"]
 
 Floats = npt.NDArray[np.float64]
 
-KEPT = 10_000  # errors at hand to describe a rise by
-WARMUP = 500  # labels that say what is usual
-LAG = 150  # labels between last month and now
-CUT_EVERY = 50  # labels between two looks for a cut, and between two places for it
-CUT_WITHIN = 3000  # labels looked at for a cut
-SMALLEST_SIDE = 100
-CHANCE = 3.0  # standard errors by which the error itself has risen
+MAX_RECENT_ERRORS = 10_000  # kept, to compare with and to describe a rise by
+WARMUP_LABELS = 500  # that say what is usual
+ERROR_LAG_LABELS = (
+    150  # between last month and now: a rise found within so many labels is not part of last month
+)
+CUT_STEP = 50  # labels between two looks for a cut, and between two positions of it
+MAX_CUT_LABELS = 3000  # looked at for a cut
+MIN_CUT_SIDE = 100  # labels on each side
+MIN_RISE = 3.0  # standard errors by which the error itself must have risen, beside the score
 
 
-class ErrorDrift:
+class ErrorDriftDetector:
     """The detectors of the error.
 
     Parameters
@@ -45,86 +58,102 @@ class ErrorDrift:
     """
 
     def __init__(self, month: int, labels_per_alarm: float) -> None:
+        # one direction only: a falling error is no alarm; the cut is the one test more
         self._run_length = labels_per_alarm * (len(ALLOWANCES) + 1)
-        self._quiet = month
+        self._quiet_labels = month
         self._scores: list[float] = []
         self._errors: list[float] = []
-        self._bank: CusumBank | None = None
-        self._since = 0
-        self._muted = 0
+        self._bank: CusumBank | None = None  # none during the warm-up
+        self._cut_start = 0
+        self._quiet_until = 0
         self._deviation = 1.0
-        self.place = 0
+        self.labels = 0
 
     def update(self, errors: Floats, half_widths: Floats) -> Iterator[Detection]:
-        """Take in absolute errors and half-widths of intervals, in target units, (n,) each."""
+        """Take in labels. What is found does not depend on how they are cut into calls.
+
+        Parameters
+        ----------
+        errors
+            Absolute errors in target units, (n,).
+        half_widths
+            Of the intervals as served, in target units, (n,).
+
+        Yields
+        ------
+        Detection
+            A rise, its indices counted from the first label ever taken in.
+        """
         total = errors + half_widths
         scores = np.divide(errors, total, out=np.zeros(len(errors)), where=total > 0.0)
         while len(scores):
-            size = STEP - self.place % STEP
+            size = BASELINE_STEP - self.labels % BASELINE_STEP
             yield from self._step(scores[:size], errors[:size])
             scores, errors = scores[size:], errors[size:]
 
     def _step(self, scores: Floats, errors: Floats) -> Iterator[Detection]:
-        first = self.place
-        self.place += len(scores)
-        self._scores = [*self._scores, *scores.tolist()][-KEPT:]
-        self._errors = [*self._errors, *errors.tolist()][-KEPT:]
+        """Take in labels that do not reach over a multiple of BASELINE_STEP."""
+        first = self.labels
+        self.labels += len(scores)
+        self._scores = [*self._scores, *scores.tolist()][-MAX_RECENT_ERRORS:]
+        self._errors = [*self._errors, *errors.tolist()][-MAX_RECENT_ERRORS:]
         if self._bank is None:
-            if self.place >= WARMUP and self.place % STEP == 0:
-                self._settle()
+            if self.labels >= WARMUP_LABELS and self.labels % BASELINE_STEP == 0:
+                self._end_warmup()
             return
-        before = self._scores[-LAG - len(scores) - self._quiet : -LAG - len(scores)]
-        # while last month is short, its mean is less sure than the thresholds reckon with
-        unsure = self._deviation * (len(before) ** -0.5 - self._quiet**-0.5)
-        usual = np.mean(before) + max(0.0, unsure)
-        levels, begun = self._bank.update((scores - usual)[:, None], first)
-        if self._muted > first:
-            self._bank.reset(0, self.place)
+        levels, starts = self._bank.update((scores - self._usual_score(len(scores)))[:, None], first)
+        if self._quiet_until > first:
+            self._bank.reset(0, self.labels)
             return
         rising = levels[:, 0, :, 0]
         if rising.max() > 1.0:
             row = int(np.argmax(rising.max(axis=1) > 1.0))
-            since = int(begun[row, 0, int(rising[row].argmax()), 0])
-            yield from self._risen("page-hinkley", first + row, since)
-        elif self.place % CUT_EVERY == 0 and (cut := self._cut()) is not None:
-            yield from self._risen("adwin", self.place - 1, cut)
+            change_index = int(starts[row, 0, int(rising[row].argmax()), 0])
+            yield from self._risen("cusum", first + row, change_index)
+        elif self.labels % CUT_STEP == 0 and (cut := self._cut()) is not None:
+            yield from self._risen("adwin", self.labels - 1, cut)
 
-    def _settle(self) -> None:
-        """Learn how much the scores vary from the labels so far."""
+    def _usual_score(self, new: int) -> float:
+        """Last month's mean score, before the lag and the ``new`` labels just taken in."""
+        end = -ERROR_LAG_LABELS - new
+        before = self._scores[end - self._quiet_labels : end]
+        # while last month is short, its mean is less certain than the thresholds assume
+        uncertainty = self._deviation * (len(before) ** -0.5 - self._quiet_labels**-0.5)
+        return float(np.mean(before) + max(0.0, uncertainty))
+
+    def _end_warmup(self) -> None:
+        """Learn from the labels so far how much the scores vary."""
         self._deviation = float(long_run_deviation(np.array(self._scores)[:, None])[0])
-        self._bank = CusumBank(np.array([self._deviation]), self._run_length, self._quiet)
+        self._bank = CusumBank(np.array([self._deviation]), self._run_length, self._quiet_labels)
 
     def _cut(self) -> int | None:
-        """The place from which the error is higher by more than chance, if there is one."""
-        kept = np.array(self._scores[-min(CUT_WITHIN, self.place - self._since) :])
-        after = np.arange(len(kept) - SMALLEST_SIDE, SMALLEST_SIDE - 1, -CUT_EVERY)
-        if len(after) == 0:
+        """The label from which on the score is higher by more than chance, if there is one."""
+        scores = np.array(self._scores[-min(MAX_CUT_LABELS, self.labels - self._cut_start) :])
+        cuts = np.arange(len(scores) - MIN_CUT_SIDE, MIN_CUT_SIDE - 1, -CUT_STEP)
+        if len(cuts) == 0:
             return None
-        sums = np.cumsum(kept)
-        low = sums[after - 1] / after
-        high = (sums[-1] - sums[after - 1]) / (len(kept) - after)
-        spread = self._deviation * np.sqrt(1.0 / after + 1.0 / (len(kept) - after))
-        looks = self._run_length / CUT_EVERY * len(after)
-        over = (high - low) / spread
-        best = int(over.argmax())
-        return (
-            self.place - len(kept) + int(after[best])
-            if over[best] > math.sqrt(2.0 * math.log(looks))
-            else None
-        )
+        sums = np.cumsum(scores)
+        before = sums[cuts - 1] / cuts
+        after = (sums[-1] - sums[cuts - 1]) / (len(scores) - cuts)
+        standard_error = self._deviation * np.sqrt(1.0 / cuts + 1.0 / (len(scores) - cuts))
+        looks = self._run_length / CUT_STEP * len(cuts)
+        rise = (after - before) / standard_error
+        best = int(rise.argmax())
+        if rise[best] <= math.sqrt(2.0 * math.log(looks)):
+            return None
+        return self.labels - len(scores) + int(cuts[best])
 
-    def _risen(self, detector: str, place: int, since: int) -> Iterator[Detection]:
-        """Describe the rise, silent until last month has it. None where only the intervals became
-        narrower."""
-        kept = np.array(self._errors)
-        cut = min(max(1, len(kept) - (self.place - since)), len(kept) - 1)
-        before, after = kept[:cut][-self._quiet :], kept[cut:]
-        self._since = self.place
+    def _risen(self, detector: str, index: int, change_index: int) -> Iterator[Detection]:
+        """Describe a rise, quiet until last month has it too. None where only the intervals got narrower."""
+        errors = np.array(self._errors)
+        cut = min(max(1, len(errors) - (self.labels - change_index)), len(errors) - 1)
+        before, after = errors[:cut][-self._quiet_labels :], errors[cut:]
+        self._cut_start = self.labels
         if self._bank is not None:
-            self._bank.reset(0, self.place)
-        if after.mean() - before.mean() <= CHANCE * before.std() / math.sqrt(len(after)):
+            self._bank.reset(0, self.labels)
+        if after.mean() - before.mean() <= MIN_RISE * before.std() / math.sqrt(len(after)):
             return
-        self._muted = self.place + self._quiet
-        was, now = float(before.mean()), float(after.mean())
-        text = f"the error of served predictions rose from {in_words(was)} to {in_words(now)}"
-        yield Detection("error", "error", detector, place, since, was, now, text)
+        self._quiet_until = self.labels + self._quiet_labels
+        usual, now = float(before.mean()), float(after.mean())
+        message = f"the error of served predictions rose from {in_words(usual)} to {in_words(now)}"
+        yield Detection("error", "error", detector, index, change_index, usual, now, message)

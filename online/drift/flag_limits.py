@@ -1,8 +1,10 @@
-"""What makes a served row a drifted input, beside values out of what is known: the limits scorers mark
-rows by.
+"""The limits by which scorers flag a served row as a drifted input, and the file they travel in.
 
-The watcher works them out from what was served and how wrong it was, and writes them to ``data/marks.json``;
-scorers look at the file now and then. Marking costs a row a few comparisons.
+A value out of the bootstrap's range flags a row at once. The limits here add three more reasons: a wide
+interval, experts that disagree, and a segment whose recent error is high. The drift monitor works them out
+from served rows and outcomes (:mod:`online.drift.flag_limit_estimator`) and writes them to
+``data/marks.json``; every scorer reads that file again when it changes. Flagging costs a row a few
+comparisons.
 """
 
 from __future__ import annotations
@@ -20,72 +22,102 @@ from online.core.home import write_atomically
 from online.features.segments import Segments
 
 if TYPE_CHECKING:
-    from online.scoring.scored import Scored  # what it brings along, the watcher has no use for
+    from online.scoring.scored import Scored  # which would bring along the whole of scoring
 
-__all__ = ["DISAGREE", "HOT", "NO_LIMIT", "WIDE", "Marks", "MarksWatch"]
+__all__ = [
+    "EXPERTS_DISAGREE",
+    "HIGH_RECENT_ERROR",
+    "NO_LIMIT",
+    "WIDE_INTERVAL",
+    "FlagLimits",
+    "FlagLimitsWatcher",
+]
 
 log = logging.getLogger(__name__)
 
-NO_LIMIT = 1e300
-WIDE, DISAGREE, HOT = "wide interval", "experts disagree", "high recent error"
+NO_LIMIT = 1e300  # more than any interval is wide; JSON has no infinity
+# the reasons as replies, the drift log and label queries name them
+WIDE_INTERVAL = "wide interval"
+EXPERTS_DISAGREE = "experts disagree"
+HIGH_RECENT_ERROR = "high recent error"
 
 
-class Marks(msgspec.Struct, frozen=True):
-    """Limits in target units: of an interval's width and of the experts' spread; and places of high error.
+class FlagLimits(msgspec.Struct, frozen=True):
+    """What a served row must not exceed, in target units.
 
-    ``hot`` holds keys and slots, by number as :class:`~online.features.segments.Segments` gives them.
+    The file keeps the short member names that scorers of earlier releases read.
+
+    Parameters
+    ----------
+    interval_width
+        Widest usual interval, upper minus lower bound.
+    expert_spread
+        Largest usual difference between the highest and the lowest expert.
+    high_error_segments
+        Key and slot, by number (:class:`~online.features.segments.Segments`), of segments whose recent error is
+        high.
     """
 
-    width: float = NO_LIMIT
-    spread: float = NO_LIMIT
-    hot: frozenset[tuple[int, int]] = frozenset()
+    interval_width: float = msgspec.field(default=NO_LIMIT, name="width")
+    expert_spread: float = msgspec.field(default=NO_LIMIT, name="spread")
+    high_error_segments: frozenset[tuple[int, int]] = msgspec.field(default=frozenset(), name="hot")
 
     def save(self, path: Path) -> None:
-        """Write the file."""
+        """Replace the file. Raises OSError."""
         write_atomically(path, msgspec.json.encode(self))
 
-    def add(self, scored: Scored, slots: Segments) -> None:
-        """Add the reasons that hold to what each row is marked with."""
-        if self.width < NO_LIMIT:
-            for drifted, low, high in zip(scored.drifted, scored.lower, scored.upper, strict=True):
-                if high - low > self.width:
-                    drifted.append(WIDE)
-        if self.spread < NO_LIMIT:
-            for place in self._disagreeing(scored.experts):
-                scored.drifted[place].append(DISAGREE)
-        if self.hot:
-            for drifted, row in zip(scored.drifted, scored.rows, strict=True):
-                if slots.segment_of(row) in self.hot:
-                    drifted.append(HOT)
+    def add(self, scored: Scored, segments: Segments) -> None:
+        """Append the reasons that hold to each row's list of reasons.
+
+        Parameters
+        ----------
+        scored
+            Rows just scored; their ``drifted`` lists are extended in place.
+        segments
+            Tells which segment a row lies in.
+        """
+        if self.interval_width < NO_LIMIT:
+            for reasons, low, high in zip(scored.drifted, scored.lower, scored.upper, strict=True):
+                if high - low > self.interval_width:
+                    reasons.append(WIDE_INTERVAL)
+        if self.expert_spread < NO_LIMIT:
+            for row_index in self._disagreeing(scored.experts):
+                scored.drifted[row_index].append(EXPERTS_DISAGREE)
+        if self.high_error_segments:
+            for reasons, row in zip(scored.drifted, scored.rows, strict=True):
+                if segments.segment_of(row) in self.high_error_segments:
+                    reasons.append(HIGH_RECENT_ERROR)
 
     def _disagreeing(self, experts: Sequence[Sequence[float]] | np.ndarray) -> list[int]:
-        """The places of those rows whose experts' outputs (n, experts) stand too far apart."""
+        """Indices of the rows whose experts' outputs, (n, experts), lie too far apart."""
         if isinstance(experts, np.ndarray):
-            places: list[int] = np.flatnonzero(np.ptp(experts, axis=1) > self.spread).tolist()
-            return places
-        return [place for place, row in enumerate(experts) if max(row) - min(row) > self.spread]
+            spreads = np.ptp(experts, axis=1)
+            row_indices: list[int] = np.flatnonzero(spreads > self.expert_spread).tolist()
+            return row_indices
+        # one row or a few: building an array would cost more than it saves
+        return [i for i, outputs in enumerate(experts) if max(outputs) - min(outputs) > self.expert_spread]
 
 
-class MarksWatch:
-    """Keeps the newest marks at hand, without waiting for them.
+class FlagLimitsWatcher:
+    """Keeps the newest limits at hand: scorers read ``limits``, one reference, and never wait.
 
     Parameters
     ----------
     path
-        ``data/marks.json``; until it is there, nothing is marked.
+        ``data/marks.json``; while it does not exist, no limit applies.
     poll_seconds
-        How often to look.
+        How often to look for a new file.
     """
 
     def __init__(self, path: Path, poll_seconds: float = 0.5) -> None:
         self._path = path
-        self.marks = Marks()
-        self._file = FileWatcher(path, self._load, poll_seconds, "marks")
+        self.limits = FlagLimits()
+        self._file = FileWatcher(path, self._load, poll_seconds, "flag-limits")
         self._file.refresh()
         self._file.start()
 
     def refresh(self) -> None:
-        """Look now; a file that cannot be read leaves the marks as they are."""
+        """Look now; a file that cannot be read leaves the limits as they are."""
         self._file.refresh()
 
     def close(self) -> None:
@@ -94,6 +126,6 @@ class MarksWatch:
 
     def _load(self) -> None:
         try:
-            self.marks = msgspec.json.decode(self._path.read_bytes(), type=Marks)
+            self.limits = msgspec.json.decode(self._path.read_bytes(), type=FlagLimits)
         except (OSError, msgspec.MsgspecError) as exc:
             log.warning("%s cannot be read, the limits stay as they are: %s", self._path, exc)

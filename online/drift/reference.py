@@ -1,9 +1,14 @@
-"""What the bootstrap rows say is normal for each feature, season by season.
+"""What the bootstrap rows say is normal for each signal, season by season.
 
-Rows become scores that are near zero while nothing changes, whatever the season: for a number its mid-rank
-among the reference of the same season, as place (-1 to 1) and as distance from the middle; for a category,
-whether it is there minus how often it is in that season. Features that are calendars move on by
-themselves and get no scores; that they are missing or out of range is looked at elsewhere.
+Rows become scores that are near zero while nothing changes, whatever the season:
+
+- a number has two scores: its mid-rank among the reference of the same season, from -1 to 1, which a shift
+  moves, and that rank's distance from the middle, which a change of spread moves;
+- a category has one for each of its frequent values: 1 or 0, whether the row has it, minus its share in that
+  season.
+
+Features that are calendars move on by themselves and get no scores; whether they are missing or out of range
+is watched elsewhere (:mod:`online.drift.rare_events`).
 """
 
 from __future__ import annotations
@@ -14,24 +19,29 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.schema import Schema
-from online.drift.season import Season
+from online.drift.season import Season, SlotNumbers
 from online.features.encoder import Encoder
 
-__all__ = ["PREDICTION", "Reference", "Subject"]
+__all__ = ["PREDICTION", "Reference", "Signal"]
 
 Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
-Group = tuple[int, Places]
+SlotRows = tuple[int, npt.NDArray[np.int64]]
 
 PREDICTION = "prediction"
-RAREST = 0.01  # share of a category that gets a score of its own
-MOST_VALUES = 8
-PER_SLOT = 4000  # values kept of a season's slot
-OFTEN = 0.01  # share of rows with another category than the row before; one that changes less is a calendar
+MIN_VALUE_SHARE = 0.01  # of the rows with a category, for a score of its own
+MAX_VALUES = 8  # categories with a score of their own
+MAX_SLOT_VALUES = (
+    4000  # of a number kept in a season's slot: ranks are good to 1 in 4000, and memory is bounded
+)
+MIN_CHANGE_RATE = 0.01  # share of rows with another category than the row before; below it is a calendar
 
 
-class Subject(NamedTuple):
-    """A feature, or the prediction: its encoded columns, its scores, and its categories if it has any."""
+class Signal(NamedTuple):
+    """What is watched for drift: a feature, or the prediction.
+
+    ``columns`` are its encoded columns, ``series`` its scores' columns, ``values`` its categories with a
+    score of their own, none for a number.
+    """
 
     name: str
     columns: slice
@@ -57,13 +67,14 @@ class Reference:
 
     def __init__(self, schema: Schema, rows: Floats) -> None:
         self.season = Season.of(schema.used, rows)
-        self.subjects: list[Subject] = []
-        self._shares: dict[str, Floats] = {}
-        self._ranked: dict[str, list[Floats]] = {}
-        first, second, share = self.season.places(rows)
-        nearest = np.where(share < 0.5, first, second)
-        slots = [rows[nearest == slot] for slot in range(self.season.slots)]
+        self.signals: list[Signal] = []
         self.width = 0
+        self._sorted: dict[str, list[Floats]] = {}  # a number's values in each slot
+        self._shares: dict[str, Floats] = {}  # (slots, values) of a category
+        self._value_columns: dict[str, list[int]] = {}  # which of a category's columns have a score
+        first, second, weight = self.season.neighbours(rows)
+        nearest = np.where(weight < 0.5, first, second)
+        slots = [rows[nearest == slot] for slot in range(self.season.slots)]
         start = 0
         for feature in schema.used:
             names = Encoder((feature,)).columns
@@ -71,68 +82,69 @@ class Reference:
             start = columns.stop
             if feature.kind == "numeric":
                 self._add_number(feature.name, columns, slots)
-            elif feature.kind == "category" and changes(rows[:, columns]) >= OFTEN:
+            elif feature.kind == "category" and change_rate(rows[:, columns]) >= MIN_CHANGE_RATE:
                 self._add_category(feature.name, columns, slots, feature.values)
+        # the target stands for the predictions until enough of these were seen
         self._add_number(PREDICTION, slice(start, start + 1), slots)
 
     def scores(self, rows: Floats) -> Floats:
         """Scores (n, width) of encoded rows, the prediction their last column; 0 where a value is missing."""
-        first, second, share = self.season.places(rows)
-        nearest = [(1.0 - share, groups(first)), (share, groups(second))]
-        found = np.zeros((len(rows), self.width))
-        for subject in self.subjects:
-            values = rows[:, subject.columns]
-            if subject.numeric:
-                found[:, subject.series] = self._ranks(subject.name, values[:, 0], nearest)
+        first, second, weight = self.season.neighbours(rows)
+        nearest = [(1.0 - weight, group_by_slot(first)), (weight, group_by_slot(second))]
+        scores = np.zeros((len(rows), self.width))
+        for signal in self.signals:
+            values = rows[:, signal.columns]
+            if signal.numeric:
+                scores[:, signal.series] = self._rank_scores(signal.name, values[:, 0], nearest)
             else:
-                expected = self._shares[subject.name]
-                usual = expected[first] + share[:, None] * (expected[second] - expected[first])
-                found[:, subject.series] = values[:, self._kept(subject)] - usual
-        return np.nan_to_num(found)
+                shares = self._shares[signal.name]
+                usual = shares[first] + weight[:, None] * (shares[second] - shares[first])
+                scores[:, signal.series] = values[:, self._value_columns[signal.name]] - usual
+        return np.nan_to_num(scores)
 
-    def _ranks(self, name: str, values: Floats, nearest: list[tuple[Floats, list[Group]]]) -> Floats:
+    def _rank_scores(self, name: str, values: Floats, nearest: list[tuple[Floats, list[SlotRows]]]) -> Floats:
         """Mid-ranks from -1 to 1 and their distance from the middle, between the two nearest slots' ranks."""
         rank = np.zeros(len(values))
-        for weight, of_slots in nearest:
-            for slot, rows in of_slots:
-                ordered, mine = self._ranked[name][slot], values[rows]
-                below = ordered.searchsorted(mine, "left") + ordered.searchsorted(mine, "right")
-                rank[rows] += weight[rows] * (below / max(len(ordered), 1) - 1.0)
+        for weight, slots in nearest:
+            for slot, rows in slots:
+                ordered, slot_values = self._sorted[name][slot], values[rows]
+                twice_below = ordered.searchsorted(slot_values, "left") + ordered.searchsorted(
+                    slot_values, "right"
+                )
+                rank[rows] += weight[rows] * (twice_below / max(len(ordered), 1) - 1.0)
         rank[np.isnan(values)] = np.nan
+        # of a uniform rank, the mean distance from the middle is a half
         return np.column_stack([rank, np.abs(rank) - 0.5])
 
     def _add_number(self, name: str, columns: slice, slots: list[Floats]) -> None:
-        self._ranked[name] = []
+        self._sorted[name] = []
         for rows in slots:
             values = rows[:, columns.start]
             values = values[~np.isnan(values)]
-            self._ranked[name].append(np.sort(values[:: max(1, len(values) // PER_SLOT)]))
-        self.subjects.append(Subject(name, columns, slice(self.width, self.width + 2)))
+            self._sorted[name].append(np.sort(values[:: max(1, len(values) // MAX_SLOT_VALUES)]))
+        self.signals.append(Signal(name, columns, slice(self.width, self.width + 2)))
         self.width += 2
 
     def _add_category(self, name: str, columns: slice, slots: list[Floats], values: tuple[str, ...]) -> None:
-        usual = np.nan_to_num(np.array([np.nanmean(rows[:, columns], axis=0) for rows in slots]))
-        often = np.argsort(-usual.mean(axis=0), kind="stable")[:MOST_VALUES]
-        kept = np.sort(often[usual.mean(axis=0)[often] >= RAREST])
-        names = tuple(values[i] for i in kept) or (values[0],)
-        self._shares[name] = usual[:, [values.index(one) for one in names]]
-        self.subjects.append(Subject(name, columns, slice(self.width, self.width + len(names)), names))
-        self._places = getattr(self, "_places", {}) | {name: [values.index(one) for one in names]}
-        self.width += len(names)
-
-    def _kept(self, subject: Subject) -> list[int]:
-        places: list[int] = self._places[subject.name]
-        return places
+        shares = np.nan_to_num(np.array([np.nanmean(rows[:, columns], axis=0) for rows in slots]))
+        most_frequent = np.argsort(-shares.mean(axis=0), kind="stable")[:MAX_VALUES]
+        frequent = np.sort(most_frequent[shares.mean(axis=0)[most_frequent] >= MIN_VALUE_SHARE])
+        value_columns: list[int] = frequent.tolist() or [0]
+        self._shares[name] = shares[:, value_columns]
+        self._value_columns[name] = value_columns
+        series = slice(self.width, self.width + len(value_columns))
+        self.signals.append(Signal(name, columns, series, tuple(values[i] for i in value_columns)))
+        self.width += len(value_columns)
 
 
-def groups(slots: Places) -> list[Group]:
-    """The slots that rows (n,) lie in, and which rows those are."""
+def group_by_slot(slots: SlotNumbers) -> list[SlotRows]:
+    """The slots that rows (n,) lie in, and the indices of the rows in each."""
     order = np.argsort(slots, kind="stable")
-    found, starts = np.unique(slots[order], return_index=True)
-    return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
+    numbers, starts = np.unique(slots[order], return_index=True)
+    return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def changes(cells: Floats) -> float:
+def change_rate(cells: Floats) -> float:
     """Share of rows that differ from the row before, missing values left out."""
     known = cells[~np.isnan(cells[:, 0])]
     return float((np.diff(known, axis=0) != 0.0).any(axis=1).mean()) if len(known) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Where in the year a row stands, by whatever calendar its features carry."""
+"""Where in the year a row lies, by the calendar among its features: a row may have no clock of its own."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ import numpy.typing as npt
 from online.core.schema import Feature
 from online.features.encoder import Encoder
 
-__all__ = ["SLOTS", "Season"]
+__all__ = ["Season"]
 
 Floats = npt.NDArray[np.float64]
+SlotNumbers = npt.NDArray[np.int64]
 
-SLOTS = 12
-FEWEST_ROWS = 50  # of the reference in every slot
-FEWEST_CYCLES = 0.9
-YEARDAYS = 365.25
+SEASON_SLOTS = 12  # months of a year; scores interpolate between two of them
+MIN_SLOT_ROWS = 50  # of the reference in every slot
+MIN_CYCLES = 0.9  # a year of bootstrap rows may lack some days
+DAYS_PER_YEAR = 365.25
 
 
 class Season:
-    """A slow calendar column: the one that went round most slowly in the reference, yet all the way.
+    """A slow calendar column: the slowest one that went all the way round in the reference.
 
     Parameters
     ----------
     column
-        Its place among the encoded columns, -1 for none: then all rows stand in one slot.
+        Its index among the encoded columns, -1 for none: then all rows lie in one slot.
     period
-        Its length.
+        Its length, in the column's unit.
     """
 
     def __init__(self, column: int = -1, period: float = 1.0) -> None:
         self.column = column
         self.period = period
-        self.slots = SLOTS if column >= 0 else 1
+        self.slots = SEASON_SLOTS if column >= 0 else 1
 
     @property
     def known(self) -> bool:
@@ -41,43 +42,56 @@ class Season:
 
     @classmethod
     def of(cls, features: tuple[Feature, ...], rows: Floats) -> Season:
-        """The season of a reference: encoded rows (n, columns) in the order of time."""
-        found: list[tuple[float, Season]] = []
+        """The season of a reference.
+
+        Parameters
+        ----------
+        features
+            The features that the columns encode, in order.
+        rows
+            Encoded rows in the order of time, (n, columns).
+
+        Returns
+        -------
+        Season
+            One without a column when no calendar of the features is filled.
+        """
+        filled: list[tuple[float, Season]] = []
         for column, period in calendars(features):
             season = cls(column, period)
             phases = season.phases(rows)
-            steps = np.abs((np.diff(phases) + 0.5) % 1.0 - 0.5)
-            filled = np.bincount((phases * SLOTS).astype(int) % SLOTS, minlength=SLOTS).min() >= FEWEST_ROWS
-            if filled and steps.sum() >= FEWEST_CYCLES:
-                found.append((float(steps.sum()), season))
-        return min(found, key=lambda one: one[0])[1] if found else cls()
+            steps = np.abs((np.diff(phases) + 0.5) % 1.0 - 0.5)  # the short way round
+            slots = (phases * SEASON_SLOTS).astype(int) % SEASON_SLOTS
+            fewest = np.bincount(slots, minlength=SEASON_SLOTS).min()
+            if fewest >= MIN_SLOT_ROWS and steps.sum() >= MIN_CYCLES:
+                filled.append((float(steps.sum()), season))
+        return min(filled, key=lambda cycles_and_season: cycles_and_season[0])[1] if filled else cls()
 
     def phases(self, rows: Floats) -> Floats:
-        """Share of the cycle gone, (n,) in [0, 1); a row without a date stands where the one before it
-        did."""
+        """Share of the cycle gone, (n,) in [0, 1); a row without a date has that of the row before it."""
         if self.column < 0:
             return np.zeros(len(rows))
         values = rows[:, self.column]
-        known = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
-        return np.nan_to_num(values[known] / self.period) % 1.0
+        last_known = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+        return np.nan_to_num(values[last_known] / self.period) % 1.0
 
-    def places(self, rows: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
-        """The two slots each row stands between, and the share of the second."""
-        at = self.phases(rows) * self.slots - 0.5
-        lower = np.floor(at)
+    def neighbours(self, rows: Floats) -> tuple[SlotNumbers, SlotNumbers, Floats]:
+        """The two slots each row lies between, and the weight of the second: (n,) each."""
+        position = self.phases(rows) * self.slots - 0.5  # from the middle of a slot to that of the next
+        lower = np.floor(position)
         first = lower.astype(np.int64) % self.slots
-        return first, (first + 1) % self.slots, at - lower
+        return first, (first + 1) % self.slots, position - lower
 
 
 def calendars(features: tuple[Feature, ...]) -> list[tuple[int, float]]:
     """Columns that go round, and their periods."""
-    found = []
+    columns_and_periods = []
     start = 0
     for feature in features:
         columns = Encoder((feature,)).columns
         if feature.kind == "cyclic":
-            found.append((start, float(len(feature.values) or feature.period or 1.0)))
+            columns_and_periods.append((start, float(len(feature.values) or feature.period or 1.0)))
         elif feature.kind == "time" and "yearday" in feature.parts:
-            found.append((start + columns.index(f"{feature.name}:yearday"), YEARDAYS))
+            columns_and_periods.append((start + columns.index(f"{feature.name}:yearday"), DAYS_PER_YEAR))
         start += len(columns)
-    return found
+    return columns_and_periods

@@ -26,8 +26,8 @@ from rich.console import Console
 from river import drift
 
 from online.core.config import DriftConfig
-from online.drift.error_drift import ErrorDrift
-from online.drift.input_drift import InputDrift
+from online.drift.error_drift import ErrorDriftDetector
+from online.drift.input_drift import InputDriftDetector
 from online.features.encoder import Encoder
 from scripts.bench.benchmark_document import FIGURES, replace_section
 from scripts.bench.drift_streams import GRADUAL, KINDS, PERIOD, ROWS, Stream, make
@@ -42,10 +42,10 @@ Places = list[int]
 def ours(stream: Stream) -> Places:
     """Millrace's detectors with their default budget."""
     share = 3.0 * SETTINGS.rows_per_week / SETTINGS.alarms_per_week
-    inputs = InputDrift(stream.schema, stream.bootstrap, SETTINGS.month_rows, share)
-    errors = ErrorDrift(SETTINGS.month_rows, share)
-    found = [one.place for one in inputs.update(np.column_stack([stream.rows, stream.predictions]))]
-    return sorted(found + [one.place for one in errors.update(stream.errors, stream.half_widths)])
+    inputs = InputDriftDetector(stream.schema, stream.bootstrap, SETTINGS.month_rows, share)
+    errors = ErrorDriftDetector(SETTINGS.month_rows, share)
+    found = [one.index for one in inputs.update(np.column_stack([stream.rows, stream.predictions]))]
+    return sorted(found + [one.index for one in errors.update(stream.errors, stream.half_widths)])
 
 
 def rivers(make_one: Callable[[], Any]) -> Callable[[Stream], Places]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from online.core.config import Config
 from online.core.home import Home
-from online.drift.flag_limits import MarksWatch
+from online.drift.flag_limits import FlagLimitsWatcher
 from online.drift.store import ScoreStore
 from online.features.segments import Segments
 from online.labels.ingest import Intake, Outcome, fulfil
@@ -55,7 +55,7 @@ class Service:
         self.slots = Segments(config.schema)
         self.store = SnapshotStore(home.models, config.learner.snapshot_key)
         self.watch = PlanWatch(home.plan)
-        self.marks = MarksWatch(home.marks)
+        self.flag_limits = FlagLimitsWatcher(home.flag_limits)
         self.scorer = Scorer(self.watch)
         self.ledger = Ledger.of(home, config)
         self.settler = Settler(metrics.settle, SETTLE_SECONDS)
@@ -79,7 +79,7 @@ class Service:
         self.intake.close()
         self.ledger.close()
         self.watch.close()
-        self.marks.close()
+        self.flag_limits.close()
         self.settler.close()
 
     def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
@@ -92,7 +92,7 @@ class Service:
 
     def _kept(self, scored: Scored, record: bool = True) -> Scored:
         """Mark scored rows, put them on the ledger and count them."""
-        self.marks.marks.add(scored, self.slots)
+        self.flag_limits.limits.add(scored, self.slots)
         if record:
             self.ledger.record(scored)
         self.metrics.count_predictions(scored, self.ledger.lost)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from online.core.config import Config
 from online.core.errors import FormatError
 from online.core.home import Home
-from online.drift.drift_monitor import CHUNK, Watch
+from online.drift.drift_monitor import STEP_ROWS, DriftMonitor
 from online.storage.metrics_store import History
 
 __all__ = ["watch_until"]
@@ -46,13 +46,13 @@ def watch_until(home: Home, config: Config, stopped: Callable[[], bool]) -> None
 
 def watch(home: Home, config: Config, stopped: Callable[[], bool]) -> None:
     """Watch until told to stop, or until a file fails."""
-    with Watch(home, config) as watching:
+    with DriftMonitor(home, config) as watching:
         while not stopped():
             began = time.monotonic()
             taken = watching.step()
             if not taken:
                 pause(config.drift.poll_seconds, stopped)
-            elif taken >= CHUNK:  # more than it keeps up with: scoring is to have the processors
+            elif taken >= STEP_ROWS:  # more than it keeps up with: scoring is to have the processors
                 pause(REST * (time.monotonic() - began), stopped)
 
 

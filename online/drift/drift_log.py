@@ -1,9 +1,11 @@
 """``data/drift_log.csv``: every drifted input as it was served, for people and for label requests.
 
-Columns: ``row`` (the ledger's number of it), ``id``, ``served_at`` (unix seconds), ``reasons`` (joined by
-``; ``), ``prediction``, ``lower``, ``upper``, then the features. The file is its own bookmark: the row of its
-last whole line says where to go on, and half a line left by a crash is cut off, so that no row is lost or
-doubled. A full file becomes ``drift_log.1.csv``, that one ``drift_log.2.csv``, and so on.
+Columns: ``row`` (its number in the prediction log), ``id``, ``served_at`` (unix seconds), ``reasons`` (joined
+by ``; ``), ``prediction``, ``lower``, ``upper``, then the features.
+
+The file is its own bookmark. The ``row`` of its last complete line says where to go on, and an incomplete
+line left by a crash is cut off, so no row is lost or written twice. A full file becomes ``drift_log.1.csv``,
+that one ``drift_log.2.csv``, and so on.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from pathlib import Path
 from online.core.schema import Schema
 from online.storage.served_predictions import Served
 
-__all__ = ["DriftLog"]
+__all__ = ["DriftLog", "complete_length"]
 
-HEAD = ("row", "id", "served_at", "reasons", "prediction", "lower", "upper")
-TAIL_BYTES = 1 << 20  # longer than any line
+LOG_COLUMNS = ("row", "id", "served_at", "reasons", "prediction", "lower", "upper")
+TAIL_BYTES = 1 << 20  # longer than any line: no text of a row is longer than TEXT_LIMIT + 1 characters
 
 
 class DriftLog:
@@ -28,7 +30,7 @@ class DriftLog:
     Parameters
     ----------
     path
-        The file; its folder is there.
+        The file; its folder exists.
     schema
         The stream.
     max_bytes
@@ -45,7 +47,13 @@ class DriftLog:
         self.row = self._recover()
 
     def append(self, rows: Sequence[tuple[int, Served]]) -> None:
-        """Add served rows with numbers greater than ``row``. Raises OSError; nothing is kept then."""
+        """Add served rows, with numbers greater than ``row``.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; then none of the rows is in it.
+        """
         if not rows:
             return
         if self._path.exists() and self._path.stat().st_size >= self._max_bytes:
@@ -53,11 +61,11 @@ class DriftLog:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         if not self._path.exists() or self._path.stat().st_size == 0:
-            writer.writerow([*HEAD, *self._features])
-        for number, one in rows:
-            values = [one.features.get(name) for name in self._features]
-            served = (number, one.id, one.served_at, "; ".join(one.drifted))
-            writer.writerow([*served, one.prediction, one.lower, one.upper, *values])
+            writer.writerow([*LOG_COLUMNS, *self._features])
+        for number, row in rows:
+            features = [row.features.get(name) for name in self._features]
+            served = (number, row.id, row.served_at, "; ".join(row.drifted))
+            writer.writerow([*served, row.prediction, row.lower, row.upper, *features])
         self._write(text.getvalue().encode())
         self.row = rows[-1][0]
 
@@ -67,12 +75,12 @@ class DriftLog:
             try:
                 file.write(content)
                 file.flush()
-            except OSError:
+            except OSError:  # a full disk: what was written of the line goes, to be written again later
                 file.truncate(size)
                 raise
 
     def _rotate(self) -> None:
-        for number in range(self._files, 0, -1):
+        for number in range(self._files, 0, -1):  # from the oldest on, so that none is overwritten
             older = self._numbered(number)
             if older.exists():
                 if number == self._files:
@@ -85,7 +93,7 @@ class DriftLog:
         return self._path.with_name(f"{self._path.stem}.{number}.csv")
 
     def _recover(self) -> int:
-        """Cut off half a line; the last row's number, looked for in the newest file that has one."""
+        """Cut off an incomplete line; the last row's number, from the newest file that has one."""
         for path in (self._path, self._numbered(1)):
             if not path.exists():
                 continue
@@ -93,16 +101,19 @@ class DriftLog:
                 size = file.seek(0, io.SEEK_END)
                 file.seek(max(0, size - TAIL_BYTES))
                 tail = file.read()
-                whole = whole_lines(tail)
-                file.truncate(size - len(tail) + whole)
-            lines = list(csv.reader(io.StringIO(tail[:whole].decode(errors="replace"), newline="")))
+                complete = complete_length(tail)
+                file.truncate(size - len(tail) + complete)
+            lines = list(csv.reader(io.StringIO(tail[:complete].decode(errors="replace"), newline="")))
             if lines and lines[-1] and lines[-1][0].isdigit():
                 return int(lines[-1][0])
         return 0
 
 
-def whole_lines(content: bytes) -> int:
-    """The length of the whole records; an end of line within quotes ends none."""
+def complete_length(content: bytes) -> int:
+    """How many bytes of a CSV's end are complete records.
+
+    A line feed within quotes ends no record: such a one has an odd number of quotes before it.
+    """
     end = content.rfind(b"\n") + 1
     while end and content[:end].count(b'"') % 2:
         end = content.rfind(b"\n", 0, end - 1) + 1
