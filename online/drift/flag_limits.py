@@ -54,8 +54,8 @@ class FlagLimits(msgspec.Struct, frozen=True):
     expert_spread
         Largest usual difference between the highest and the lowest expert.
     high_error_segments
-        Key and slot, by number (:class:`~online.features.segments.Segments`), of segments whose recent error is
-        high.
+        Key and slot, by number (:class:`~online.features.segments.Segments`), of segments whose recent error
+        is high.
     """
 
     interval_width: float = msgspec.field(default=NO_LIMIT, name="width")
