@@ -29,7 +29,7 @@ SlotRows = tuple[int, npt.NDArray[np.int64]]
 
 PREDICTION = "prediction"
 MIN_VALUE_SHARE = 0.01  # of the rows with a category, for a score of its own
-MAX_VALUES = 8  # categories with a score of their own
+MAX_CATEGORIES = 8  # categories with a score of their own
 MAX_SLOT_VALUES = (
     4000  # of a number kept in a season's slot: ranks are good to 1 in 4000, and memory is bounded
 )
@@ -127,7 +127,7 @@ class Reference:
 
     def _add_category(self, name: str, columns: slice, slots: list[Floats], values: tuple[str, ...]) -> None:
         shares = np.nan_to_num(np.array([np.nanmean(rows[:, columns], axis=0) for rows in slots]))
-        most_frequent = np.argsort(-shares.mean(axis=0), kind="stable")[:MAX_VALUES]
+        most_frequent = np.argsort(-shares.mean(axis=0), kind="stable")[:MAX_CATEGORIES]
         frequent = np.sort(most_frequent[shares.mean(axis=0)[most_frequent] >= MIN_VALUE_SHARE])
         value_columns: list[int] = frequent.tolist() or [0]
         self._shares[name] = shares[:, value_columns]
