@@ -23,7 +23,7 @@ from online.learning.prequential import errors
 from online.learning.progressive import Progressive, Visit
 from online.learning.training_rows import filled, keep
 from online.model import train_boosted as boosting
-from online.model.pipeline import BOOSTED, ENCODER, RECENT, build_pipeline
+from online.model.pipeline import BOOSTED, BOOSTED_RECENT, ENCODER, build_pipeline
 from online.scoring.compile_plan import compile_plan
 from online.scoring.plan import ScoringPlan
 from online.storage.snapshot import Manifest, SnapshotStore
@@ -155,7 +155,7 @@ class Course:
             log.warning("%s", exc)
             return
         if model is not None:
-            self.fold.refresh(model, BOOSTED, RECENT)
+            self.fold.refresh(model, BOOSTED, BOOSTED_RECENT)
 
     def plan(self, version: int = 0) -> ScoringPlan:
         """What has been learned, as a plan."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from online.core.errors import MissingLibraryError
 from online.model import train_boosted as boosting
-from online.model.experts.boosted import BoostedTrees, packed, unpacked
+from online.model.experts.boosted import BoostedTrees, pack_trees, unpack_trees
 
 COLUMNS = ("wind", "hour", "level")
 Floats = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ def test_trained_trees_score_as_lightgbm_does() -> None:
     model.replace(trained(rows, targets, seed=1))
     middle, unit = targets.mean(), targets.std()
     data = boosting.library().Dataset(rows, (targets - middle) / unit)
-    own = boosting.library().train(boosting.SETTINGS | {"seed": 1}, data, boosting.ROUNDS)
+    own = boosting.library().train(boosting.LIGHTGBM_PARAMS | {"seed": 1}, data, boosting.BOOSTING_ROUNDS)
     probes, truths = table(300, seed=2)
     wanted = middle + unit * own.predict(probes)
     got = [model.predict_one(as_dict(row)) for row in probes]
@@ -100,7 +100,7 @@ def test_tables_that_do_not_fit_together_are_refused_and_the_old_model_stays(pla
     wrong = getattr(trees, place).copy()
     wrong[0] = 10**6
     with pytest.raises(ValueError, match="do not fit"):
-        model.replace(packed(trees._replace(**{place: wrong})))
+        model.replace(pack_trees(trees._replace(**{place: wrong})))
     assert model.predict_one(as_dict(rows[0])) == before
 
 
@@ -108,4 +108,4 @@ def test_tables_that_do_not_fit_together_are_refused_and_the_old_model_stays(pla
 @settings(max_examples=50, deadline=None)
 def test_foreign_bytes_are_refused(content: Any) -> None:
     with pytest.raises(ValueError, match="no model"):
-        unpacked(content)
+        unpack_trees(content)

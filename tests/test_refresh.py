@@ -19,7 +19,7 @@ from online.features.row_encoder import RowEncoder
 from online.learning.refresh import Schedule, refresh
 from online.learning.training_rows import gather
 from online.model import train_boosted as boosting
-from online.model.pipeline import BOOSTED, ENCODER, POOL, RECENT
+from online.model.pipeline import BOOSTED, BOOSTED_RECENT, ENCODER, POOL
 from online.storage.journal import Journal
 from online.storage.served_predictions import Served
 from online.storage.snapshot import SnapshotStore
@@ -38,7 +38,7 @@ def site(home: Path) -> Site:
 def test_the_bootstrap_trains_the_batch_experts_and_keeps_its_rows(site: Site) -> None:
     pipeline = SnapshotStore(site.home.models).load(1).pipeline
     rows, targets = gather(site.home, site.config.schema, 50_000)
-    assert all(pipeline[POOL].experts[name].trees is not None for name in (BOOSTED, RECENT))
+    assert all(pipeline[POOL].experts[name].trees is not None for name in (BOOSTED, BOOSTED_RECENT))
     assert rows.shape == (len(targets), len(pipeline[ENCODER].columns))
     assert np.isfinite(rows).all()
 
@@ -97,7 +97,7 @@ def test_a_refresh_changes_the_recent_expert_alone_and_replays_exactly(site: Sit
         site.feed(20)
         learner.catch_up()
         pool = learner._fold.pipeline[POOL]
-        recent, first = pool.experts[RECENT].trees, pool.experts[BOOSTED].trees
+        recent, first = pool.experts[BOOSTED_RECENT].trees, pool.experts[BOOSTED].trees
         assert recent is not None
         assert first is not None
         assert recent.value.tolist() != first.value.tolist()
@@ -162,8 +162,10 @@ def test_a_model_in_the_journal_is_the_one_that_serves(site: Site) -> None:
         record = next(one for one in journal.read(0, 10_000) if one.kind == "refresh")
         journal.close()
         row = site.rows[100]
-        recent = learner._fold.pipeline[POOL].experts[RECENT]
-        guess = learner._fold.predict(row).outputs[list(learner._fold.pipeline[POOL].experts).index(RECENT)]
+        recent = learner._fold.pipeline[POOL].experts[BOOSTED_RECENT]
+        guess = learner._fold.predict(row).outputs[
+            list(learner._fold.pipeline[POOL].experts).index(BOOSTED_RECENT)
+        ]
         fresh = type(recent)()
         fresh.replace(base64.b64decode(record.payload["model"]))
         assert fresh.trees is not None

@@ -261,17 +261,33 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         asked = np.zeros(len(rows))
         self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float), asked)
 
-    def follow_lines(
-        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    def learn_predict_many(
+        self, names: tuple[str, ...], rows: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """As :meth:`online.model.micro_batch.LineExpert.follow_lines`."""
+        """Learn and predict rows in order, to the last bit as one by one.
+
+        Parameters
+        ----------
+        names
+            The features, in the order of their names.
+        rows
+            Their values, (n, features).
+        targets
+            The targets, (n,), NaN for rows to predict.
+
+        Returns
+        -------
+        list or None
+            The predictions for those; None, and nothing was done, when these are not just the features known,
+            or one is a category.
+        """
         if self._reader.codes or names != tuple(self._reader.places):
             return None
-        lines, wanted = np.ascontiguousarray(lines, float), np.array(targets, float)
-        asked = np.isnan(wanted)
-        self._learn_rows(lines, wanted, np.ones(len(lines)), asked.astype(float))
-        answers: list[float] = wanted[asked].tolist()
-        return answers
+        rows, outputs = np.ascontiguousarray(rows, float), np.array(targets, float)
+        predict_only = np.isnan(outputs)
+        self._learn_rows(rows, outputs, np.ones(len(rows)), predict_only.astype(float))
+        predictions: list[float] = outputs[predict_only].tolist()
+        return predictions
 
     def _learn_rows(self, rows: Array, targets: Array, weights: Array, asked: Array) -> None:
         """Learn or answer lines of this forest's features; all arrays are C-contiguous doubles."""

@@ -21,7 +21,7 @@ from online.features.segments import OTHER_SEGMENT
 from online.learning.e_detector import EDetector
 from online.learning.prequential import Prequential
 from online.model.intervals import BOUNDS_KEPT, ConformalInterval
-from online.model.pipeline import ENCODER, IMPUTER, POOL, RECENT
+from online.model.pipeline import BOOSTED_RECENT, ENCODER, IMPUTER, POOL
 from online.storage.metrics_store import Alarm, Outcome
 from online.storage.records import LABELS, Record
 
@@ -142,7 +142,7 @@ class Fold:
         if record.kind in ("rollback", "replay"):
             self._exchange(record)
         elif record.kind == "refresh":
-            self.refresh(base64.b64decode(record.payload["model"]), RECENT)
+            self.refresh(base64.b64decode(record.payload["model"]), BOOSTED_RECENT)
 
     def skip(self, record: Record) -> None:
         """Pass a record without taking anything from it."""
@@ -173,7 +173,9 @@ class Fold:
         """What the pipeline says of a row, and what a server would note of it."""
         encoder = self.pipeline[ENCODER]
         row = encoder.transform_one(features)
-        prediction, outputs = self.pipeline[POOL].answer(self.pipeline[IMPUTER].transform_one(row))
+        prediction, outputs = self.pipeline[POOL].predict_with_outputs(
+            self.pipeline[IMPUTER].transform_one(row)
+        )
         return Guess(prediction, tuple(outputs.tolist()), encoder.context_of(row))
 
     def encoded(self, features: dict[str, Any], values: list[float] | None = None) -> dict[str, Any]:
@@ -232,7 +234,7 @@ class Fold:
 
     def _spread(self, outputs: Sequence[float]) -> float:
         """How far experts' outputs stand apart, in target units; 0 where some are missing."""
-        shares = self.pipeline[POOL].shares()
+        shares = self.pipeline[POOL].absolute_weights()
         return disagreement_of_row(np.array(outputs), shares) if len(outputs) == len(shares) else 0.0
 
     def _measure(self, record: Record, features: dict[str, Any], target: float) -> Learned:

@@ -20,7 +20,7 @@ from online.learning.fold import Fold, FoldState, Learned
 from online.learning.reference_model import ReferenceModel
 from online.learning.refresh import Refresher
 from online.learning.retention import retire
-from online.model.pipeline import POOL, RECENT
+from online.model.pipeline import BOOSTED_RECENT, POOL
 from online.scoring.compile_plan import compile_plan
 from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
@@ -221,7 +221,7 @@ class Learner:
 
     def _new_refresher(self) -> Refresher | None:
         """What has the batch expert trained anew; None where that is not wanted."""
-        if RECENT not in self._fold.pipeline[POOL].experts or not self._config.refresh.every_labels:
+        if BOOSTED_RECENT not in self._fold.pipeline[POOL].experts or not self._config.refresh.every_labels:
             return None
         return Refresher(self._home, self._config, self._fold.state.learned, self.seq)
 

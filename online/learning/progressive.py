@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from online.features.row_encoder import CONTEXT
 from online.learning.fold import Fold, Guess
-from online.model.micro_batch import Step
+from online.model.micro_batch import QueuedRow
 from online.model.pipeline import ENCODER, IMPUTER, POOL
 
 __all__ = ["Progressive", "Visit"]
@@ -82,44 +82,44 @@ class Progressive:
         line = values + encoder.look_up(groups)
         return Visit(self._fold.encoded(features, values), target, line, groups, encoder.to_dict(line))
 
-    def _ask(self, visit: Visit) -> Step:
+    def _ask(self, visit: Visit) -> QueuedRow:
         pipeline = self._fold.pipeline
-        step: Step = pipeline[POOL].ask(pipeline[IMPUTER].transform_one(visit.columns))
-        return step
+        queued: QueuedRow = pipeline[POOL].row_to_predict(pipeline[IMPUTER].transform_one(visit.columns))
+        return queued
 
-    def _admit(self) -> tuple[Visit, Step]:
+    def _admit(self) -> tuple[Visit, QueuedRow]:
         """Take the label that has waited longest into all but the experts."""
         visit, pipeline = self._waiting.popleft(), self._fold.pipeline
         visit.age = len(self._waiting)
         pipeline[ENCODER].learn_groups(visit.groups, visit.target)
         pipeline[IMPUTER].learn_one(visit.columns)
         row = pipeline[IMPUTER].transform_one(visit.columns)
-        return visit, pipeline[POOL].admit(row, visit.target)
+        return visit, pipeline[POOL].row_to_learn(row, visit.target)
 
-    def _follow(self, moves: Sequence[tuple[Visit, Step]]) -> Iterator[tuple[Visit, bool]]:
+    def _follow(self, moves: Sequence[tuple[Visit, QueuedRow]]) -> Iterator[tuple[Visit, bool]]:
         """Have the experts go through it all, then combine and judge in order."""
-        answers = iter(self._fold.pipeline[POOL].learn_predict_many([step for _, step in moves]))
-        for visit, step in moves:
-            if step.target is None:
-                self._predict(visit, step, next(answers))
+        answers = iter(self._fold.pipeline[POOL].learn_predict_many([queued for _, queued in moves]))
+        for visit, queued in moves:
+            if queued.target is None:
+                self._predict(visit, queued, next(answers))
                 yield visit, False
             else:
-                self._learn(visit, step)
+                self._learn(visit, queued)
                 yield visit, True
 
-    def _predict(self, visit: Visit, step: Step, outputs: Array) -> None:
+    def _predict(self, visit: Visit, queued: QueuedRow, outputs: Array) -> None:
         """Predict a row from what the experts answered."""
         pipeline = self._fold.pipeline
-        prediction = pipeline[POOL].combine(outputs, step.seen)
+        prediction = pipeline[POOL].combine(outputs, queued.target_stats)
         context = pipeline[ENCODER].context_of(visit.columns)
         guess = Guess(prediction, tuple(outputs.tolist()), context)
         below, above = self._fold.reach(visit.features, guess.outputs)
         visit.guess, visit.width = guess, below + above
 
-    def _learn(self, visit: Visit, step: Step) -> None:
+    def _learn(self, visit: Visit, queued: QueuedRow) -> None:
         """Take a label into the interval and the experts' weights."""
         fold, guess = self._fold, visit.guess
         fold.widen(visit.features, guess.outputs, visit.target - guess.prediction, visit.age, visit.width)
-        if step.seen.some:
-            fold.pipeline[POOL].weigh(guess.outputs, visit.target, visit.age)
+        if queued.target_stats.is_known:
+            fold.pipeline[POOL].update_weights(guess.outputs, visit.target, visit.age)
         fold.count(visit.features | {CONTEXT: guess.context})

@@ -18,9 +18,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class FadedImputer(base.Transformer):
-    """Fill missing values with the feature's mean of late.
+    """Fill missing values with the feature's exponentially weighted mean.
 
-    As River's `StatImputer` with an `EWMean` a feature, to the last bit, a whole row at a time.
+    It gives what River's `StatImputer` with an `EWMean` a feature gives, to the last bit, and learns a whole
+    row at a time.
 
     Parameters
     ----------
@@ -68,14 +69,14 @@ class FadedImputer(base.Transformer):
         return dict(zip(self._rows.names, self._seen[1].tolist(), strict=True))
 
     def learn_one(self, x: Mapping[str, Any]) -> None:
-        """Take in a row.
+        """Learn a row.
 
         Parameters
         ----------
         x
             Numbers by feature name, None or NaN where missing.
         """
-        take(self._seen, self._rows.to_array(x)[0], self.fading)
+        update_means(self._seen, self._rows.to_array(x)[0], self.fading)
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, Any]:
         """Return the row with nothing missing.
@@ -84,6 +85,11 @@ class FadedImputer(base.Transformer):
         ----------
         x
             Numbers by feature name, None where missing.
+
+        Returns
+        -------
+        dict
+            The row, means in place of None.
         """
         if None not in x.values():
             return dict(x)
@@ -91,10 +97,15 @@ class FadedImputer(base.Transformer):
         return {name: means.get(name) if value is None else value for name, value in x.items()}
 
 
+# Kernel: mean_j = fading * x_j + (1 - fading) * mean_j, or x_j if it is the first. One call a row in place of
+# one a feature.
+#   stats: (2, n) float64, counts and means; row: (n,) float64, NaN where a value is missing.
+
+
 @njit_cached
-def take(seen: Floats, line: Floats, fading: float) -> None:
-    """Take a row (n,) into counts and means (2, n); NaN is left out."""
-    for j in range(len(line)):
-        if line[j] == line[j]:
-            seen[1, j] = fading * line[j] + (1.0 - fading) * seen[1, j] if seen[0, j] > 0.0 else line[j]
-            seen[0, j] += 1.0
+def update_means(stats: Floats, row: Floats, fading: float) -> None:
+    """Learn a row (n,) into counts and means (2, n); NaN is left out."""
+    for j in range(len(row)):
+        if row[j] == row[j]:
+            stats[1, j] = fading * row[j] + (1.0 - fading) * stats[1, j] if stats[0, j] > 0.0 else row[j]
+            stats[0, j] += 1.0

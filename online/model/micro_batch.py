@@ -1,4 +1,8 @@
-"""A stretch of rows that many experts go through, one expert after the other."""
+"""A small batch of rows that scaler and experts learn and predict in order, one expert after the other.
+
+An expert that goes through many rows at once finds its arrays and code still in the processor's caches; the
+result is the same to the last bit as row by row.
+"""
 
 from __future__ import annotations
 
@@ -11,41 +15,41 @@ from river import base
 
 from online.features.matrix import Floats, rows_to_matrix
 
-__all__ = ["LineExpert", "LineScaler", "Seen", "Step", "Stretch", "View"]
+__all__ = ["BatchRegressor", "BatchScaler", "FeatureView", "MicroBatch", "QueuedRow", "TargetStats"]
 
 Row = Mapping[str, Any]
 
 
-class Seen(NamedTuple):
-    """The targets seen by then: the lowest, the highest, the mean; infinity, minus infinity, 0 before any."""
+class TargetStats(NamedTuple):
+    """Lowest, highest and mean target so far, in target units; infinity, minus infinity and 0 before any."""
 
     low: float
     high: float
     mean: float
 
     @property
-    def some(self) -> bool:
-        """Whether there were any."""
+    def is_known(self) -> bool:
+        """Whether there was any target."""
         return self.low <= self.high
 
-    def held(self, output: float) -> float:
-        """An output held to that range; the mean where it is NaN or infinite, or before any target."""
+    def clip(self, output: float) -> float:
+        """An output clipped to that range; the mean where it is NaN or infinite, or before any target."""
         if self.low <= output <= self.high:
             return output
-        if not self.some or not math.isfinite(output):
+        if not self.is_known or not math.isfinite(output):
             return self.mean
         return min(max(output, self.low), self.high)
 
 
-class Step(NamedTuple):
-    """A row that scaler and experts are to learn, or, without a target, experts to answer."""
+class QueuedRow(NamedTuple):
+    """A row that scaler and experts are to learn or, where it has no target, that experts are to predict."""
 
     row: Row
     target: float | None
-    seen: Seen  # before it
+    target_stats: TargetStats  # before this row
 
 
-class View(NamedTuple):
+class FeatureView(NamedTuple):
     """What an expert reads of a row: standardised or as it came, all columns or those named."""
 
     scaled: bool = True
@@ -57,22 +61,22 @@ class View(NamedTuple):
 
 
 @runtime_checkable
-class LineExpert(Protocol):
-    """An expert that goes through many rows faster than one by one."""
+class BatchRegressor(Protocol):
+    """A regressor that goes through many rows faster than one by one."""
 
-    def follow_lines(
-        self, names: tuple[str, ...], lines: Floats, targets: Sequence[float]
+    def learn_predict_many(
+        self, names: tuple[str, ...], rows: Floats, targets: Sequence[float]
     ) -> list[float] | None:
-        """Learn and answer rows in order, to the last bit as one by one.
+        """Learn and predict rows in order, to the last bit as one by one.
 
         Parameters
         ----------
         names
             The features, in the order of their names.
-        lines
+        rows
             Their values, (n, features), C-contiguous.
         targets
-            The targets, (n,), NaN for rows that are asked about.
+            The targets, (n,), NaN for rows to predict.
 
         Returns
         -------
@@ -83,20 +87,22 @@ class LineExpert(Protocol):
 
 
 @runtime_checkable
-class LineScaler(Protocol):
+class BatchScaler(Protocol):
     """A scaler that goes through many rows faster than one by one."""
 
-    def follow_lines(self, names: tuple[str, ...], lines: Floats, asked: Sequence[bool]) -> bool:
+    def learn_transform_many(
+        self, names: tuple[str, ...], rows: Floats, transform_only: Sequence[bool]
+    ) -> bool:
         """Learn rows and scale them in place, in order, to the last bit as one by one.
 
         Parameters
         ----------
         names
             The features.
-        lines
+        rows
             Their values, (n, features), C-contiguous.
-        asked
-            Which are scaled only, (n,).
+        transform_only
+            Which rows are scaled but not learned, (n,).
 
         Returns
         -------
@@ -105,69 +111,85 @@ class LineScaler(Protocol):
         """
 
 
-class Stretch:
+class MicroBatch:
     """Rows as they came and standardised, for one expert after the other.
 
     Parameters
     ----------
-    steps
+    queued
         The rows, at least one.
     scaler
         Standardises them, and learns those with a target before it does.
     """
 
-    def __init__(self, steps: Sequence[Step], scaler: base.Transformer) -> None:
-        self._targets = [math.nan if step.target is None else step.target for step in steps]
-        self._asked = [step.target is None for step in steps]
-        raw = [step.row for step in steps]
+    def __init__(self, queued: Sequence[QueuedRow], scaler: base.Transformer) -> None:
+        self._targets = [math.nan if item.target is None else item.target for item in queued]
+        self._predict_only = [item.target is None for item in queued]
+        raw = [item.row for item in queued]
         names = tuple(raw[0])
-        self._raw = Rows(raw, rows_to_matrix(names, raw) if len(raw) > 1 else None)
-        self._scaled = self._at_once(scaler, names) or self._one_by_one(scaler, names)
+        self._raw = BatchRows(raw, rows_to_matrix(names, raw) if len(raw) > 1 else None)
+        self._scaled = self._scale_at_once(scaler, names) or self._scale_one_by_one(scaler, names)
         if len(raw) > 1:
-            order = sorted(range(len(names)), key=lambda place: str(names[place]))
-            self._names = tuple(names[place] for place in order)
+            # experts that number features by name find them in the order they know
+            order = sorted(range(len(names)), key=lambda column: str(names[column]))
+            self._names = tuple(names[column] for column in order)
             self._raw, self._scaled = self._raw.ordered(order), self._scaled.ordered(order)
 
-    def _at_once(self, scaler: base.Transformer, names: tuple[str, ...]) -> Rows | None:
-        """All rows standardised as lines, where there are lines and the scaler does that."""
-        if self._raw.lines is None or not isinstance(scaler, LineScaler):
+    def _scale_at_once(self, scaler: base.Transformer, names: tuple[str, ...]) -> BatchRows | None:
+        """All rows standardised as a matrix, where there is one and the scaler does that."""
+        if self._raw.matrix is None or not isinstance(scaler, BatchScaler):
             return None
-        lines = self._raw.lines.copy()
-        if not scaler.follow_lines(names, lines, self._asked):
+        matrix = self._raw.matrix.copy()
+        if not scaler.learn_transform_many(names, matrix, self._predict_only):
             return None
-        return Rows([dict(zip(names, line, strict=True)) for line in lines.tolist()], lines)
+        return BatchRows([dict(zip(names, row, strict=True)) for row in matrix.tolist()], matrix)
 
-    def _one_by_one(self, scaler: base.Transformer, names: tuple[str, ...]) -> Rows:
+    def _scale_one_by_one(self, scaler: base.Transformer, names: tuple[str, ...]) -> BatchRows:
         """All rows standardised."""
         scaled = []
-        for row, asked in zip(self._raw.dicts, self._asked, strict=True):
-            if not asked:
+        for row, predict_only in zip(self._raw.dicts, self._predict_only, strict=True):
+            if not predict_only:
                 scaler.learn_one(row)
             scaled.append(scaler.transform_one(row))
-        return Rows(scaled, rows_to_matrix(names, scaled) if len(scaled) > 1 else None)
+        return BatchRows(scaled, rows_to_matrix(names, scaled) if len(scaled) > 1 else None)
 
-    def through(self, expert: base.Regressor, view: View) -> list[float]:
-        """Have an expert learn and answer the rows in order; its outputs, in target units."""
+    def learn_predict(self, expert: base.Regressor, view: FeatureView) -> list[float]:
+        """Have an expert learn and predict the rows in order.
+
+        Parameters
+        ----------
+        expert
+            The expert.
+        view
+            What it reads of each row.
+
+        Returns
+        -------
+        list of float
+            Its outputs for the rows without a target, in target units.
+        """
         rows = self._scaled if view.scaled else self._raw
-        if rows.lines is not None and view.columns is None and isinstance(expert, LineExpert):
-            found = expert.follow_lines(self._names, rows.lines, self._targets)
-            if found is not None:
-                return found
+        if rows.matrix is not None and view.columns is None and isinstance(expert, BatchRegressor):
+            outputs = expert.learn_predict_many(self._names, rows.matrix, self._targets)
+            if outputs is not None:
+                return outputs
         outputs = []
-        for row, target, asked in zip(rows.dicts, self._targets, self._asked, strict=True):
-            if asked:
+        for row, target, predict_only in zip(rows.dicts, self._targets, self._predict_only, strict=True):
+            if predict_only:
                 outputs.append(expert.predict_one(view.of(row)))
             else:
                 expert.learn_one(view.of(row), target)
         return outputs
 
 
-class Rows(NamedTuple):
-    """The same rows by name and as lines (n, features); no lines where their features differ."""
+class BatchRows(NamedTuple):
+    """The same rows by name and as a matrix (n, features); no matrix where their features differ."""
 
     dicts: Sequence[Row]
-    lines: Floats | None
+    matrix: Floats | None
 
-    def ordered(self, order: Sequence[int]) -> Rows:
-        """With the lines' features in another order."""
-        return self if self.lines is None else Rows(self.dicts, np.ascontiguousarray(self.lines[:, order]))
+    def ordered(self, order: Sequence[int]) -> BatchRows:
+        """With the matrix's columns in another order."""
+        if self.matrix is None:
+            return self
+        return BatchRows(self.dicts, np.ascontiguousarray(self.matrix[:, order]))

@@ -14,20 +14,38 @@ from online.model.experts.column_value import ColumnValue
 from online.model.experts.nlms import NormalizedLMS
 from online.model.experts.rls import RecursiveLeastSquares
 from online.model.imputing import FadedImputer
-from online.model.micro_batch import View
+from online.model.micro_batch import FeatureView
 from online.model.pool import ExpertPool
 from online.model.scaling import FadedScaler
 
-__all__ = ["BOOSTED", "ENCODER", "IMPUTER", "POOL", "RECENT", "build_pipeline"]
+__all__ = ["BOOSTED", "BOOSTED_RECENT", "ENCODER", "IMPUTER", "POOL", "build_pipeline"]
 
-BOOSTED, RECENT = "boosted", "boosted_recent"  # trained by the bootstrap; and anew with the labels since
-ENCODER, IMPUTER, POOL = "encoder", "imputer", "pool"
-STANDARD = ExpertsConfig()
+# the batch expert as the bootstrap trained it, and as it was last trained with the labels since
+BOOSTED, BOOSTED_RECENT = "boosted", "boosted_recent"
+ENCODER, IMPUTER, POOL = "encoder", "imputer", "pool"  # the steps of the pipeline
+DEFAULT_EXPERTS = ExpertsConfig()
 IMPUTE_FADING = 0.01  # a missing value is taken to be the mean of about the last hundred
+SQUARES_MEMORY = {"slow": 10.0, "middle": 1.0, "fast": 1 / 3}  # in times experts.least_squares_rows
 
 
-def build_pipeline(schema: Schema, model: ModelConfig, experts: ExpertsConfig = STANDARD) -> compose.Pipeline:
+def build_pipeline(
+    schema: Schema, model: ModelConfig, experts: ExpertsConfig = DEFAULT_EXPERTS
+) -> compose.Pipeline:
     """An untaught pipeline for a stream: raw rows in, target units out.
+
+    Parameters
+    ----------
+    schema
+        The stream's features and context features.
+    model
+        Settings of the estimators.
+    experts
+        Which experts are switched on, and their settings.
+
+    Returns
+    -------
+    Pipeline
+        With the steps ``ENCODER``, ``IMPUTER`` and ``POOL``.
 
     Raises
     ------
@@ -43,58 +61,56 @@ def build_pipeline(schema: Schema, model: ModelConfig, experts: ExpertsConfig = 
 
 
 def build_pool(model: ModelConfig, experts: ExpertsConfig, naive: list[str]) -> ExpertPool:
-    """The experts that are switched on; ``naive`` are the columns in target units."""
-    found: dict[str, base.Regressor] = {}
-    raw: list[str] = []
+    """The experts that are switched on; ``naive`` are the context columns in target units."""
+    regressors: dict[str, base.Regressor] = {}
+    raw: list[str] = []  # the experts that read values as they came: their units mean something
     if experts.batch:
-        found |= {BOOSTED: BoostedTrees(), RECENT: BoostedTrees()}
-        raw += [BOOSTED, RECENT]
-    found |= forests(model, experts)
+        regressors |= {BOOSTED: BoostedTrees(), BOOSTED_RECENT: BoostedTrees()}
+        raw += [BOOSTED, BOOSTED_RECENT]
+    regressors |= forest_experts(model, experts)
     if experts.trees:
-        found |= trees(model, experts)
+        # imported here alone: with River's trees comes half of SciPy
+        from online.model.experts.river.river_experts import river_experts
+
+        regressors |= river_experts(model.seed, experts.trees_models)
     if experts.naive:
-        found |= {column: ColumnValue(column) for column in naive}
+        regressors |= {column: ColumnValue(column) for column in naive}
         raw += naive
-    found |= lines(experts)
-    if not found:
+    regressors |= linear_experts(experts)
+    if not regressors:
         raise ConfigError("experts: all are switched off; switch one on")
     scaler = FadedScaler(max(2, model.scaler_memory)) if model.scaler_memory else None
-    return ExpertPool(found, dict.fromkeys(raw, View(scaled=False)), scaler)
+    return ExpertPool(regressors, dict.fromkeys(raw, FeatureView(scaled=False)), scaler)
 
 
-def forests(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regressor]:
-    """The adaptive forests."""
-    found: dict[str, base.Regressor] = {}
+def forest_experts(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regressor]:
+    """The adaptive forests: one that grows deep, and a smaller one that splits early and forgets fast."""
+    forests: dict[str, base.Regressor] = {}
     if experts.forest:
-        found["forest"] = AdaptiveForestRegressor(
+        forests["forest"] = AdaptiveForestRegressor(
             n_models=model.n_models, delay=model.bootstrap_delay, seed=model.seed
         )
     if experts.fast_forest:
-        found["forest_fast"] = AdaptiveForestRegressor(
-            n_models=max(2, model.n_models // 2), grace=50.0, delta=1e-3, max_depth=8, slow_step=0.05,
-            fast_step=0.2, delay=model.bootstrap_delay, seed=model.seed + 1,
-        )  # fmt: skip
-    return found
+        forests["forest_fast"] = AdaptiveForestRegressor(
+            n_models=max(2, model.n_models // 2),
+            grace=50.0,
+            delta=1e-3,
+            max_depth=8,
+            slow_step=0.05,
+            fast_step=0.2,
+            delay=model.bootstrap_delay,
+            seed=model.seed + 1,
+        )
+    return forests
 
 
-def trees(model: ModelConfig, experts: ExpertsConfig) -> dict[str, base.Regressor]:
-    """River's adaptive trees: a bagging of them, and one alone."""
-    from online.model.experts.river.adaptive_tree import adaptive_tree
-    from online.model.experts.river.adwin_bagging import (
-        ADWINBaggingRegressor,  # with them comes half of SciPy
-    )
-
-    bagged = ADWINBaggingRegressor(adaptive_tree(model.seed), n_models=experts.trees_models, seed=model.seed)
-    return {"bagging": bagged, "tree": adaptive_tree(model.seed, watched=False)}
-
-
-def lines(experts: ExpertsConfig) -> dict[str, base.Regressor]:
+def linear_experts(experts: ExpertsConfig) -> dict[str, base.Regressor]:
     """The linear experts."""
-    found: dict[str, base.Regressor] = {}
+    regressors: dict[str, base.Regressor] = {}
     if experts.least_squares:
-        for name, share in (("slow", 10.0), ("middle", 1.0), ("fast", 1 / 3)):
-            keep = 1.0 - 1.0 / (experts.least_squares_rows * share)
-            found[f"squares_{name}"] = RecursiveLeastSquares(forgetting=keep)
+        for name, share in SQUARES_MEMORY.items():
+            forgetting = 1.0 - 1.0 / (experts.least_squares_rows * share)
+            regressors[f"squares_{name}"] = RecursiveLeastSquares(forgetting=forgetting)
     if experts.linear:
-        found["linear"] = NormalizedLMS(step=experts.linear_step)
-    return found
+        regressors["linear"] = NormalizedLMS(step=experts.linear_step)
+    return regressors

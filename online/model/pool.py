@@ -1,4 +1,4 @@
-"""The pool: several experts, the rows they read, and what combines their outputs."""
+"""A pool of experts: what each reads of a row, how they learn it, and how their outputs are combined."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from river import base
 from online.model.aggregation.aggregator import Aggregator
 from online.model.aggregation.heads import Array, Heads
 from online.model.experts.nlms import NormalizedLMS
-from online.model.micro_batch import Seen, Step, Stretch, View
+from online.model.micro_batch import FeatureView, MicroBatch, QueuedRow, TargetStats
 from online.model.scaling import StandardScaler
 
-__all__ = ["ExpertPool"]
+__all__ = ["ALL_FEATURES", "ExpertPool"]
+
+ALL_FEATURES = FeatureView()
 
 
 class ExpertPool(base.Regressor):
     """Several experts that learn every row, and the combination that did best of late.
 
-    An expert's output is held to the range of targets seen; one that is NaN or infinite is replaced by the
+    An expert's output is clipped to the range of targets seen; one that is NaN or infinite is replaced by the
     mean target. An :class:`online.model.aggregation.aggregator.Aggregator` learns how to combine such
     outputs.
 
@@ -66,19 +68,19 @@ class ExpertPool(base.Regressor):
     25
     """
 
-    _queue: list[Step] | None = None  # rows yet to be taught
+    _queue: list[QueuedRow] | None = None  # rows that the experts are yet to learn; only within `batched`
 
     def __init__(
         self,
         experts: dict[str, base.Regressor],
-        views: dict[str, View] | None = None,
+        views: dict[str, FeatureView] | None = None,
         scaler: base.Transformer | None = None,
     ) -> None:
         if not experts:
             raise ValueError("a pool needs at least one expert")
-        strangers = sorted(set(views or {}) - set(experts))
-        if strangers:
-            raise ValueError(f"there is a view for {strangers[0]!r}, but no such expert")
+        unknown = sorted(set(views or {}) - set(experts))
+        if unknown:
+            raise ValueError(f"there is a view for {unknown[0]!r}, but no such expert")
         self.experts = experts
         self.views = views or {}
         self.scaler = StandardScaler() if scaler is None else scaler
@@ -103,6 +105,11 @@ class ExpertPool(base.Regressor):
             pipeline is as fresh as one cloned by itself.
         include_attributes
             Whether to copy attributes that are no parameters, as in River.
+
+        Returns
+        -------
+        ExpertPool
+            The new pool.
         """
         params = dict(new_params or {})
         experts = params.get("experts", self.experts)
@@ -114,16 +121,9 @@ class ExpertPool(base.Regressor):
         """Return each expert's share of the prediction, without unit, summing to one."""
         return dict(zip(self.experts, self._aggregator.weights().tolist(), strict=True))
 
-    def shares(self) -> Array:
-        """Return the size of each expert's weight, (k,), summing to one; to be read at once, not kept."""
+    def absolute_weights(self) -> Array:
+        """Return the size of each expert's weight, (k,), one in sum: a view, valid until the next label."""
         return self._aggregator.sizes()
-
-    def regrets(self) -> dict[str, float]:
-        """Return by how much each expert would have been better than the pool, in target units a row.
-
-        The mean over all rows; below zero for an expert the pool is better than.
-        """
-        return dict(zip(self.experts, self._aggregator.regrets().tolist(), strict=True))
 
     def heads(self) -> Heads:
         """Return how the experts' outputs are combined now."""
@@ -142,8 +142,9 @@ class ExpertPool(base.Regressor):
         if not self.n_seen:
             return dict.fromkeys(self.experts, 0.0)
         self.flush()
-        rows, held = zip(self.experts.items(), self._views(x), strict=True), self._seen().held
-        return {name: held(expert.predict_one(row)) for (name, expert), row in rows}
+        clip = self._target_stats().clip
+        views = zip(self.experts.items(), self._views(x), strict=True)
+        return {name: clip(expert.predict_one(view)) for (name, expert), view in views}
 
     def predict_one(self, x: Mapping[str, Any]) -> float:
         """Return the prediction for one row, in target units; 0.0 before any target.
@@ -153,9 +154,9 @@ class ExpertPool(base.Regressor):
         x
             Feature values by name, none missing.
         """
-        return self.answer(x)[0]
+        return self.predict_with_outputs(x)[0]
 
-    def answer(self, x: Mapping[str, Any]) -> tuple[float, Array]:
+    def predict_with_outputs(self, x: Mapping[str, Any]) -> tuple[float, Array]:
         """Return the prediction for one row and the experts' outputs (k,) behind it, in target units.
 
         Parameters
@@ -164,21 +165,27 @@ class ExpertPool(base.Regressor):
             Feature values by name, none missing.
         """
         outputs = np.array(list(self.expert_outputs(x).values()))
-        return self.combine(outputs, self._seen()), outputs
+        return self.combine(outputs, self._target_stats()), outputs
 
-    def combine(self, outputs: Array, seen: Seen) -> float:
-        """Return the prediction from the experts' outputs (k,), in target units; 0.0 before any target.
+    def combine(self, outputs: Array, stats: TargetStats) -> float:
+        """Return the prediction from the experts' outputs.
 
         Parameters
         ----------
         outputs
-            In the pool's order, all finite.
-        seen
-            The targets to hold it to.
+            In the pool's order, (k,), all finite, in target units.
+        stats
+            The range of targets to clip it to.
+
+        Returns
+        -------
+        float
+            In target units; 0.0 before any target.
         """
-        if not seen.some:
+        if not stats.is_known:
             return 0.0
-        return min(max(self._aggregator.combine(outputs), seen.low), seen.high)  # as the plan's kernel does
+        # not stats.clip: the plan's kernel does just this, and both must agree to the last bit
+        return min(max(self._aggregator.combine(outputs), stats.low), stats.high)
 
     def set_served_outputs(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.
@@ -214,36 +221,59 @@ class ExpertPool(base.Regressor):
             raise ValueError(f"the target must be finite, not {y!r}")
         if self.n_seen:
             served, age = expected or (list(self.expert_outputs(x).values()), 0)
-            self.weigh(served, y, age)
-        step = self.admit(x, y)
+            self.update_weights(served, y, age)
+        queued = self.row_to_learn(x, y)
         if self._queue is None:
-            self.learn_predict_many([step])
+            self.learn_predict_many([queued])
         else:
-            self._queue.append(step)
+            self._queue.append(queued)
 
-    def weigh(self, served: Sequence[float], y: float, age: int) -> None:
-        """Learn how to combine, from a target and the outputs as `set_served_outputs` takes them."""
+    def update_weights(self, served: Sequence[float], y: float, age: int) -> None:
+        """Learn how to combine.
+
+        Parameters
+        ----------
+        served
+            The experts' outputs as `set_served_outputs` takes them.
+        y
+            The target, finite.
+        age
+            How many labels were learned between the serving and now.
+        """
         self._aggregator.learn(self._complete(served), y, age)
 
-    def ask(self, x: Mapping[str, Any]) -> Step:
-        """Return a row as experts are to answer it."""
-        return Step(x, None, self._seen())
+    def row_to_predict(self, x: Mapping[str, Any]) -> QueuedRow:
+        """Return a row that experts are to predict, for `learn_predict_many`."""
+        return QueuedRow(x, None, self._target_stats())
 
-    def admit(self, x: Mapping[str, Any], y: float) -> Step:
-        """Take a target into the range and the mean; return its row as experts are to learn it."""
-        step = Step(x, y, self._seen())
+    def row_to_learn(self, x: Mapping[str, Any], y: float) -> QueuedRow:
+        """Learn a target's range and mean; return its row, which experts are still to learn.
+
+        Parameters
+        ----------
+        x
+            Feature values by name, none missing.
+        y
+            The target, finite.
+
+        Returns
+        -------
+        QueuedRow
+            For `learn_predict_many`.
+        """
+        queued = QueuedRow(x, y, self._target_stats())
         self.n_seen += 1
         self.target_mean += y / self.n_seen - self.target_mean / self.n_seen  # no overflow at any size
         self.low = min(self.low, y)
         self.high = max(self.high, y)
-        return step
+        return queued
 
     @contextlib.contextmanager
     def batched(self) -> Iterator[None]:
-        """Within the block, experts learn rows many at a time, each all of them: the same to the last bit.
+        """Within the block, experts learn rows many at a time, one expert after the other.
 
-        An expert's arrays and code are then at hand for the next row. Whoever looks at an expert within the
-        block calls `flush` before.
+        What they learn is the same to the last bit, in less time: an expert's arrays and code stay in the
+        processor's caches from row to row. Call `flush` before looking at an expert within the block.
         """
         self._queue = []
         try:
@@ -253,25 +283,34 @@ class ExpertPool(base.Regressor):
             del self._queue
 
     def flush(self) -> None:
-        """Have the experts learn what waits for them."""
+        """Have the experts learn the rows queued for them."""
         if self._queue:
             self.learn_predict_many(self._queue)
             self._queue.clear()
 
-    def learn_predict_many(self, steps: Sequence[Step]) -> list[Array]:
-        """Have the scaler, and then every expert by itself, learn and answer rows in their order.
+    def learn_predict_many(self, queued: Sequence[QueuedRow]) -> list[Array]:
+        """Have the scaler, and then every expert by itself, learn and predict rows in their order.
+
+        Parameters
+        ----------
+        queued
+            From `row_to_predict` and `row_to_learn`.
 
         Returns
         -------
         list of array
-            The experts' outputs (k,) for each row that they were asked about, in target units.
+            The experts' outputs (k,) for each row to predict, clipped, in target units.
         """
-        if not steps:
+        if not queued:
             return []
-        stretch, views = Stretch(steps, self.scaler), self.views
-        answers = [stretch.through(expert, views.get(name, ALL)) for name, expert in self.experts.items()]
-        held = [step.seen.held for step in steps if step.target is None]
-        return [np.array(list(map(*row))) for row in zip(held, zip(*answers, strict=True), strict=True)]
+        batch = MicroBatch(queued, self.scaler)
+        outputs = [
+            batch.learn_predict(expert, self.views.get(name, ALL_FEATURES))
+            for name, expert in self.experts.items()
+        ]
+        clips = [item.target_stats.clip for item in queued if item.target is None]
+        by_row = zip(clips, zip(*outputs, strict=True), strict=True)
+        return [np.array(list(map(clip, row_outputs))) for clip, row_outputs in by_row]
 
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
@@ -286,11 +325,8 @@ class ExpertPool(base.Regressor):
         """What each expert reads of a row, in the pool's order."""
         scaled, views = self.scaler.transform_one(x), self.views
         for name in self.experts:
-            view = views.get(name, ALL)
+            view = views.get(name, ALL_FEATURES)
             yield view.of(scaled if view.scaled else x)
 
-    def _seen(self) -> Seen:
-        return Seen(self.low, self.high, self.target_mean)
-
-
-ALL = View()
+    def _target_stats(self) -> TargetStats:
+        return TargetStats(self.low, self.high, self.target_mean)

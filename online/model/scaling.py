@@ -1,4 +1,4 @@
-"""Standardising: by all that a feature was like, or by what it was like of late."""
+"""Standardising features: by all their values so far, or by recent ones most."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import numpy.typing as npt
 from river import base
 
 from online.core.jit import njit_cached
-from online.features.matrix import FeatureIndex
+from online.features.matrix import LARGEST_MEASUREMENT, FeatureIndex
 
 __all__ = ["FadedScaler", "StandardScaler", "deviations_of"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-LARGEST = 1e30  # beyond this a number is no measurement
-SETTLED = 30  # values after which outliers are told from the rest
-REACH = 30.0  # deviations beyond which a value is pulled in before it is learned
+TRUSTED_COUNT = 30  # values after which outliers are told from the rest
+OUTLIER_DEVIATIONS = 30.0  # a value further out is clipped before it is learned
 
 
 class StandardScaler(base.Transformer):
@@ -60,35 +59,35 @@ class StandardScaler(base.Transformer):
     @property
     def counts(self) -> dict[str, float]:
         """Values seen by feature."""
-        return self._named(0)
+        return self._by_name(0)
 
     @property
     def means(self) -> dict[str, float]:
         """Mean by feature."""
-        return self._named(1)
+        return self._by_name(1)
 
     @property
     def vars(self) -> dict[str, float]:
         """Variance by feature."""
-        return self._named(2)
+        return self._by_name(2)
 
-    def _named(self, which: int) -> dict[str, float]:
-        return dict(zip(self._rows.names, self._seen[which].tolist(), strict=True))
+    def _by_name(self, statistic: int) -> dict[str, float]:
+        return dict(zip(self._rows.names, self._seen[statistic].tolist(), strict=True))
 
     def learn_one(self, x: Mapping[str, Any]) -> None:
-        """Take in a row.
+        """Learn a row.
 
         Parameters
         ----------
         x
             Numbers by feature name.
         """
-        line, whole = self._rows.to_array(x)
-        if not whole:
-            known = self._rows.add(x)
-            self._seen = np.pad(self._seen, ((0, 0), (0, known - self._seen.shape[1])))
-            line, _ = self._rows.to_array(x)
-        take(self._seen, line)
+        row, is_complete = self._rows.to_array(x)
+        if not is_complete:
+            features = self._rows.add(x)
+            self._seen = np.pad(self._seen, ((0, 0), (0, features - self._seen.shape[1])))
+            row, _ = self._rows.to_array(x)
+        update_moments(self._seen, row)
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float]:
         """Return the row in deviations from the means.
@@ -97,47 +96,77 @@ class StandardScaler(base.Transformer):
         ----------
         x
             Numbers by feature name.
-        """
-        line, whole = self._rows.to_array(x)
-        scale(self._seen, line)
-        scaled = dict(zip(self._rows.names, line.tolist(), strict=True))
-        return scaled if whole else {name: scaled.get(name, 0.0) for name in x}
 
-    def follow_lines(self, names: tuple[str, ...], lines: Floats, asked: Sequence[bool]) -> bool:
-        """As :meth:`online.model.micro_batch.LineScaler.follow_lines`."""
+        Returns
+        -------
+        dict
+            Scaled values by feature name, without unit.
+        """
+        row, is_complete = self._rows.to_array(x)
+        standardise(self._seen, row)
+        scaled = dict(zip(self._rows.names, row.tolist(), strict=True))
+        return scaled if is_complete else {name: scaled.get(name, 0.0) for name in x}
+
+    def learn_transform_many(
+        self, names: tuple[str, ...], rows: Floats, transform_only: Sequence[bool]
+    ) -> bool:
+        """Learn rows and scale them in place, in order, to the last bit as one by one.
+
+        Parameters
+        ----------
+        names
+            The features.
+        rows
+            Their values, (n, features), C-contiguous.
+        transform_only
+            Which rows are scaled but not learned, (n,).
+
+        Returns
+        -------
+        bool
+            False, and nothing was done, when these are not just the features known, in their order.
+        """
         if names != tuple(self._rows.names):
             return False
-        follow(self._seen, lines, np.array(asked, dtype=bool))
+        learn_transform_rows(self._seen, rows, np.array(transform_only, dtype=bool))
         return True
 
 
+# Kernels: Welford's mean and variance of each feature [1], written as River writes them so that they agree to
+# the last bit; one call for a row or a batch in place of one a feature.
+#   count += 1
+#   mean  += (x - mean_before) / count
+#   var   += ((x - mean_before) * (x - mean) - var) / count
+#   stats: (3, n) float64, counts, means and variances; row: (n,) float64, NaN where a value is missing.
+
+
 @njit_cached
-def take(seen: Floats, line: Floats) -> None:
-    """Take a row (n,) into counts, means and variances (3, n); NaN is left out."""
-    for j in range(len(line)):
-        value = line[j]
+def update_moments(stats: Floats, row: Floats) -> None:
+    """Learn a row (n,) into counts, means and variances (3, n); NaN is left out."""
+    for j in range(len(row)):
+        value = row[j]
         if value == value:
-            before = seen[1, j]
-            seen[0, j] += 1.0
-            seen[1, j] += (value - before) / seen[0, j]
-            seen[2, j] += ((value - before) * (value - seen[1, j]) - seen[2, j]) / seen[0, j]
+            before = stats[1, j]
+            stats[0, j] += 1.0
+            stats[1, j] += (value - before) / stats[0, j]
+            stats[2, j] += ((value - before) * (value - stats[1, j]) - stats[2, j]) / stats[0, j]
 
 
 @njit_cached
-def scale(seen: Floats, line: Floats) -> None:
-    """Put a row (n,) in deviations from the means; NaN, and what never varied, is 0."""
-    for j in range(len(line)):
-        known = seen[2, j] > 0.0 and line[j] == line[j]
-        line[j] = (line[j] - seen[1, j]) / np.sqrt(seen[2, j]) if known else 0.0
+def standardise(stats: Floats, row: Floats) -> None:
+    """Scale a row (n,) in place; NaN, and what never varied, is 0."""
+    for j in range(len(row)):
+        is_known = stats[2, j] > 0.0 and row[j] == row[j]
+        row[j] = (row[j] - stats[1, j]) / np.sqrt(stats[2, j]) if is_known else 0.0
 
 
 @njit_cached
-def follow(seen: Floats, lines: Floats, asked: Bools) -> None:
-    """Take in lines (n, features), but for those asked about, and scale each in place."""
-    for i in range(len(lines)):
-        if not asked[i]:
-            take(seen, lines[i])
-        scale(seen, lines[i])
+def learn_transform_rows(stats: Floats, rows: Floats, transform_only: Bools) -> None:
+    """Learn rows (n, features), but for those to scale only, and scale each in place."""
+    for i in range(len(rows)):
+        if not transform_only[i]:
+            update_moments(stats, rows[i])
+        standardise(stats, rows[i])
 
 
 def deviations_of(scaler: Any) -> dict[str, float]:
@@ -210,7 +239,7 @@ class FadedScaler(base.Transformer):
         yield {"memory": 2.0}
 
     def learn_one(self, x: Mapping[str, Any]) -> None:
-        """Take in a row.
+        """Learn a row.
 
         Parameters
         ----------
@@ -225,12 +254,12 @@ class FadedScaler(base.Transformer):
         count = self.counts.get(name, 0)
         mean, variance = self.means.get(name, value), self.vars.get(name, 0.0)
         share = max(1.0 / self.memory, 1.0 / (count + 1.0))
-        gap, limit = value - mean, REACH * math.sqrt(variance)
-        if count >= SETTLED and limit > 0.0:
-            gap = min(max(gap, -limit), limit)
+        distance, limit = value - mean, OUTLIER_DEVIATIONS * math.sqrt(variance)
+        if count >= TRUSTED_COUNT and limit > 0.0:
+            distance = min(max(distance, -limit), limit)
         self.counts[name] = count + 1
-        self.means[name] = mean + share * gap
-        self.vars[name] = (1.0 - share) * (variance + share * gap * gap)
+        self.means[name] = mean + share * distance
+        self.vars[name] = (1.0 - share) * (variance + share * distance * distance)
 
     def transform_one(self, x: Mapping[str, Any]) -> dict[str, float]:
         """Return the row in deviations from the means.
@@ -239,6 +268,11 @@ class FadedScaler(base.Transformer):
         ----------
         x
             Numbers by feature name.
+
+        Returns
+        -------
+        dict
+            Scaled values by feature name, without unit.
         """
         scaled = {}
         for name, value in x.items():
@@ -250,4 +284,4 @@ class FadedScaler(base.Transformer):
 
 def is_measured(value: object) -> bool:
     """Whether a value is a number that a measurement can give."""
-    return isinstance(value, (int, float)) and abs(value) <= LARGEST
+    return isinstance(value, (int, float)) and abs(value) <= LARGEST_MEASUREMENT

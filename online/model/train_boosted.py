@@ -11,19 +11,26 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.errors import MissingLibraryError
-from online.model.experts.boosted import TreeArrays, packed
+from online.model.experts.boosted import TreeArrays, pack_trees
 
 __all__ = ["available", "train"]
 
 Array = npt.NDArray[Any]
 
 LEAST_ROWS = 50  # fewer teach nothing that the other experts do not know
-ROUNDS = 100
-SETTINGS: dict[str, Any] = {
-    "objective": "l2", "num_leaves": 31, "learning_rate": 0.1, "min_data_in_leaf": 20,
+BOOSTING_ROUNDS = 100
+LIGHTGBM_PARAMS: dict[str, Any] = {
+    "objective": "l2",
+    "num_leaves": 31,
+    "learning_rate": 0.1,
+    "min_data_in_leaf": 20,
     "use_missing": False,  # rows are imputed
-    "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1,
-}  # fmt: skip
+    # one thread and one layout of the histograms: the same rows give the same bytes
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
 
 
 def available() -> str:
@@ -38,7 +45,7 @@ def available() -> str:
 def library() -> Any:
     """LightGBM. Raises MissingLibraryError where it or the OpenMP library it needs is missing."""
     try:
-        with without("sklearn"):
+        with hidden("sklearn"):
             import lightgbm  # a second to import, and only the process that trains needs it
     except (ImportError, OSError) as exc:
         raise MissingLibraryError(
@@ -49,8 +56,8 @@ def library() -> Any:
 
 
 @contextlib.contextmanager
-def without(name: str) -> Iterator[None]:
-    """Have a package that LightGBM imports where it is installed, and not needed here, found missing."""
+def hidden(name: str) -> Iterator[None]:
+    """Let imports of a package fail, which LightGBM imports where it is there, for nothing needed here."""
     if name in sys.modules:
         yield
         return
@@ -91,47 +98,48 @@ def train(rows: Array, targets: Array, columns: Sequence[str], seed: int) -> byt
     if len(rows) < LEAST_ROWS or float(np.ptp(targets)) == 0.0:
         return None
     lightgbm = library()
-    middle, unit = float(np.mean(targets)), float(np.std(targets)) or 1.0
-    data = lightgbm.Dataset(rows, (targets - middle) / unit)  # labels are kept as 32-bit floats there
-    booster = lightgbm.train(SETTINGS | {"seed": seed}, data, ROUNDS)
-    return packed(tree_arrays(booster.model_to_string(), tuple(columns), middle, unit))
+    mean, deviation = float(np.mean(targets)), float(np.std(targets)) or 1.0
+    # LightGBM keeps labels as 32-bit floats: standardised they lose nothing to a large mean
+    data = lightgbm.Dataset(rows, (targets - mean) / deviation)
+    booster = lightgbm.train(LIGHTGBM_PARAMS | {"seed": seed}, data, BOOSTING_ROUNDS)
+    return pack_trees(tree_arrays(booster.model_to_string(), tuple(columns), mean, deviation))
 
 
-def tree_arrays(text: str, columns: tuple[str, ...], middle: float, unit: float) -> TreeArrays:
-    """LightGBM's text of a model as arrays; in each tree branches come before leaves, parents first."""
+def tree_arrays(text: str, columns: tuple[str, ...], mean: float, deviation: float) -> TreeArrays:
+    """LightGBM's text of a model as arrays, in target units; in each tree branches come before leaves."""
     parts: dict[str, list[Array]] = {name: [] for name in ("feature", "threshold", "left", "right", "value")}
-    roots, taken = [], 0
+    roots, offset = [], 0
     for block in text.split("\nTree=")[1:]:
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        tree = one_tree(fields, taken)
-        tree["value"] *= unit
-        for name, table in tree.items():
-            parts[name].append(table)
-        roots.append(taken)
-        taken += len(tree["feature"])
-    first = parts["value"][0]
-    first[parts["feature"][0] < 0] += middle
-    joined = {name: np.concatenate(tables) for name, tables in parts.items()}
+        tree = tree_nodes(fields, offset)
+        tree["value"] *= deviation
+        for name, array in tree.items():
+            parts[name].append(array)
+        roots.append(offset)
+        offset += len(tree["feature"])
+    first_values = parts["value"][0]
+    first_values[parts["feature"][0] < 0] += mean  # into the first tree's leaves, of which each row takes one
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     return TreeArrays(columns, np.array(roots, np.int32), **joined)
 
 
-def one_tree(fields: dict[str, str], taken: int) -> dict[str, Array]:
-    """One tree's nodes, the first of them having the number ``taken``; leaves come after the branches."""
+def tree_nodes(fields: dict[str, str], offset: int) -> dict[str, Array]:
+    """One tree's nodes, numbered from ``offset``; leaves come after the branches."""
     leaves = np.array(fields["leaf_value"].split(), float)
     branches = len(leaves) - 1
 
     def read(name: str, kind: type) -> Array:
         return np.array(fields.get(name, "").split() if branches else [], kind)
 
-    def child(name: str) -> Array:
-        numbers = read(name, np.int64)  # -1 is the first leaf, -2 the second
-        return taken + np.where(numbers < 0, branches - 1 - numbers, numbers)
+    def children(name: str) -> Array:
+        numbers = read(name, np.int64)  # LightGBM numbers leaves down from -1: -1 is the first, -2 the second
+        return offset + np.where(numbers < 0, branches - 1 - numbers, numbers)
 
-    none = np.full(len(leaves), -1)
+    no_child = np.full(len(leaves), -1)
     return {
-        "feature": np.concatenate((read("split_feature", np.int64), none)).astype(np.int32),
+        "feature": np.concatenate((read("split_feature", np.int64), no_child)).astype(np.int32),
         "threshold": np.concatenate((read("threshold", float), np.zeros(len(leaves)))),
-        "left": np.concatenate((child("left_child"), none)).astype(np.int32),
-        "right": np.concatenate((child("right_child"), none)).astype(np.int32),
+        "left": np.concatenate((children("left_child"), no_child)).astype(np.int32),
+        "right": np.concatenate((children("right_child"), no_child)).astype(np.int32),
         "value": np.concatenate((np.zeros(branches), leaves)),
     }

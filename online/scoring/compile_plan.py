@@ -19,7 +19,7 @@ from online.model.experts.nlms import NormalizedLMS
 from online.model.experts.rls import RecursiveLeastSquares
 from online.model.intervals import ConformalInterval
 from online.model.pipeline import ENCODER, IMPUTER, POOL
-from online.model.pool import ALL, ExpertPool
+from online.model.pool import ALL_FEATURES, ExpertPool
 from online.model.scaling import deviations_of
 from online.scoring.plan import PlanInfo, Reach, ScoringPlan
 from online.scoring.tree_arrays import NOWHERE, Trees, assembled, lines
@@ -88,7 +88,7 @@ def head_arrays(pool: ExpertPool) -> dict[str, Array]:
 
 def read_by(pool: ExpertPool, name: str, columns: list[str]) -> dict[str, int]:
     """Where in a row, values first and scaled ones then, each column is that an expert reads."""
-    view = pool.views.get(name, ALL)
+    view = pool.views.get(name, ALL_FEATURES)
     first = len(columns) if view.scaled else 0
     return {
         column: first + place

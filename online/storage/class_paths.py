@@ -48,6 +48,7 @@ CLASSES: dict[tuple[str, str], str] = {
     ("online.features.context_memory", "Near"): "NearbyMean",
     ("online.features.error_scale", "Difficulty"): "ErrorScale",
     ("online.features.matrix", "WholeRows"): "FeatureIndex",
+    ("online.model.micro_batch", "View"): "FeatureView",
     ("online.learning.e_detector", "Guard"): "EDetector",
 }
 

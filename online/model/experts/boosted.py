@@ -14,13 +14,13 @@ from river import base
 
 from online.core.jit import njit_cached
 
-__all__ = ["BoostedTrees", "TreeArrays", "packed", "unpacked"]
+__all__ = ["BoostedTrees", "TreeArrays", "pack_trees", "unpack_trees"]
 
 Array = npt.NDArray[Any]
 
 
 class TreeArrays(NamedTuple):
-    """Trees with constant leaves, all their nodes in one table; a row's output is the sum over the trees."""
+    """Trees with constant leaves, the nodes of all in the same arrays; their outputs are added up."""
 
     columns: tuple[str, ...]  # what the trees read, in the order of `feature`
     root: Array  # (trees,) int32: a node each
@@ -31,61 +31,71 @@ class TreeArrays(NamedTuple):
     value: Array  # (nodes,) float64: a leaf's output, in target units
 
 
-ARRAYS = (
-    ("root", np.int32), ("feature", np.int32), ("threshold", np.float64), ("left", np.int32),
-    ("right", np.int32), ("value", np.float64),
-)  # fmt: skip
+ARRAY_TYPES = (
+    ("root", np.int32),
+    ("feature", np.int32),
+    ("threshold", np.float64),
+    ("left", np.int32),
+    ("right", np.int32),
+    ("value", np.float64),
+)
 
 
-def packed(trees: TreeArrays) -> bytes:
+def pack_trees(trees: TreeArrays) -> bytes:
     """The trees as bytes, without pickle: zlib of a MessagePack map of columns and little-endian arrays."""
-    content: dict[str, Any] = {name: getattr(trees, name).astype(kind).tobytes() for name, kind in ARRAYS}
+    content: dict[str, Any] = {
+        name: getattr(trees, name).astype(kind).tobytes() for name, kind in ARRAY_TYPES
+    }
     return zlib.compress(msgspec.msgpack.encode({"columns": trees.columns} | content))
 
 
-def unpacked(model: bytes) -> TreeArrays:
-    """The trees of :func:`packed`. Raises ValueError when the bytes are no such model."""
+def unpack_trees(model: bytes) -> TreeArrays:
+    """The trees of :func:`pack_trees`. Raises ValueError when the bytes are no such model."""
     try:
         content = msgspec.msgpack.decode(zlib.decompress(model), type=dict[str, Any])
         columns = msgspec.convert(content["columns"], tuple[str, ...])
-        arrays = {name: np.frombuffer(content[name], kind) for name, kind in ARRAYS}
+        arrays = {name: np.frombuffer(content[name], kind) for name, kind in ARRAY_TYPES}
     except (zlib.error, msgspec.MsgspecError, KeyError, TypeError, ValueError) as exc:
         raise ValueError(f"these bytes are no model of boosted trees: {exc}") from exc
     trees = TreeArrays(columns, **arrays)
-    check(trees)
+    check_trees(trees)
     return trees
 
 
-def check(trees: TreeArrays) -> None:
-    """Refuse trees whose descent would leave the tables or never end. Raises ValueError."""
+def check_trees(trees: TreeArrays) -> None:
+    """Refuse trees whose descent would leave the arrays or never end. Raises ValueError.
+
+    A child always comes after its parent, so a descent ends.
+    """
     nodes = len(trees.feature)
     inner = trees.feature >= 0
     own = np.arange(nodes)[inner]
-    whole = (
+    is_sound = (
         all(len(table) == nodes for table in trees[3:])
         and ((trees.root >= 0) & (trees.root < nodes)).all()
         and (trees.feature < len(trees.columns)).all()
         and all(((side[inner] > own) & (side[inner] < nodes)).all() for side in (trees.left, trees.right))
         and np.isfinite(trees.value).all()
     )
-    if not whole:
-        raise ValueError("these bytes are no model of boosted trees: their tables do not fit together")
+    if not is_sound:
+        raise ValueError("these bytes are no model of boosted trees: their arrays do not fit together")
 
 
 class BoostedTrees(base.Regressor):
     """Predict by gradient boosted trees trained in a batch, :mod:`online.model.train_boosted` says how.
 
     It learns nothing from rows; a newer model takes the place of the old one through :meth:`replace`. Without
-    one, and for a row that lacks a column, the prediction is NaN, for which a pool steps in.
+    one, and for a row that lacks a column, the prediction is NaN, which a pool replaces.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from online.model.experts.boosted import BoostedTrees, TreeArrays, packed
+    >>> from online.model.experts.boosted import BoostedTrees, TreeArrays, pack_trees
     >>> ints, reals = np.array([0, -1, -1]), np.array([1.5, 0.0, 0.0])
-    >>> one = TreeArrays(("wind",), np.array([0]), ints, reals, ints + 1, ints + 2, np.array([0.0, 7.0, 9.0]))
+    >>> value = np.array([0.0, 7.0, 9.0])
+    >>> trees = TreeArrays(("wind",), np.array([0]), ints, reals, ints + 1, ints + 2, value)
     >>> model = BoostedTrees()
-    >>> model.replace(packed(one))
+    >>> model.replace(pack_trees(trees))
     >>> model.predict_one({"wind": 1.0}), model.predict_one({"wind": 2.0})
     (7.0, 9.0)
     """
@@ -106,7 +116,7 @@ class BoostedTrees(base.Regressor):
         ValueError
             If the bytes are no model; the old one stays.
         """
-        self.trees = unpacked(model)
+        self.trees = unpack_trees(model)
 
     def learn_one(self, x: Mapping[str, float], y: float) -> None:
         """Do nothing.
@@ -134,44 +144,65 @@ class BoostedTrees(base.Regressor):
             row = np.array([x[column] for column in trees.columns], dtype=float)
         except KeyError:
             return math.nan
-        return float(descended(row, *trees[1:]))
+        return float(sum_leaves(row, *trees[1:]))
 
-    def follow_lines(
-        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    def learn_predict_many(
+        self, names: tuple[str, ...], rows: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """As :meth:`online.model.micro_batch.LineExpert.follow_lines`."""
-        asked = np.isnan(targets)
+        """Predict the rows without a target.
+
+        Parameters
+        ----------
+        names
+            The features.
+        rows
+            Their values, (n, features), C-contiguous.
+        targets
+            The targets, (n,), NaN for rows to predict.
+
+        Returns
+        -------
+        list or None
+            The predictions for those, in target units; None when the rows lack a column.
+        """
+        predict_only = np.isnan(targets)
         if self.trees is None:
-            return [math.nan] * int(asked.sum())
+            return [math.nan] * int(predict_only.sum())
         if not set(names).issuperset(self.trees.columns):
             return None
-        rows = np.take(lines[asked], [names.index(column) for column in self.trees.columns], axis=1)
-        outputs: list[float] = descended_many(rows, *self.trees[1:]).tolist()
+        columns = [names.index(column) for column in self.trees.columns]
+        chosen = np.take(rows[predict_only], columns, axis=1)
+        outputs: list[float] = sum_leaves_many(chosen, *self.trees[1:]).tolist()
         return outputs
 
 
+# Kernels: rows go down trees with constant leaves, whose sum is the prediction (gradient boosting, Friedman
+# 2001). A hundred trees are some hundreds of dependent steps a row, each far too small for a NumPy call. The
+# arrays are those of TreeArrays; a row is float64 (columns,), in the order of TreeArrays.columns.
+
+
 @njit_cached
-def descended_many(
-    rows: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
+def sum_leaves_many(
+    rows: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, value: Array
 ) -> Array:
-    """As :func:`descended`, of rows (n, columns)."""
+    """As :func:`sum_leaves`, of rows (n, columns); (n,)."""
     outputs = np.empty(len(rows))
     for i in range(len(rows)):
-        outputs[i] = descended(rows[i], root, feature, threshold, left, right, answer)
+        outputs[i] = sum_leaves(rows[i], root, feature, threshold, left, right, value)
     return outputs
 
 
 @njit_cached
-def descended(
-    row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, answer: Array
+def sum_leaves(
+    row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, value: Array
 ) -> float:
-    """The sum of the leaves that a row comes to; NaN where a value is missing."""
+    """The sum of the leaves that a row comes to; NaN where one of its values is missing."""
     total = 0.0
-    for value in row:
-        if np.isnan(value):
+    for cell in row:
+        if np.isnan(cell):
             return np.nan
     for node in root:
         while feature[node] >= 0:
             node = left[node] if row[feature[node]] <= threshold[node] else right[node]
-        total += answer[node]
+        total += value[node]
     return total

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from river import base
 
-__all__ = ["NormalizedLMS"]
+from online.features.matrix import LARGEST_FLOAT
 
-_HUGE = sys.float_info.max
+__all__ = ["NormalizedLMS"]
 
 
 class NormalizedLMS(base.Regressor):
@@ -104,7 +103,7 @@ class NormalizedLMS(base.Regressor):
         weight = self.weights.get
         for name, value in x.items():
             total += weight(name, 0.0) * value
-        if -_HUGE <= total <= _HUGE:
+        if -LARGEST_FLOAT <= total <= LARGEST_FLOAT:
             return total
         return self._predict_scaled(x)
 
@@ -129,7 +128,7 @@ class NormalizedLMS(base.Regressor):
             length += value * value
         step = self._effective_step(w)
         gain = step * ((y - total) / length)
-        if not (-_HUGE <= gain <= _HUGE and length <= _HUGE):
+        if not (-LARGEST_FLOAT <= gain <= LARGEST_FLOAT and length <= LARGEST_FLOAT):
             self._learn_scaled(x, y, step)
         else:
             self._apply(x, gain, gain)
@@ -144,10 +143,10 @@ class NormalizedLMS(base.Regressor):
         weights = self.weights
         for name, value in x.items():
             updated = weights.get(name, 0.0) + gain * value
-            if -_HUGE <= updated <= _HUGE:
+            if -LARGEST_FLOAT <= updated <= LARGEST_FLOAT:
                 weights[name] = updated
         updated = self.intercept + intercept_gain
-        if -_HUGE <= updated <= _HUGE:
+        if -LARGEST_FLOAT <= updated <= LARGEST_FLOAT:
             self.intercept = updated
 
     def _scaled(self, x: dict[str, float]) -> tuple[dict[str, float], float, float]:
@@ -170,4 +169,4 @@ class NormalizedLMS(base.Regressor):
         _, size, total = self._scaled(x)
         if math.isnan(total):
             return self.intercept
-        return min(max(total * size, -_HUGE), _HUGE)
+        return min(max(total * size, -LARGEST_FLOAT), LARGEST_FLOAT)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from river import base
 
 from online.core.jit import njit_cached
-from online.features.matrix import values_getter, write_row
+from online.features.matrix import LARGEST_FLOAT, values_getter, write_row
 
 __all__ = ["RecursiveLeastSquares"]
 
 Array = npt.NDArray[np.float64]
 
-HUGE = sys.float_info.max
-LARGEST = 1e12  # of the inverse information: beyond it the arithmetic is no longer to be trusted
+LARGEST_INVERSE = 1e12  # beyond it the arithmetic on the inverse information is no longer to be trusted
 
 
 class RecursiveLeastSquares(base.Regressor):
@@ -36,7 +33,7 @@ class RecursiveLeastSquares(base.Regressor):
     ridge
         Weight of the squared weights against the squared errors, in rows (standardised features), positive.
     limit
-        Features are pulled into plus and minus this many deviations when a row is learned.
+        Features are clipped to plus and minus this many deviations when a row is learned.
 
     Attributes
     ----------
@@ -55,7 +52,7 @@ class RecursiveLeastSquares(base.Regressor):
     missing ridge to one feature in turn, as one more observation of a weight of zero, so that in the mean
     over all features `ridge` stays in the information matrix. It costs one more update of rank one [2]_.
 
-    Features not met before join with a weight of zero; those missing from a row count as zero. A row or
+    Features not seen before join with a weight of zero; those missing from a row count as zero. A row or
     target that is not finite, or would make the state so, is skipped.
 
     References
@@ -87,7 +84,7 @@ class RecursiveLeastSquares(base.Regressor):
         self.ridge = ridge
         self.limit = limit
         self.n_learned = 0
-        self._places: dict[str, int] = {}
+        self._places: dict[str, int] = {}  # column by feature, from 1
         self._all: Callable[[Mapping[str, float]], Any] | None = None  # the values of a whole row, in order
         self._weights: Array = np.zeros(1)  # the intercept first
         self._inverse: Array = np.full((1, 1), 1.0 / ridge)
@@ -100,7 +97,7 @@ class RecursiveLeastSquares(base.Regressor):
     @property
     def weights(self) -> dict[str, float]:
         """One weight a feature, in target units per feature unit."""
-        return {name: float(self._weights[place]) for name, place in self._places.items()}
+        return {name: float(self._weights[column]) for name, column in self._places.items()}
 
     @property
     def intercept(self) -> float:
@@ -115,7 +112,7 @@ class RecursiveLeastSquares(base.Regressor):
         x
             Feature values by name.
         """
-        return float(answer(self._row(x), self._weights))
+        return float(predict_row(self._row(x), self._weights))
 
     def learn_one(self, x: Mapping[str, float], y: float) -> None:
         """Learn one row.
@@ -127,48 +124,64 @@ class RecursiveLeastSquares(base.Regressor):
         y
             The target.
         """
-        row = self._whole(x)
+        row = self._complete_row(x)
         if row is None:
-            self._meet(x)
+            self._add_features(x)
             row = self._row(x)
         settings = (self.forgetting, self.ridge, self.limit)
         turn = self.n_learned % len(row)
-        if learned(self._inverse, self._weights, row, float(y), settings, turn):
+        if learn_row(self._inverse, self._weights, row, float(y), settings, turn):
             self.n_learned += 1
 
-    def follow_lines(
-        self, names: tuple[str, ...], lines: Array, targets: Sequence[float]
+    def learn_predict_many(
+        self, names: tuple[str, ...], rows: Array, targets: Sequence[float]
     ) -> list[float] | None:
-        """As :meth:`online.model.micro_batch.LineExpert.follow_lines`."""
+        """Learn and predict rows in order, to the last bit as one by one.
+
+        Parameters
+        ----------
+        names
+            The features, in the order of their names.
+        rows
+            Their values, (n, features), C-contiguous.
+        targets
+            The targets, (n,), NaN for rows to predict.
+
+        Returns
+        -------
+        list or None
+            The predictions for those; None, and nothing was done, when these are not just the features known.
+        """
         if names != tuple(self._places):
             return None
         settings = (self.forgetting, self.ridge, self.limit)
         outputs = np.array(targets, dtype=float)
-        asked = np.isnan(outputs)
-        self.n_learned = int(followed(self._inverse, self._weights, lines, outputs, settings, self.n_learned))
-        answers: list[float] = outputs[asked].tolist()
-        return answers
+        predict_only = np.isnan(outputs)
+        count = learn_predict_rows(self._inverse, self._weights, rows, outputs, settings, self.n_learned)
+        self.n_learned = int(count)
+        predictions: list[float] = outputs[predict_only].tolist()
+        return predictions
 
     def _row(self, x: Mapping[str, float]) -> Array:
-        """Any row; features not met are left out, and those it lacks are zero."""
-        row = self._whole(x)
+        """Any row; features not known are left out, and those it lacks are zero."""
+        row = self._complete_row(x)
         if row is not None:
             return row
         row = np.zeros(len(self._weights))
         row[0] = 1.0
         for name, value in x.items():
-            place = self._places.get(name)
-            if place is not None:
-                row[place] = value
+            column = self._places.get(name)
+            if column is not None:
+                row[column] = value
         return row
 
-    def _whole(self, x: Mapping[str, float]) -> Array | None:
-        """A row that has just the features met; None for any other."""
+    def _complete_row(self, x: Mapping[str, float]) -> Array | None:
+        """A row that has just the known features; None for any other."""
         row = np.empty(len(self._weights))
         row[0] = 1.0
         return row if write_row(self._all, row, x, 1) else None
 
-    def _meet(self, x: Mapping[str, float]) -> None:
+    def _add_features(self, x: Mapping[str, float]) -> None:
         """Make room for features not seen before, whatever order the row has them in."""
         new = sorted((name for name in x if name not in self._places), key=str)
         if not new:
@@ -183,21 +196,31 @@ class RecursiveLeastSquares(base.Regressor):
         self._inverse = inverse
 
 
+# Kernels: recursive least squares [1] with Gunnarsson's ridge [2], d features and an always-one before them.
+# For a row x with target y, error e = y - w.x and forgetting l:
+#   k = P x / (l + x.P x);   w += k e;   P = (P - k (x P)) / l
+# and then an observation of weight zero for one feature i in turn, worth a = ridge (1 - l) (d + 1) rows:
+#   k = P[:, i] / (1/a + P[i, i]);   w -= k w[i];   P -= k P[i]
+# The loops over P run in place: as NumPy expressions each would allocate a matrix.
+#   inverse: (d + 1, d + 1) float64, P; weights: (d + 1,) float64, w, the intercept first;
+#   row: (d + 1,) float64, the first 1; settings: forgetting, ridge, clip limit.
+
+
 @njit_cached
-def answer(row: Array, weights: Array) -> float:
-    """Their scalar product, held to finite numbers; the intercept where it has no value."""
+def predict_row(row: Array, weights: Array) -> float:
+    """The linear prediction, clipped to finite numbers; the intercept where it has no value."""
     total = 0.0
     for j in range(len(row)):
         total += row[j] * weights[j]
-    return weights[0] if np.isnan(total) else min(max(total, -HUGE), HUGE)
+    return weights[0] if np.isnan(total) else min(max(total, -LARGEST_FLOAT), LARGEST_FLOAT)
 
 
 @njit_cached
-def learned(
+def learn_row(
     inverse: Array, weights: Array, row: Array, y: float, settings: tuple[float, float, float], turn: int
 ) -> bool:
     """Learn one row in place; False, and nothing changed, when it is not finite or that would overflow."""
-    keep, ridge, limit = settings
+    forgetting, ridge, limit = settings
     if not np.isfinite(y):
         return False
     for j in range(len(row)):
@@ -206,47 +229,52 @@ def learned(
         row[j] = min(max(row[j], -limit), limit)
     error = y - row @ weights
     gain = inverse @ row
-    gain /= keep + row @ gain
+    gain /= forgetting + row @ gain
     step = gain * error
     if not np.isfinite((weights + step).sum()):
         return False
-    seen = row @ inverse
+    projected = row @ inverse
     weights += step
     size = len(row)
-    for a in range(size):
-        for b in range(size):
-            inverse[a, b] = min(max((inverse[a, b] - gain[a] * seen[b]) / keep, -LARGEST), LARGEST)
-    if turn and keep < 1.0:
-        add_ridge(inverse, weights, turn, ridge * (1.0 - keep) * size)
+    for i in range(size):
+        for j in range(size):
+            updated = (inverse[i, j] - gain[i] * projected[j]) / forgetting
+            inverse[i, j] = min(max(updated, -LARGEST_INVERSE), LARGEST_INVERSE)
+    if turn and forgetting < 1.0:
+        add_ridge(inverse, weights, turn, ridge * (1.0 - forgetting) * size)
     return True
 
 
 @njit_cached
-def followed(
-    inverse: Array, weights: Array, lines: Array, targets: Array, settings: tuple[float, float, float],
+def learn_predict_rows(
+    inverse: Array,
+    weights: Array,
+    rows: Array,
+    targets: Array,
+    settings: tuple[float, float, float],
     count: int,
-) -> int:  # fmt: skip
-    """Learn lines (n, features) in place, ``count`` rows having been learned before; how many have now.
+) -> int:
+    """Learn rows (n, features) in place, ``count`` having been learned before; how many have now.
 
-    The answer takes the place of a target that is NaN.
+    A row whose target is NaN is predicted, and the prediction takes the target's place.
     """
     row = np.empty(len(weights))
-    for i in range(len(lines)):
+    for i in range(len(rows)):
         row[0] = 1.0
-        row[1:] = lines[i]
+        row[1:] = rows[i]
         if np.isnan(targets[i]):
-            targets[i] = answer(row, weights)
-        elif learned(inverse, weights, row, targets[i], settings, count % len(row)):
+            targets[i] = predict_row(row, weights)
+        elif learn_row(inverse, weights, row, targets[i], settings, count % len(row)):
             count += 1
     return count
 
 
-@njit
+@njit_cached
 def add_ridge(inverse: Array, weights: Array, turn: int, amount: float) -> None:
-    """Observe a weight of zero for one feature, with a weight of ``amount`` rows."""
+    """Observe a weight of zero for feature ``turn``, as an observation worth ``amount`` rows."""
     gain = inverse[:, turn] / (1.0 / amount + inverse[turn, turn])
-    seen = inverse[turn].copy()
+    projected = inverse[turn].copy()
     weights -= gain * weights[turn]
-    for a in range(len(weights)):
-        for b in range(len(weights)):
-            inverse[a, b] -= gain[a] * seen[b]
+    for i in range(len(weights)):
+        for j in range(len(weights)):
+            inverse[i, j] -= gain[i] * projected[j]

@@ -1,1 +1,1 @@
-"""River's own trees under ADWIN: the option experts.trees."""
+"""River's own trees under ADWIN, the option ``experts.trees``. Nothing here is imported unless it is on."""
