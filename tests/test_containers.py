@@ -340,11 +340,11 @@ def started(role: str, place: Path, **replaced: str) -> Iterator[Container]:
 
 DRAW_ALL = """
 import sys
-from server.monitor.monitor_app import parts
-from server.monitor.client import Reader, open_client
-reading = Reader(open_client(sys.argv[1])).read()
+from server.monitor.monitor_app import page_parts
+from server.monitor.api_reader import ApiReader, open_client
+reading = ApiReader(open_client(sys.argv[1])).read()
 print(reading.down, *reading.problems, file=sys.stderr)
-drawn = parts(reading, "light", 0.0)
+drawn = page_parts(reading, "light", 0.0)
 for part in drawn.values():
     part.build()
 print(*sorted(drawn))

@@ -11,9 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from server.monitor.answers import FeatureInfo
-from server.monitor.forecast import Forecast, ForecastError, as_csv, ask, drawn, uploaded
-from server.monitor.future import future_rows, pickable, unknown
+from server.monitor.api_replies import FeatureReply
+from server.monitor.forecast import (
+    ForecastError,
+    ForecastResult,
+    as_csv,
+    forecast_chart,
+    parse_upload,
+    request_forecast,
+)
+from server.monitor.future_rows import choosable, future_rows, missing_features
 from server.monitor.palette import LIGHT
 from tests.support.fake_api import busy_api, closed_port, serving
 
@@ -26,38 +33,38 @@ MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augus
 @pytest.mark.parametrize(
     ("feature", "values"),
     [
-        (FeatureInfo("Start_Hour", "cyclic", period=24.0, low=0.0), [22, 23, 0]),
-        (FeatureInfo("End_Hour", "cyclic", period=24.0, low=0.0), [23, 0, 1]),
-        (FeatureInfo("hr", "cyclic", period=24.0, low=1.0), [22, 23, 24]),
-        (FeatureInfo("Day_of_Year", "cyclic", period=365.25, low=1.0), [58, 58, 59]),
-        (FeatureInfo("weekday", "cyclic", period=7.0, low=0.0), [6, 6, 0]),
-        (FeatureInfo("mnth", "cyclic", period=12.0, low=1.0), [2, 2, 2]),
-        (FeatureInfo("day", "cyclic", values=DAYS), ["Sun", "Sun", "Mon"]),
-        (FeatureInfo("month", "cyclic", values=MONTHS), ["february"] * 3),
-        (FeatureInfo("Season", "category", values=("Winter", "Spring", "Summer", "Fall")), ["Winter"] * 3),
-        (FeatureInfo("year", "numeric"), [2028] * 3),
-        (FeatureInfo("at", "time"), ["2028-02-27T22:00:00", "2028-02-27T23:00:00", "2028-02-28T00:00:00"]),
+        (FeatureReply("Start_Hour", "cyclic", period=24.0, low=0.0), [22, 23, 0]),
+        (FeatureReply("End_Hour", "cyclic", period=24.0, low=0.0), [23, 0, 1]),
+        (FeatureReply("hr", "cyclic", period=24.0, low=1.0), [22, 23, 24]),
+        (FeatureReply("Day_of_Year", "cyclic", period=365.25, low=1.0), [58, 58, 59]),
+        (FeatureReply("weekday", "cyclic", period=7.0, low=0.0), [6, 6, 0]),
+        (FeatureReply("mnth", "cyclic", period=12.0, low=1.0), [2, 2, 2]),
+        (FeatureReply("day", "cyclic", values=DAYS), ["Sun", "Sun", "Mon"]),
+        (FeatureReply("month", "cyclic", values=MONTHS), ["february"] * 3),
+        (FeatureReply("Season", "category", values=("Winter", "Spring", "Summer", "Fall")), ["Winter"] * 3),
+        (FeatureReply("year", "numeric"), [2028] * 3),
+        (FeatureReply("at", "time"), ["2028-02-27T22:00:00", "2028-02-27T23:00:00", "2028-02-28T00:00:00"]),
     ],
 )
 def test_what_a_calendar_tells_is_filled_in_as_the_stream_writes_it(
-    feature: FeatureInfo, values: list[Any]
+    feature: FeatureReply, values: list[Any]
 ) -> None:
     rows = future_rows([feature], {}, SUNDAY, 3)
     assert [row[feature.name] for row in rows] == values
-    assert pickable([feature]) == []
+    assert choosable([feature]) == []
 
 
 def test_what_no_calendar_tells_is_picked_or_left_out() -> None:
     features = [
-        FeatureInfo("Source", "category", values=("Solar", "Wind")),
-        FeatureInfo("Wind_Speed", "numeric"),
-        FeatureInfo("Direction", "cyclic", period=360.0),
-        FeatureInfo("Date", "dropped", used=False),
+        FeatureReply("Source", "category", values=("Solar", "Wind")),
+        FeatureReply("Wind_Speed", "numeric"),
+        FeatureReply("Direction", "cyclic", period=360.0),
+        FeatureReply("Date", "dropped", used=False),
     ]
     (row,) = future_rows(features, {"Source": "Wind"}, SUNDAY, 1)
     assert row == {"Source": "Wind"}
-    assert [f.name for f in pickable(features)] == ["Source"]
-    assert unknown(features, row) == ["Wind_Speed", "Direction"]
+    assert [f.name for f in choosable(features)] == ["Source"]
+    assert missing_features(features, row) == ["Wind_Speed", "Direction"]
 
 
 def data_url(text: str | bytes) -> str:
@@ -66,7 +73,7 @@ def data_url(text: str | bytes) -> str:
 
 
 def test_an_uploaded_csv_gives_rows_with_empty_cells_left_out() -> None:
-    assert uploaded(data_url("\ufeffa,b\n1,\n,x y\n")) == [{"a": "1"}, {"b": "x y"}]
+    assert parse_upload(data_url("\ufeffa,b\n1,\n,x y\n")) == [{"a": "1"}, {"b": "x y"}]
 
 
 @pytest.mark.parametrize(
@@ -81,36 +88,38 @@ def test_an_uploaded_csv_gives_rows_with_empty_cells_left_out() -> None:
 )
 def test_a_file_that_cannot_be_forecast_says_why(contents: str, why: str) -> None:
     with pytest.raises(ForecastError, match=why):
-        uploaded(contents)
+        parse_upload(contents)
 
 
 def test_a_forecast_is_asked_for_without_a_record_and_written_as_csv() -> None:
     with serving(busy_api()) as url, httpx.Client(base_url=url) as client:
-        found = ask(client, [{"a": 1}, {"b": "x,y"}], ["2028-01-01T00:00:00", "2028-01-01T01:00:00"])
+        found = request_forecast(
+            client, [{"a": 1}, {"b": "x,y"}], ["2028-01-01T00:00:00", "2028-01-01T01:00:00"]
+        )
     lines = list(csv.reader(io.StringIO(as_csv(found))))
     assert lines[0] == ["time", "a", "b", "prediction", "lower", "upper"]
     assert lines[2] == ["2028-01-01T01:00:00", "", "x,y", "101.0", "91.0", "111.0"]
-    figure = drawn(found, "Production", LIGHT)
+    figure = forecast_chart(found, "Production", LIGHT)
     assert list(figure.data[2].y) == [100.0, 101.0]
-    assert not drawn(None, "", LIGHT).data
+    assert not forecast_chart(None, "", LIGHT).data
 
 
 def test_a_forecast_that_cannot_be_had_says_why() -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{closed_port()}") as client:
         with pytest.raises(ForecastError, match="nothing listens there"):
-            ask(client, [{"a": 1}])
+            request_forecast(client, [{"a": 1}])
         with pytest.raises(ForecastError, match="no rows"):
-            ask(client, [])
+            request_forecast(client, [])
     refusal = httpx.MockTransport(lambda _: httpx.Response(422, json={"detail": "too odd"}))
     with (
         httpx.Client(base_url="http://api.test", transport=refusal) as client,
         pytest.raises(ForecastError, match="too odd"),
     ):
-        ask(client, [{"a": 1}])
+        request_forecast(client, [{"a": 1}])
 
 
 def test_rows_without_a_time_are_drawn_one_by_one() -> None:
-    found = Forecast([{"a": 1}] * 3, [1.0, 2.0, 3.0], [0.0] * 3, [4.0] * 3)
-    figure = drawn(found, "", LIGHT)
+    found = ForecastResult([{"a": 1}] * 3, [1.0, 2.0, 3.0], [0.0] * 3, [4.0] * 3)
+    figure = forecast_chart(found, "", LIGHT)
     assert list(figure.data[2].x) == [1, 2, 3]
     assert figure.layout.xaxis.title.text == "row"

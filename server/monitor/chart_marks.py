@@ -9,19 +9,19 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from server.monitor import format as words
-from server.monitor.answers import Alarm, Snapshot
+from server.monitor import format
+from server.monitor.api_replies import AlarmReply, SnapshotReply
 from server.monitor.palette import Palette
 
 __all__ = ["event_marks"]
 
-MOST_MARKS = 200  # more than this make a fence
+MAX_MARKS = 200  # more than this make a fence
 
 Mark = tuple[int, str]
 
 
 def event_marks(
-    alarms: Sequence[Alarm], snapshots: Sequence[Snapshot], first: float, palette: Palette
+    alarms: Sequence[AlarmReply], snapshots: Sequence[SnapshotReply], first: float, palette: Palette
 ) -> list[Any]:
     """Traces on a second y axis from 0 to 1, for what happened from journal seq ``first`` on."""
     rollbacks = [s for s in snapshots if s.reason == "rollback"]
@@ -32,48 +32,48 @@ def event_marks(
         ("rollback", snapshot_marks(rollbacks), palette.rollback, "diamond", "dashdot", 1.0),
         ("drift alarm", alarm_marks(alarms), palette.alarm, "triangle-down", "solid", 1.0),
     ):
-        traces += marked_lines(name, since(marks, first), colour, symbol, dash, top)
+        traces += mark_traces(name, within_chart(marks, first), colour, symbol, dash, top)
     return traces
 
 
-def alarm_marks(alarms: Iterable[Alarm]) -> list[Mark]:
+def alarm_marks(alarms: Iterable[AlarmReply]) -> list[Mark]:
     """Where alarms were raised, and what to say there."""
     return [
         (
             a.seq,
-            f"<b>drift alarm</b>, {html.escape(words.about(a))}<br>{words.stamp(a.at)} UTC"
-            f"<br>{words.number(a.before)} → {words.number(a.after)}{wrapped(a.message)}",
+            f"<b>drift alarm</b>, {html.escape(format.alarm_title(a))}<br>{format.utc_text(a.at)} UTC"
+            f"<br>{format.number(a.before)} → {format.number(a.after)}{wrapped_lines(a.message)}",
         )
         for a in alarms
         if a.seq is not None
     ]
 
 
-def snapshot_marks(snapshots: Iterable[Snapshot]) -> list[Mark]:
+def snapshot_marks(snapshots: Iterable[SnapshotReply]) -> list[Mark]:
     """Where versions were kept, and what to say there."""
     return [
         (
             s.seq,
-            f"<b>{html.escape(words.version(s.version))}</b>, {html.escape(s.reason) or 'snapshot'}"
-            f"<br>{words.stamp(s.created_at)} UTC<br>from {html.escape(words.version(s.parent))}, "
-            f"MAE {words.number(s.mae)}",
+            f"<b>{html.escape(format.version_name(s.version))}</b>, {html.escape(s.reason) or 'snapshot'}"
+            f"<br>{format.utc_text(s.created_at)} UTC<br>from {html.escape(format.version_name(s.parent))}, "
+            f"MAE {format.number(s.mae)}",
         )
         for s in snapshots
         if s.seq is not None
     ]
 
 
-def wrapped(text: str) -> str:
+def wrapped_lines(text: str) -> str:
     """A longer text on lines of its own, safe to show."""
     return "".join("<br>" + html.escape(part) for part in textwrap.wrap(text, 48)[:4])
 
 
-def since(marks: list[Mark], first: float) -> list[Mark]:
+def within_chart(marks: list[Mark], first: float) -> list[Mark]:
     """The newest marks within the chart's data."""
-    return [mark for mark in marks if mark[0] >= first][:MOST_MARKS]
+    return [mark for mark in marks if mark[0] >= first][:MAX_MARKS]
 
 
-def marked_lines(name: str, marks: list[Mark], colour: str, symbol: str, dash: str, top: float) -> list[Any]:
+def mark_traces(name: str, marks: list[Mark], colour: str, symbol: str, dash: str, top: float) -> list[Any]:
     """Upright lines, each with a mark at its top that says more when pointed at."""
     if not marks:
         return []

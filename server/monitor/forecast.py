@@ -13,23 +13,23 @@ import httpx
 import msgspec
 import plotly.graph_objects as go
 
-from server.monitor.canvas import canvas, line, message
-from server.monitor.client import reason, without_nulls
-from server.monitor.figures import band
+from server.monitor.api_reader import failure_text, without_nulls
+from server.monitor.chart_canvas import empty_chart, line_trace, new_chart
+from server.monitor.journal_charts import interval_band
 from server.monitor.palette import Palette
 
-__all__ = ["Forecast", "ForecastError", "as_csv", "ask", "drawn", "uploaded"]
+__all__ = ["ForecastError", "ForecastResult", "as_csv", "forecast_chart", "parse_upload", "request_forecast"]
 
-ASK = "/predict?record=false"
-MOST_ROWS = 10_000
-NOTHING = "No forecast yet: pick what to forecast, or upload rows."
+PREDICT_PATH = "/predict?record=false"
+MAX_UPLOAD_ROWS = 10_000
+NO_FORECAST = "No forecast yet: pick what to forecast, or upload rows."
 
 
 class ForecastError(Exception):
     """A forecast that cannot be made; the message is for the person who asked."""
 
 
-class Forecast(msgspec.Struct, frozen=True):
+class ForecastResult(msgspec.Struct, frozen=True):
     """Rows and what is predicted for them, in target units; ``at`` are their times, where they have one."""
 
     rows: list[dict[str, Any]]
@@ -41,32 +41,36 @@ class Forecast(msgspec.Struct, frozen=True):
     drifted: list[bool] = []
 
 
-def ask(http: httpx.Client, rows: list[dict[str, Any]], at: Sequence[str] = ()) -> Forecast:
+def request_forecast(
+    http: httpx.Client, rows: list[dict[str, Any]], at: Sequence[str] = ()
+) -> ForecastResult:
     """Ask for predictions of rows. Raises ForecastError in words for people."""
     if not rows:
         raise ForecastError("There are no rows.")
     try:
-        answer = http.post(ASK, json=rows, headers={"Accept": "application/json"}, timeout=60.0)
+        answer = http.post(PREDICT_PATH, json=rows, headers={"Accept": "application/json"}, timeout=60.0)
     except httpx.HTTPError as exc:
-        raise ForecastError(f"The server could not be asked: {reason(exc)}.") from exc
+        raise ForecastError(f"The server could not be asked: {failure_text(exc)}.") from exc
     try:
         content = msgspec.json.decode(answer.content)
         if not answer.is_success:
             raise ForecastError(f"Refused: {content.get('detail', answer.reason_phrase)}")
-        return msgspec.convert(without_nulls(content) | {"rows": rows, "at": list(at)}, Forecast)
+        return msgspec.convert(without_nulls(content) | {"rows": rows, "at": list(at)}, ForecastResult)
     except (msgspec.MsgspecError, AttributeError) as exc:
         raise ForecastError(f"The server's answer cannot be read: {exc}") from exc
 
 
-def uploaded(contents: str) -> list[dict[str, Any]]:
+def parse_upload(contents: str) -> list[dict[str, Any]]:
     """The rows of an uploaded CSV, given as a data URL. Raises ForecastError naming what is wrong."""
     try:
         text = base64.b64decode(contents.partition(",")[2], validate=True).decode("utf-8-sig")
         found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (binascii.Error, UnicodeDecodeError, csv.Error) as exc:
         raise ForecastError(f"The file is no CSV in UTF-8: {exc}") from exc
-    if len(found) > MOST_ROWS:
-        raise ForecastError(f"The file has {len(found):,} rows: at most {MOST_ROWS:,} are forecast at once.")
+    if len(found) > MAX_UPLOAD_ROWS:
+        raise ForecastError(
+            f"The file has {len(found):,} rows: at most {MAX_UPLOAD_ROWS:,} are forecast at once."
+        )
     for number, row in enumerate(found, start=2):
         if None in row:
             raise ForecastError(f"Line {number} has more cells than the header.")
@@ -76,7 +80,7 @@ def uploaded(contents: str) -> list[dict[str, Any]]:
     return rows
 
 
-def as_csv(forecast: Forecast) -> str:
+def as_csv(forecast: ForecastResult) -> str:
     """The rows with time, prediction and interval, as a CSV."""
     names = list(dict.fromkeys(name for row in forecast.rows for name in row))
     text = io.StringIO()
@@ -88,15 +92,15 @@ def as_csv(forecast: Forecast) -> str:
     return text.getvalue()
 
 
-def drawn(forecast: Forecast | None, target: str, palette: Palette) -> go.Figure:
+def forecast_chart(forecast: ForecastResult | None, target: str, palette: Palette) -> go.Figure:
     """Prediction and interval, over time where rows have one, else row by row."""
     if forecast is None:
-        return message(NOTHING, palette)
+        return empty_chart(NO_FORECAST, palette)
     x: list[Any] = list(forecast.at) or list(range(1, len(forecast.rows) + 1))
     x_title = "" if forecast.at else "row"
-    figure = canvas(palette, "forecast", y_title=target or "target", x_title=x_title)
-    figure.add_traces(band(x, forecast.lower, forecast.upper, palette))
-    predicted = line(x, forecast.predictions, "prediction", palette.served, "solid")
+    figure = new_chart(palette, "forecast", y_title=target or "target", x_title=x_title)
+    figure.add_traces(interval_band(x, forecast.lower, forecast.upper, palette))
+    predicted = line_trace(x, forecast.predictions, "prediction", palette.served, "solid")
     predicted.update(
         customdata=list(zip(forecast.lower, forecast.upper, strict=True)),
         hovertemplate="%{y:,.4~g} (%{customdata[0]:,.4~g} to %{customdata[1]:,.4~g})",

@@ -10,17 +10,25 @@ import httpx
 import msgspec
 from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 
-from server.monitor import format as words
-from server.monitor import palette as palettes
-from server.monitor.answers import FeatureInfo, Model
-from server.monitor.forecast import NOTHING, Forecast, ForecastError, as_csv, ask, drawn, uploaded
-from server.monitor.future import MOST_HOURS, future_rows, pickable, unknown
-from server.monitor.markup import aria, chart, choice, empty
+from server.monitor import format
+from server.monitor.api_replies import FeatureReply, ModelReply
+from server.monitor.forecast import (
+    NO_FORECAST,
+    ForecastError,
+    ForecastResult,
+    as_csv,
+    forecast_chart,
+    parse_upload,
+    request_forecast,
+)
+from server.monitor.future_rows import MAX_HOURS, choosable, future_rows, missing_features
+from server.monitor.page_elements import WAITING_TEXT, aria, chart_card, choice, empty_note
+from server.monitor.palette import LIGHT, PALETTES
 
 __all__ = ["connect_forecast", "forecast_view", "key_pickers"]
 
-KEY = "key: "
-HORIZONS = {24: "a day", 72: "3 days", 168: "a week", MOST_HOURS: "a month"}
+KEY_PREFIX = "key: "
+HORIZON_CHOICES = {24: "a day", 72: "3 days", 168: "a week", MAX_HOURS: "a month"}
 
 
 def forecast_view(now: float) -> Any:
@@ -30,11 +38,11 @@ def forecast_view(now: float) -> Any:
     form = html.Section(
         [
             html.H2("What to forecast", id="forecast-form-title"),
-            html.Div(empty("Waiting for the server's first answer."), id="forecast-keys", className="fields"),
+            html.Div(empty_note(WAITING_TEXT), id="forecast-keys", className="fields"),
             html.Label(
                 ["First hour ", dcc.Input(id="forecast-start", type="text", value=start, autoComplete="off")]
             ),
-            choice("hours", "How far", HORIZONS, 72),
+            choice("hours", "How far", HORIZON_CHOICES, 72),
             html.Div(
                 [
                     html.Button("Forecast", id="forecast-run", type="button", className="strong"),
@@ -50,23 +58,23 @@ def forecast_view(now: float) -> Any:
         className="card form",
         **aria("labelledby", "forecast-form-title"),
     )  # fmt: skip
-    told = html.P(NOTHING, id="forecast-told", role="status")
+    summary = html.P(NO_FORECAST, id="forecast-told", role="status")
     caption = "Prediction and interval. Nothing asked here is kept by the server."
-    answer = chart("forecast", "Forecast", caption, "wide", NOTHING)
+    answer = chart_card("forecast", "Forecast", caption, "wide", NO_FORECAST)
     stores = [dcc.Store(id="forecast-found"), dcc.Download(id="forecast-file")]
-    return html.Div([form, told, answer, *stores], id="forecast-view", className="view", hidden=True)
+    return html.Div([form, summary, answer, *stores], id="forecast-view", className="view", hidden=True)
 
 
-def key_pickers(features: Sequence[FeatureInfo]) -> list[Any]:
+def key_pickers(features: Sequence[FeatureReply]) -> list[Any]:
     """A choice for each category that no calendar tells."""
     found = [
-        choice(f"{KEY}{f.name}", f.name, {value: value for value in f.values}, f.values[0])
-        for f in pickable(features)
+        choice(f"{KEY_PREFIX}{f.name}", f.name, {value: value for value in f.values}, f.values[0])
+        for f in choosable(features)
     ]
-    return found or [empty("This stream has no category to pick: one forecast is for all of it.")]
+    return found or [empty_note("This stream has no category to pick: one forecast is for all of it.")]
 
 
-def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], Model | None]) -> None:
+def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], ModelReply | None]) -> None:
     """Tie the form to its answer; ``model`` gives what was last read of ``GET /model``."""
 
     @app.callback(
@@ -81,22 +89,22 @@ def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], Model | N
         prevent_initial_call=True,
     )
     def run(_: int | None, contents: str | None, values: list[Any], ids: list[Any], start: str) -> Any:
-        known = model() or Model()
+        known = model() or ModelReply()
         try:
             if ctx.triggered_id == "forecast-upload":
-                found = ask(http, uploaded(contents or ""))
+                found = request_forecast(http, parse_upload(contents or ""))
             else:
                 picked = {one["of"]: value for one, value in zip(ids, values, strict=True)}
-                found = generated(http, known, keys(picked), start, picked.get("hours", 24))
+                found = calendar_forecast(http, known, chosen_keys(picked), start, picked.get("hours", 24))
         except ForecastError as exc:
             return no_update, str(exc), no_update
-        return msgspec.to_builtins(found), told(found, known), False
+        return msgspec.to_builtins(found), summary(found, known), False
 
     @app.callback(Output("forecast", "figure"), Input("forecast-found", "data"), Input("theme", "data"))
     def draw(found: dict[str, Any] | None, theme: str | None) -> Any:
-        forecast = msgspec.convert(found, Forecast) if found else None
-        target = (model() or Model()).target
-        return drawn(forecast, target, palettes.PALETTES.get(theme or "light", palettes.LIGHT))
+        forecast = msgspec.convert(found, ForecastResult) if found else None
+        target = (model() or ModelReply()).target
+        return forecast_chart(forecast, target, PALETTES.get(theme or "light", LIGHT))
 
     @app.callback(
         Output("forecast-file", "data"),
@@ -108,18 +116,22 @@ def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], Model | N
         if not found:
             return no_update
         return {
-            "content": as_csv(msgspec.convert(found, Forecast)),
+            "content": as_csv(msgspec.convert(found, ForecastResult)),
             "filename": "forecast.csv",
             "type": "text/csv",
         }
 
 
-def keys(picked: Mapping[str, Any]) -> dict[str, str]:
+def chosen_keys(picked: Mapping[str, Any]) -> dict[str, str]:
     """The categories picked, by feature."""
-    return {name.removeprefix(KEY): value for name, value in picked.items() if name.startswith(KEY)}
+    return {
+        name.removeprefix(KEY_PREFIX): value for name, value in picked.items() if name.startswith(KEY_PREFIX)
+    }
 
 
-def generated(http: httpx.Client, model: Model, chosen: dict[str, str], start: str, hours: int) -> Forecast:
+def calendar_forecast(
+    http: httpx.Client, model: ModelReply, chosen: dict[str, str], start: str, hours: int
+) -> ForecastResult:
     """A forecast of generated rows. Raises ForecastError."""
     if not model.features:
         raise ForecastError("The server has not said yet which features it takes.")
@@ -127,20 +139,20 @@ def generated(http: httpx.Client, model: Model, chosen: dict[str, str], start: s
         first = datetime.datetime.fromisoformat(start or "")
     except ValueError as exc:
         raise ForecastError(f"The first hour must be written like 2026-01-31T13:00, not {start!r}.") from exc
-    hours = max(1, min(hours, MOST_HOURS))
+    hours = max(1, min(hours, MAX_HOURS))
     rows = future_rows(model.features, chosen, first, hours)
     at = [(first + datetime.timedelta(hours=step)).isoformat() for step in range(hours)]
-    return ask(http, rows, at)
+    return request_forecast(http, rows, at)
 
 
-def told(found: Forecast, model: Model) -> str:
+def summary(found: ForecastResult, model: ModelReply) -> str:
     """What was forecast, in a sentence or two."""
     count, low, high = len(found.rows), min(found.predictions), max(found.predictions)
     text = (
-        f"{count:,} {'row' if count == 1 else 'rows'} by {words.version(found.model_version)}:"
-        f" {words.number(low)} to {words.number(high)}, in all {words.number(sum(found.predictions))}."
+        f"{count:,} {'row' if count == 1 else 'rows'} by {format.version_name(found.model_version)}:"
+        f" {format.number(low)} to {format.number(high)}, in all {format.number(sum(found.predictions))}."
     )
-    if missing := unknown(model.features, found.rows[0]):
+    if missing := missing_features(model.features, found.rows[0]):
         text += f" Left to be imputed: {', '.join(missing)}."
     if beyond := sum(found.drifted):
         text += f" {beyond:,} of them lie outside the range the model was made for."

@@ -7,34 +7,39 @@ from typing import Literal
 
 import msgspec
 
-from server.monitor.answers import Alarm, Model, Moment, Snapshot
-from server.monitor.client import Reading
+from server.monitor.api_reader import ApiState
+from server.monitor.api_replies import AlarmReply, ModelReply, SnapshotReply, Timestamp
 
 __all__ = [
     "NO_LABELS",
     "Fact",
     "Notice",
-    "about",
     "advantage",
     "ago",
+    "alarm_title",
     "cost",
     "count",
+    "detector_text",
     "duration",
-    "facts",
-    "found_by",
-    "moment",
     "notices",
     "number",
-    "share",
-    "stamp",
-    "version",
+    "parse_time",
+    "percent",
+    "status_facts",
+    "utc_text",
+    "version_name",
 ]
 
-NONE = "\u2013"  # a dash where there is nothing to say
+NO_VALUE = "\u2013"  # a dash where there is nothing to say
 UNSCORED = "Predictions are served but not scored. Send the true values to POST /learn."
 NO_LABELS = f"No labels yet: p{UNSCORED[1:]}"
-LARGE = 1000
-UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"))
+WHOLE_NUMBERS_FROM = 1000
+DURATION_UNITS = (
+    (2 * 86400.0, 86400.0, "days"),
+    (2 * 3600.0, 3600.0, "h"),
+    (120.0, 60.0, "min"),
+    (1.0, 1.0, "s"),
+)
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -57,21 +62,21 @@ class Notice(msgspec.Struct, frozen=True):
 def number(value: float | None) -> str:
     """Three significant digits, whole numbers from a thousand up."""
     if value is None:
-        return NONE
-    return f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.3g}"
+        return NO_VALUE
+    return f"{value:,.0f}" if abs(value) >= WHOLE_NUMBERS_FROM else f"{value:.3g}"
 
 
 def duration(seconds: float | None) -> str:
     """A span of time in the unit that suits it."""
     if seconds is None:
-        return NONE
-    for least, size, unit in UNITS:
+        return NO_VALUE
+    for least, size, unit in DURATION_UNITS:
         if seconds >= least:
             return f"{number(seconds / size)} {unit}"
     return f"{1000 * seconds:.3g} ms"
 
 
-def moment(at: Moment) -> datetime.datetime | None:
+def parse_time(at: Timestamp) -> datetime.datetime | None:
     """A time from unix seconds or ISO 8601 text, in UTC; None when it is neither."""
     try:
         if isinstance(at, str):
@@ -82,44 +87,44 @@ def moment(at: Moment) -> datetime.datetime | None:
         return None
 
 
-def stamp(at: Moment) -> str:
+def utc_text(at: Timestamp) -> str:
     """A time as a person reads it, in UTC."""
-    found = moment(at)
-    return f"{found:%Y-%m-%d %H:%M:%S}" if found else NONE
+    found = parse_time(at)
+    return f"{found:%Y-%m-%d %H:%M:%S}" if found else NO_VALUE
 
 
-def ago(at: Moment, now: float) -> str:
+def ago(at: Timestamp, now: float) -> str:
     """How long ago a time was, coarse enough not to change with every look."""
-    found = moment(at)
+    found = parse_time(at)
     if found is None:
         return "at an unknown time"
     seconds = max(0.0, now - found.timestamp())
-    for least, size, unit in UNITS[:-1]:
+    for least, size, unit in DURATION_UNITS[:-1]:
         if seconds >= least:
             return f"{seconds // size:,.0f} {unit} ago"
     return "just now" if seconds < 10 else f"{seconds // 10 * 10:.0f} s ago"
 
 
-def version(name: int | str | None) -> str:
+def version_name(name: int | str | None) -> str:
     """A version's name: ``model_vN``."""
     if name is None:
-        return NONE
+        return NO_VALUE
     return f"model_v{name}" if isinstance(name, int) else name
 
 
-def facts(reading: Reading, now: float) -> tuple[Fact, ...]:
+def status_facts(reading: ApiState, now: float) -> tuple[Fact, ...]:
     """The status line."""
-    model, traffic = reading.model or Model(), reading.traffic
+    model, traffic = reading.model or ModelReply(), reading.traffic
     rolling = model.prequential
     return (
-        Fact("Serving", version(model.model_version), serving_note(reading)),
+        Fact("Serving", version_name(model.model_version), serving_note(reading)),
         Fact("Rows scored", rate(traffic.rows_per_second), "a second, of late"),
         Fact(
             "p99 of /predict",
             duration(traffic.p99_seconds),
             "" if traffic.p99_seconds else "no request of late",
         ),
-        Fact("Rolling error", number(rolling.mae), over(model)),
+        Fact("Rolling error", number(rolling.mae), error_note(model)),
         advantage("Against frozen model_v1", rolling.mae, rolling.baseline_mae),
         advantage("Against naive", rolling.mae, rolling.naive_mae),
         Fact(
@@ -134,10 +139,10 @@ def facts(reading: Reading, now: float) -> tuple[Fact, ...]:
 
 def rate(value: float | None) -> str:
     """Rows in a second."""
-    return NONE if value is None else number(round(value, 1))
+    return NO_VALUE if value is None else number(round(value, 1))
 
 
-def over(model: Model) -> str:
+def error_note(model: ModelReply) -> str:
     """What a rolling error is taken over."""
     rolling = model.prequential
     if rolling.mae is None:
@@ -148,9 +153,9 @@ def over(model: Model) -> str:
 def advantage(label: str, mae: float | None, other: float | None) -> Fact:
     """How much better the served predictions are than others would have been, in per cent of their error."""
     if mae is None:
-        return Fact(label, NONE, "no scored label yet")
+        return Fact(label, NO_VALUE, "no scored label yet")
     if not other:
-        return Fact(label, NONE, "nothing to compare with yet")
+        return Fact(label, NO_VALUE, "nothing to compare with yet")
     gain, note = 100 * (1 - mae / other), f"MAE {number(mae)}, not {number(other)}"
     if abs(gain) < 0.05:
         return Fact(label, "the same", note)
@@ -164,23 +169,23 @@ def tone(gain: float) -> Literal["good", "bad"]:
 
 def count(value: int | None) -> str:
     """A count with separators."""
-    return NONE if value is None else f"{value:,}"
+    return NO_VALUE if value is None else f"{value:,}"
 
 
-def share(value: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share in per cent."""
-    return NONE if value is None else f"{100 * value:.1f} %"
+    return NO_VALUE if value is None else f"{100 * value:.1f} %"
 
 
-def serving_note(reading: Reading) -> str:
+def serving_note(reading: ApiState) -> str:
     """What the served version came from."""
     active = active_snapshot(reading)
     if active is None:
         return ""
-    return active.reason if active.parent is None else f"{active.reason}, from {version(active.parent)}"
+    return active.reason if active.parent is None else f"{active.reason}, from {version_name(active.parent)}"
 
 
-def active_snapshot(reading: Reading) -> Snapshot | None:
+def active_snapshot(reading: ApiState) -> SnapshotReply | None:
     """The snapshot now served, when it is listed."""
     if reading.snapshots is None:
         return None
@@ -188,51 +193,51 @@ def active_snapshot(reading: Reading) -> Snapshot | None:
     return next((s for s in reading.snapshots.snapshots if s.version == active), None)
 
 
-def stuck(model: Model) -> bool:
+def stuck(model: ModelReply) -> bool:
     """Whether labels wait for a learner that does not run."""
     return model.learner.alive is False and bool(model.labels_waiting)
 
 
-def waiting_note(model: Model) -> str:
+def waiting_note(model: ModelReply) -> str:
     """What waiting labels wait for."""
     if stuck(model):
         return f"{count(model.labels_waiting)} labels wait until the learner is back"
     return f"{count(model.labels_waiting)} labels wait" if model.labels_waiting else "all labels are learned"
 
 
-def last_alarm(reading: Reading, now: float) -> Fact:
+def last_alarm(reading: ApiState, now: float) -> Fact:
     """The newest drift alarm."""
     if reading.alarms is None:
-        return Fact("Last alarm", NONE)
+        return Fact("Last alarm", NO_VALUE)
     if not reading.alarms.alarms:
         return Fact("Last alarm", "none", "no drift found so far")
     newest = reading.alarms.alarms[0]
-    return Fact("Last alarm", ago(newest.at, now), about(newest))
+    return Fact("Last alarm", ago(newest.at, now), alarm_title(newest))
 
 
-def about(alarm: Alarm) -> str:
+def alarm_title(alarm: AlarmReply) -> str:
     """Which alarm, in few words."""
-    named = found_by(alarm)
+    named = detector_text(alarm)
     return named if alarm.seq is None else f"{named}, seq {alarm.seq:,}"
 
 
-def found_by(alarm: Alarm) -> str:
+def detector_text(alarm: AlarmReply) -> str:
     """Which detector found a drift, and in what."""
     found = " on ".join(part for part in (alarm.detector, alarm.subject) if part) or "alarm"
     shown_too = f", also {', '.join(alarm.also)}" if alarm.also else ""
     return f"{found}{shown_too}{' (muted)' if alarm.muted else ''}"
 
 
-def cost(alarm: Alarm) -> str:
+def cost(alarm: AlarmReply) -> str:
     """What an alarm's change has added to the error so far, of how many labels."""
-    return NONE if alarm.cost is None else f"{number(alarm.cost)} in {count(alarm.cost_labels)} labels"
+    return NO_VALUE if alarm.cost is None else f"{number(alarm.cost)} in {count(alarm.cost_labels)} labels"
 
 
-def notices(reading: Reading, now: float) -> tuple[Notice, ...]:
+def notices(reading: ApiState, now: float) -> tuple[Notice, ...]:
     """The states worth a sentence, worst first."""
     if reading.down:
         return (down(reading),)
-    model = reading.model or Model()
+    model = reading.model or ModelReply()
     found = [
         not reading.ready
         and Notice("warn", "Not ready.", "The server answers, but says it is not ready to predict."),
@@ -243,22 +248,22 @@ def notices(reading: Reading, now: float) -> tuple[Notice, ...]:
     return tuple(notice for notice in found if notice)
 
 
-def down(reading: Reading) -> Notice:
+def down(reading: ApiState) -> Notice:
     """The server cannot be reached."""
     old = " Below is what it said last." if reading.model else ""
     text = f"{reading.api_url} cannot be read: {reading.down}. This page keeps asking.{old}"
     return Notice("bad", "Server down.", text)
 
 
-def learner_down(model: Model, now: float) -> Notice:
+def learner_down(model: ModelReply, now: float) -> Notice:
     """The learner does not run; say what still works."""
     at = model.learner.updated_at
     seen = "" if at is None else f" It last reported {ago(at, now)}."
-    served = version(model.model_version)
+    served = version_name(model.model_version)
     text = f"Predictions go on from {served}; labels are still accepted and wait.{seen}"
     return Notice("bad", "Learner down.", text)
 
 
-def unscored(reading: Reading) -> bool:
+def unscored(reading: ApiState) -> bool:
     """Whether no label has come yet."""
     return reading.history is not None and not reading.history.seq

@@ -6,98 +6,107 @@ from typing import Any
 
 from dash import html
 
-from server.monitor import format as words
-from server.monitor.answers import Alarm, Alarms, Quarantine, QuarantinedLabel, Snapshot, Snapshots
-from server.monitor.markup import act_button, empty, table, time
+from server.monitor import format
+from server.monitor.api_replies import (
+    AlarmReply,
+    AlarmsReply,
+    QuarantinedLabelReply,
+    QuarantineReply,
+    SnapshotReply,
+    SnapshotsReply,
+)
+from server.monitor.page_elements import act_button, empty_note, table_element, time_element
 
 __all__ = ["alarms_table", "quarantine_table", "versions_table"]
 
-ROWS = 12
+MAX_TABLE_ROWS = 12
 
 
-def versions_table(found: Snapshots) -> Any:
+def versions_table(found: SnapshotsReply) -> Any:
     """The newest versions, the active one marked; the others can be gone back to."""
     if not found.snapshots:
-        return empty("No version yet: the first is kept by bootstrap.")
+        return empty_note("No version yet: the first is kept by bootstrap.")
     heads = ("Version", "From", "Reason", "Seq", "Time (UTC)", "MAE", "Covered", "Go back")
-    rows = [version_row(s, active=s.version == found.active) for s in found.snapshots[:ROWS]]
-    return table(heads, rows, len(found.snapshots), "versions")
+    rows = [version_row(s, active=s.version == found.active) for s in found.snapshots[:MAX_TABLE_ROWS]]
+    return table_element(heads, rows, len(found.snapshots), "versions")
 
 
-def version_row(snapshot: Snapshot, *, active: bool) -> Any:
+def version_row(snapshot: SnapshotReply, *, active: bool) -> Any:
     """One version."""
     mark: list[Any] = [" ", html.Span("active", className="badge")] if active else []
-    name = words.version(snapshot.version)
+    name = format.version_name(snapshot.version)
     back = (
         act_button("rollback", snapshot.version, "Roll back", f"Roll back to {name}")
         if isinstance(snapshot.version, int) and not active
-        else words.NONE
+        else format.NO_VALUE
     )
     cells = [
         html.Th([name, *mark], scope="row"),
-        html.Td(words.version(snapshot.parent)),
-        html.Td(snapshot.reason or words.NONE),
-        html.Td(words.count(snapshot.seq), className="figure"),
-        html.Td(time(snapshot.created_at)),
-        html.Td(words.number(snapshot.mae), className="figure"),
-        html.Td(words.share(snapshot.metric("coverage")), className="figure"),
+        html.Td(format.version_name(snapshot.parent)),
+        html.Td(snapshot.reason or format.NO_VALUE),
+        html.Td(format.count(snapshot.seq), className="figure"),
+        html.Td(time_element(snapshot.created_at)),
+        html.Td(format.number(snapshot.mae), className="figure"),
+        html.Td(format.percent(snapshot.metric("coverage")), className="figure"),
         html.Td(back),
     ]
     return html.Tr(cells, className="active" if active else "")
 
 
-def alarms_table(found: Alarms) -> Any:
+def alarms_table(found: AlarmsReply) -> Any:
     """The newest alarms."""
     if not found.alarms:
-        return empty("No alarm yet: no detector has found a drift.")
+        return empty_note("No alarm yet: no detector has found a drift.")
     heads = ("Seq", "Time (UTC)", "Since (UTC)", "Alarm", "Before → after", "Cost", "Message")
-    return table(heads, [alarm_row(a) for a in found.alarms[:ROWS]], len(found.alarms), "alarms")
+    return table_element(
+        heads, [alarm_row(a) for a in found.alarms[:MAX_TABLE_ROWS]], len(found.alarms), "alarms"
+    )
 
 
-def alarm_row(alarm: Alarm) -> Any:
+def alarm_row(alarm: AlarmReply) -> Any:
     """One alarm."""
     return html.Tr(
         [
-            html.Th(words.count(alarm.seq), scope="row", className="figure"),
-            html.Td(time(alarm.at)),
-            html.Td(time(alarm.since)),
-            html.Td(words.found_by(alarm), className="text short"),
-            html.Td(f"{words.number(alarm.before)} → {words.number(alarm.after)}", className="figure"),
-            html.Td(words.cost(alarm), className="figure"),
+            html.Th(format.count(alarm.seq), scope="row", className="figure"),
+            html.Td(time_element(alarm.at)),
+            html.Td(time_element(alarm.since)),
+            html.Td(format.detector_text(alarm), className="text short"),
+            html.Td(f"{format.number(alarm.before)} → {format.number(alarm.after)}", className="figure"),
+            html.Td(format.cost(alarm), className="figure"),
             html.Td(alarm.message, className="text"),
         ]
     )
 
 
-def quarantine_table(found: Quarantine) -> Any:
+def quarantine_table(found: QuarantineReply) -> Any:
     """The newest labels set aside; those that are still can be released."""
     if not found.quarantined:
-        return empty("No label is set aside: all that came were plausible.")
+        return empty_note("No label is set aside: all that came were plausible.")
     heads = ("No", "Time (UTC)", "Id", "Label", "Reason", "Release")
-    rows = [quarantine_row(label) for label in found.quarantined[:ROWS]]
-    return table(heads, rows, len(found.quarantined), "quarantine")
+    rows = [quarantine_row(label) for label in found.quarantined[:MAX_TABLE_ROWS]]
+    return table_element(heads, rows, len(found.quarantined), "quarantine")
 
 
-def quarantine_row(label: QuarantinedLabel) -> Any:
+def quarantine_row(label: QuarantinedLabelReply) -> Any:
     """One label set aside."""
     record = label.record
     value = record.get("target")
     return html.Tr(
         [
-            html.Th(words.count(label.seq), scope="row", className="figure"),
-            html.Td(time(record.get("received_at"))),
-            html.Td(str(record.get("id") or words.NONE)[:40]),
-            html.Td(words.number(value if isinstance(value, int | float) else None), className="figure"),
-            html.Td(label.reason or words.NONE, className="text"),
+            html.Th(format.count(label.seq), scope="row", className="figure"),
+            html.Td(time_element(record.get("received_at"))),
+            html.Td(str(record.get("id") or format.NO_VALUE)[:40]),
+            html.Td(format.number(value if isinstance(value, int | float) else None), className="figure"),
+            html.Td(label.reason or format.NO_VALUE, className="text"),
             html.Td(release_cell(label)),
         ]
     )
 
 
-def release_cell(label: QuarantinedLabel) -> Any:
+def release_cell(label: QuarantinedLabelReply) -> Any:
     """What can be done with a label set aside, or what was."""
     if label.released_as is not None:
         return f"learned as seq {label.released_as:,}"
     if label.seq is None:
-        return words.NONE
+        return format.NO_VALUE
     return act_button("release", label.seq, "Release", f"Release label {label.seq}")

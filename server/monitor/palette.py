@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["DARK", "LIGHT", "OTHERS", "PALETTES", "SHARES", "Palette"]
+__all__ = ["DARK", "EXPERT_COLOURS", "LIGHT", "OTHERS_COLOUR", "PALETTES", "Palette"]
 
 # experts in a stack, and what is left of them; read from light to dark and back, so that neighbours differ
-SHARES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-OTHERS = "#8a929c"
+EXPERT_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+OTHERS_COLOUR = "#8a929c"
 
 
 class Palette(msgspec.Struct, frozen=True):

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-__all__ = ["Look", "Traffic", "look", "quantile", "since"]
+__all__ = ["MetricsSample", "Traffic", "bucket_quantile", "parse_metrics", "traffic_between"]
 
-ROWS = "millrace_predictions_total"
-SECONDS = "millrace_request_duration_seconds_bucket"
-ROUTE = "/predict"
-TAIL = 0.99
+ROWS_METRIC = "millrace_predictions_total"
+DURATION_METRIC = "millrace_request_duration_seconds_bucket"
+PREDICT_ROUTE = "/predict"
+TAIL_SHARE = 0.99
 
 
-class Look(msgspec.Struct, frozen=True):
+class MetricsSample(msgspec.Struct, frozen=True):
     """Counts at one moment: ``rows`` scored, and requests to ``/predict`` by upper edge in seconds."""
 
     at: float
@@ -31,28 +31,28 @@ class Traffic(msgspec.Struct, frozen=True):
     p99_seconds: float | None = None
 
 
-def look(text: str, at: float) -> Look:
+def parse_metrics(text: str, at: float) -> MetricsSample:
     """Read the counts from Prometheus' text format; raises ValueError when it is none."""
     rows, buckets = 0.0, dict[float, float]()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == ROWS:
+            if sample.name == ROWS_METRIC:
                 rows += sample.value
-            elif sample.name == SECONDS and sample.labels.get("route") == ROUTE:
+            elif sample.name == DURATION_METRIC and sample.labels.get("route") == PREDICT_ROUTE:
                 edge = float(sample.labels["le"])
                 buckets[edge] = buckets.get(edge, 0.0) + sample.value
-    return Look(at, rows, buckets)
+    return MetricsSample(at, rows, buckets)
 
 
-def since(before: Look | None, now: Look) -> Traffic:
+def traffic_between(before: MetricsSample | None, now: MetricsSample) -> Traffic:
     """What happened between two looks; nothing is known after one, or when the counts began anew."""
     if before is None or now.at <= before.at or now.rows < before.rows:
         return Traffic()
     counts = {edge: count - before.buckets.get(edge, 0.0) for edge, count in now.buckets.items()}
-    return Traffic((now.rows - before.rows) / (now.at - before.at), quantile(counts, TAIL))
+    return Traffic((now.rows - before.rows) / (now.at - before.at), bucket_quantile(counts, TAIL_SHARE))
 
 
-def quantile(counts: Mapping[float, float], share: float) -> float | None:
+def bucket_quantile(counts: Mapping[float, float], share: float) -> float | None:
     """A quantile of cumulative bucket counts, straight between edges, as Prometheus' histogram_quantile."""
     edges = sorted(counts)
     if not edges or counts[edges[-1]] <= 0:

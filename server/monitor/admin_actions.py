@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from server.monitor.client import reason
+from server.monitor.api_reader import failure_text
 
-__all__ = ["Asked", "act", "refusal"]
+__all__ = ["AdminAction", "perform", "refusal"]
 
-SECONDS = 90.0  # a rollback is answered once its result is served
-HERE = ("localhost", "127.0.0.1", "::1")
-PATHS = {"rollback": "/snapshots/rollback", "release": "/quarantine/{}/release"}
+ACTION_TIMEOUT_SECONDS = 90.0  # a rollback is answered once its result is served
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+ACTION_PATHS = {"rollback": "/snapshots/rollback", "release": "/quarantine/{}/release"}
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AdminAction(msgspec.Struct, frozen=True):
     """An order: to ``rollback`` to a version, or ``release`` a quarantined label, by number."""
 
     action: str
@@ -36,7 +36,7 @@ def refusal(headers: Mapping[str, str], address: str | None, key: str) -> str:
     origin = headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != host:
         return "Orders are not taken from pages of another origin."
-    if not key and not (loopback(address) and urlsplit(f"//{host}").hostname in HERE):
+    if not key and not (loopback(address) and urlsplit(f"//{host}").hostname in LOCAL_NAMES):
         return "From another machine, an order needs the admin key."
     return ""
 
@@ -49,32 +49,32 @@ def loopback(address: str | None) -> bool:
         return False
 
 
-def act(http: httpx.Client, asked: Asked, key: str) -> tuple[bool, str]:
+def perform(http: httpx.Client, action: AdminAction, key: str) -> tuple[bool, str]:
     """Give the order; whether it was carried out, and what to say."""
-    if asked.action not in PATHS:
-        return False, f"Nothing known as {asked.action!r} can be done."
-    path, body = PATHS[asked.action].format(asked.target), {"version": asked.target}
+    if action.action not in ACTION_PATHS:
+        return False, f"Nothing known as {action.action!r} can be done."
+    path, body = ACTION_PATHS[action.action].format(action.target), {"version": action.target}
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = http.post(path, json=body, headers=headers, timeout=SECONDS)
+        answer = http.post(path, json=body, headers=headers, timeout=ACTION_TIMEOUT_SECONDS)
     except httpx.HTTPError as exc:
-        return False, f"The server could not be asked: {reason(exc)}."
-    return answer.is_success, told(asked, answer)
+        return False, f"The server could not be asked: {failure_text(exc)}."
+    return answer.is_success, outcome_text(action, answer)
 
 
-def told(asked: Asked, answer: httpx.Response) -> str:
+def outcome_text(action: AdminAction, answer: httpx.Response) -> str:
     """The server's answer in a sentence."""
-    content = decoded(answer)
+    content = json_object(answer)
     if not answer.is_success:
         return f"Refused: {content.get('detail') or answer.reason_phrase}."
-    if asked.action == "release":
+    if action.action == "release":
         return f"Released: it is learned as seq {content.get('seq')}."
     if "version" in content:
-        return f"Done: model_v{content['version']} is model_v{asked.target} again."
+        return f"Done: model_v{content['version']} is model_v{action.target} again."
     return "Accepted: it is carried out once the learner gets to it."
 
 
-def decoded(answer: httpx.Response) -> dict[str, Any]:
+def json_object(answer: httpx.Response) -> dict[str, Any]:
     """An answer's object; empty when it is none."""
     try:
         found = msgspec.json.decode(answer.content)

@@ -7,39 +7,39 @@ from typing import Any
 import msgspec
 
 __all__ = [
-    "Alarm",
-    "Alarms",
+    "AlarmReply",
+    "AlarmsReply",
     "Column",
-    "Drift",
-    "Errors",
-    "Expert",
-    "FeatureInfo",
-    "Interval",
-    "Labels",
-    "Learner",
-    "Model",
-    "Moment",
-    "Outcomes",
-    "Prequential",
-    "Quarantine",
-    "QuarantinedLabel",
-    "Snapshot",
-    "Snapshots",
-    "Weights",
+    "DriftReply",
+    "ErrorsReply",
+    "ExpertReply",
+    "FeatureReply",
+    "IntervalReply",
+    "LabelCountsReply",
+    "LearnerReply",
+    "ModelReply",
+    "OutcomesReply",
+    "PrequentialReply",
+    "QuarantineReply",
+    "QuarantinedLabelReply",
+    "SnapshotReply",
+    "SnapshotsReply",
+    "Timestamp",
+    "WeightsReply",
 ]
 
 Column = tuple[float | None, ...]
-Moment = float | str | None
+Timestamp = float | str | None
 
 
-class Learner(msgspec.Struct, frozen=True):
+class LearnerReply(msgspec.Struct, frozen=True):
     """Whether the learner runs, and when it last said so (unix seconds)."""
 
     alive: bool | None = None
     updated_at: float | None = None
 
 
-class Prequential(msgspec.Struct, frozen=True):
+class PrequentialReply(msgspec.Struct, frozen=True):
     """Error of the predictions as served, over the last ``window`` labels."""
 
     window: int = 1000
@@ -53,13 +53,13 @@ class Prequential(msgspec.Struct, frozen=True):
     delay_seconds: float | None = None
 
 
-class Labels(msgspec.Struct, frozen=True):
+class LabelCountsReply(msgspec.Struct, frozen=True):
     """Counts of labels."""
 
     learned: int | None = None
 
 
-class FeatureInfo(msgspec.Struct, frozen=True):
+class FeatureReply(msgspec.Struct, frozen=True):
     """One input column as the model knows it."""
 
     name: str = ""
@@ -71,7 +71,7 @@ class FeatureInfo(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
-class Expert(msgspec.Struct, frozen=True):
+class ExpertReply(msgspec.Struct, frozen=True):
     """One expert of the pool."""
 
     name: str = ""
@@ -79,13 +79,13 @@ class Expert(msgspec.Struct, frozen=True):
     weight: float | None = None
 
 
-class Interval(msgspec.Struct, frozen=True):
+class IntervalReply(msgspec.Struct, frozen=True):
     """What the intervals served aim at."""
 
     coverage: float | None = None
 
 
-class Model(msgspec.Struct, frozen=True):
+class ModelReply(msgspec.Struct, frozen=True):
     """``GET /model``: what is served now, and how well."""
 
     stream: str = ""
@@ -94,16 +94,16 @@ class Model(msgspec.Struct, frozen=True):
     learned_seq: int | None = None
     journal_seq: int | None = None
     labels_waiting: int | None = None
-    learner: Learner = Learner()
-    prequential: Prequential = Prequential()
-    labels: Labels = Labels()
-    interval: Interval = Interval()
-    experts: tuple[Expert, ...] = ()
-    features: tuple[FeatureInfo, ...] = ()
+    learner: LearnerReply = LearnerReply()
+    prequential: PrequentialReply = PrequentialReply()
+    labels: LabelCountsReply = LabelCountsReply()
+    interval: IntervalReply = IntervalReply()
+    experts: tuple[ExpertReply, ...] = ()
+    features: tuple[FeatureReply, ...] = ()
     millrace_version: str = ""
 
 
-class Outcomes(msgspec.Struct, frozen=True):
+class OutcomesReply(msgspec.Struct, frozen=True):
     """``GET /outcomes``: scored predictions as columns, oldest first."""
 
     seq: Column = ()
@@ -119,7 +119,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     delay_seconds: Column = ()
 
 
-class Weights(msgspec.Struct, frozen=True):
+class WeightsReply(msgspec.Struct, frozen=True):
     """``GET /weights``: each expert's weight over the journal."""
 
     seq: tuple[int, ...] = ()
@@ -127,7 +127,7 @@ class Weights(msgspec.Struct, frozen=True):
     weights: tuple[Column, ...] = ()
 
 
-class Errors(msgspec.Struct, frozen=True):
+class ErrorsReply(msgspec.Struct, frozen=True):
     """``GET /errors``: error by key and slot, and how late labels came."""
 
     key: str = ""
@@ -141,44 +141,44 @@ class Errors(msgspec.Struct, frozen=True):
     delay_counts: tuple[int, ...] = ()
 
 
-class Drift(msgspec.Struct, frozen=True):
+class DriftReply(msgspec.Struct, frozen=True):
     """``GET /drift``: how far each subject lies from what is usual, over time; 1 is where drift begins."""
 
     at: tuple[float, ...] = ()
     scores: dict[str, Column] = {}
 
 
-class Alarm(msgspec.Struct, frozen=True):
+class AlarmReply(msgspec.Struct, frozen=True):
     """One drift alarm."""
 
     seq: int | None = None
-    at: Moment = None
+    at: Timestamp = None
     detector: str = ""
     subject: str = ""
     before: float | None = None
     after: float | None = None
     message: str = ""
-    since: Moment = None
+    since: Timestamp = None
     cost: float | None = None
     cost_labels: int | None = None
     also: tuple[str, ...] = ()
     muted: bool = False
-    ended_at: Moment = None
+    ended_at: Timestamp = None
 
 
-class Alarms(msgspec.Struct, frozen=True):
+class AlarmsReply(msgspec.Struct, frozen=True):
     """``GET /alarms``, newest first."""
 
-    alarms: tuple[Alarm, ...] = ()
+    alarms: tuple[AlarmReply, ...] = ()
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class SnapshotReply(msgspec.Struct, frozen=True):
     """One version of the model."""
 
     version: int | str | None = None
     parent: int | str | None = None
     seq: int | None = None
-    created_at: Moment = None
+    created_at: Timestamp = None
     reason: str = ""
     metrics: dict[str, Any] = {}
 
@@ -193,14 +193,14 @@ class Snapshot(msgspec.Struct, frozen=True):
         return float(value) if isinstance(value, int | float) else None
 
 
-class Snapshots(msgspec.Struct, frozen=True):
+class SnapshotsReply(msgspec.Struct, frozen=True):
     """``GET /snapshots``, newest first, and which one is served."""
 
     active: int | str | None = None
-    snapshots: tuple[Snapshot, ...] = ()
+    snapshots: tuple[SnapshotReply, ...] = ()
 
 
-class QuarantinedLabel(msgspec.Struct, frozen=True):
+class QuarantinedLabelReply(msgspec.Struct, frozen=True):
     """One label set aside; ``released_as`` is its journal seq once it was released."""
 
     seq: int | None = None
@@ -209,7 +209,7 @@ class QuarantinedLabel(msgspec.Struct, frozen=True):
     released_as: int | None = None
 
 
-class Quarantine(msgspec.Struct, frozen=True):
+class QuarantineReply(msgspec.Struct, frozen=True):
     """``GET /quarantine``, newest first."""
 
-    quarantined: tuple[QuarantinedLabel, ...] = ()
+    quarantined: tuple[QuarantinedLabelReply, ...] = ()

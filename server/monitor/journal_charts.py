@@ -8,32 +8,35 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from server.monitor import format as words
-from server.monitor.answers import Alarm, Drift, Outcomes, Snapshot, Weights
-from server.monitor.canvas import canvas, line, message
+from server.monitor import format
+from server.monitor.api_replies import AlarmReply, DriftReply, OutcomesReply, SnapshotReply, WeightsReply
+from server.monitor.chart_canvas import empty_chart, line_trace, new_chart
 from server.monitor.chart_marks import event_marks
-from server.monitor.palette import OTHERS, SHARES, Palette
+from server.monitor.palette import EXPERT_COLOURS, OTHERS_COLOUR, Palette
 
-__all__ = ["band", "coverage", "drift_strip", "expert_weights", "rolling_error", "truth"]
+__all__ = ["coverage", "drift_strip", "expert_weights", "interval_band", "rolling_error", "truth"]
 
-BRIEF = 24  # characters of a name in a legend
+MAX_NAME_LENGTH = 24  # characters of a name in a legend
 NO_WEIGHTS = "No weights yet: they are noted with the first labels."
 NO_DRIFT = "No drift scores yet: they are computed once enough rows were served."
 
 
 def rolling_error(
-    outcomes: Outcomes, alarms: Sequence[Alarm], snapshots: Sequence[Snapshot], palette: Palette
+    outcomes: OutcomesReply,
+    alarms: Sequence[AlarmReply],
+    snapshots: Sequence[SnapshotReply],
+    palette: Palette,
 ) -> go.Figure:
     """Rolling error as served, of model_v1 and of a naive guess, with alarms, rollbacks and snapshots."""
     if not outcomes.seq:
-        return message(words.NO_LABELS, palette)
-    figure = canvas(palette, "rolling", y_title="rolling MAE")
+        return empty_chart(format.NO_LABELS, palette)
+    figure = new_chart(palette, "rolling", y_title="rolling MAE")
     for values, name, colour, dash in (
         (outcomes.naive_mae, "naive", palette.naive, "dot"),
         (outcomes.baseline_mae, "frozen model_v1", palette.frozen, "dash"),
         (outcomes.mae, "as served", palette.served, "solid"),
     ):
-        trace = line(outcomes.seq, values, name, colour, dash)
+        trace = line_trace(outcomes.seq, values, name, colour, dash)
         trace.update(hovertemplate="seq %{x:,.0f}: %{y:,.4~g}")
         figure.add_trace(trace)
     figure.add_traces(event_marks(alarms, snapshots, outcomes.seq[0] or 0, palette))
@@ -45,22 +48,24 @@ def rolling_error(
     return figure
 
 
-def truth(outcomes: Outcomes, target: str, palette: Palette) -> go.Figure:
+def truth(outcomes: OutcomesReply, target: str, palette: Palette) -> go.Figure:
     """The true values with the predictions as served and their intervals."""
     if not outcomes.seq:
-        return message(words.NO_LABELS, palette)
-    figure = canvas(palette, "truth", y_title=target or "target")
-    figure.add_traces(band(outcomes.seq, outcomes.lower, outcomes.upper, palette))
-    predicted = line(outcomes.seq, outcomes.prediction, "prediction", palette.served, "solid")
+        return empty_chart(format.NO_LABELS, palette)
+    figure = new_chart(palette, "truth", y_title=target or "target")
+    figure.add_traces(interval_band(outcomes.seq, outcomes.lower, outcomes.upper, palette))
+    predicted = line_trace(outcomes.seq, outcomes.prediction, "prediction", palette.served, "solid")
     predicted.update(hovertemplate="%{y:,.4~g}")
-    true = line(outcomes.seq, outcomes.truth, "truth", palette.ink, "dot")
+    true = line_trace(outcomes.seq, outcomes.truth, "truth", palette.ink, "dot")
     true.update(hovertemplate="%{y:,.4~g}")
     figure.add_traces([predicted, true])
     figure.update_layout(hovermode="x unified")
     return figure
 
 
-def band(x: Sequence[Any], lower: Sequence[Any], upper: Sequence[Any], palette: Palette) -> list[Any]:
+def interval_band(
+    x: Sequence[Any], lower: Sequence[Any], upper: Sequence[Any], palette: Palette
+) -> list[Any]:
     """An interval as a filled band."""
     edge = {"x": list(x), "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     return [
@@ -71,13 +76,13 @@ def band(x: Sequence[Any], lower: Sequence[Any], upper: Sequence[Any], palette: 
     ]
 
 
-def expert_weights(weights: Weights, palette: Palette) -> go.Figure:
+def expert_weights(weights: WeightsReply, palette: Palette) -> go.Figure:
     """Each expert's share of the prediction as a stacked area, the lightest ones as one."""
     if not weights.seq:
-        return message(NO_WEIGHTS, palette)
-    figure = canvas(palette, "weights", y_title="share")
-    for name, shares, colour in stacked(weights):
-        trace = line(weights.seq, shares, name, colour, "solid").update(name=brief(name))
+        return empty_chart(NO_WEIGHTS, palette)
+    figure = new_chart(palette, "weights", y_title="share")
+    for name, shares, colour in stacked_shares(weights):
+        trace = line_trace(weights.seq, shares, name, colour, "solid").update(name=short_name(name))
         trace.update(stackgroup="weights", line_width=0.5, fillcolor=colour, hovertemplate="%{y:.1%}")
         figure.add_trace(trace)
     figure.update_layout(
@@ -89,46 +94,46 @@ def expert_weights(weights: Weights, palette: Palette) -> go.Figure:
     return figure
 
 
-def brief(name: str) -> str:
+def short_name(name: str) -> str:
     """An expert's name, short enough to leave the chart its room."""
     name = name.removeprefix("context:")
-    return name if len(name) <= BRIEF else f"{name[: BRIEF - 1]}…"
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
 
 
-def stacked(weights: Weights) -> list[tuple[str, list[float], str]]:
+def stacked_shares(weights: WeightsReply) -> list[tuple[str, list[float], str]]:
     """Names, shares and colours from the heaviest expert to the lightest; shares sum to one everywhere."""
     positive = [[max(0.0, weight or 0.0) for weight in column] for column in weights.weights]
     totals = [sum(column) or 1.0 for column in zip(*positive, strict=True)]
     shares = [[w / total for w, total in zip(column, totals, strict=True)] for column in positive]
     by_weight = sorted(range(len(shares)), key=lambda i: -sum(shares[i]))
-    shown = by_weight if len(by_weight) <= len(SHARES) else by_weight[: len(SHARES) - 1]
-    found = [(weights.experts[i], shares[i], SHARES[place]) for place, i in enumerate(shown)]
+    shown = by_weight if len(by_weight) <= len(EXPERT_COLOURS) else by_weight[: len(EXPERT_COLOURS) - 1]
+    found = [(weights.experts[i], shares[i], EXPERT_COLOURS[place]) for place, i in enumerate(shown)]
     if rest := by_weight[len(shown) :]:
         summed = [sum(shares[i][at] for i in rest) for at in range(len(weights.seq))]
-        found.append((f"{len(rest)} others", summed, OTHERS))
+        found.append((f"{len(rest)} others", summed, OTHERS_COLOUR))
     return found
 
 
-def coverage(outcomes: Outcomes, goal: float | None, palette: Palette) -> go.Figure:
+def coverage(outcomes: OutcomesReply, goal: float | None, palette: Palette) -> go.Figure:
     """Share of labels inside the interval served, and the share it aims at."""
     if not any(value is not None for value in outcomes.coverage):
-        return message(words.NO_LABELS, palette)
-    figure = canvas(palette, "coverage", y_title="covered")
+        return empty_chart(format.NO_LABELS, palette)
+    figure = new_chart(palette, "coverage", y_title="covered")
     if goal is not None:
         ends = [outcomes.seq[0], outcomes.seq[-1]]
-        figure.add_trace(line(ends, [goal, goal], "goal", palette.frozen, "dash"))
-    figure.add_trace(line(outcomes.seq, outcomes.coverage, "covered", palette.served, "solid"))
+        figure.add_trace(line_trace(ends, [goal, goal], "goal", palette.frozen, "dash"))
+    figure.add_trace(line_trace(outcomes.seq, outcomes.coverage, "covered", palette.served, "solid"))
     figure.update_traces(hovertemplate="%{y:.1%}")
     figure.update_layout(hovermode="x unified", yaxis={"tickformat": ".0%", "rangemode": "normal"})
     return figure
 
 
-def drift_strip(drift: Drift, outcomes: Outcomes, palette: Palette) -> go.Figure:
+def drift_strip(drift: DriftReply, outcomes: OutcomesReply, palette: Palette) -> go.Figure:
     """How far each feature lies from what is usual, a strip each, where the journal was at that moment."""
-    seen = moments(drift, outcomes)
+    seen = moments_by_seq(drift, outcomes)
     if not seen or not drift.scores:
-        return message(NO_DRIFT, palette)
-    figure = canvas(palette, "drift", y_title="")
+        return empty_chart(NO_DRIFT, palette)
+    figure = new_chart(palette, "drift", y_title="")
     figure.add_trace(
         go.Heatmap(
             x=list(seen), y=list(drift.scores),
@@ -143,7 +148,7 @@ def drift_strip(drift: Drift, outcomes: Outcomes, palette: Palette) -> go.Figure
     return figure
 
 
-def moments(drift: Drift, outcomes: Outcomes) -> dict[float, int]:
+def moments_by_seq(drift: DriftReply, outcomes: OutcomesReply) -> dict[float, int]:
     """The journal's seq at each of the drift's moments within the outcomes, and the moment's place."""
     known = [(at, seq) for at, seq in zip(outcomes.received_at, outcomes.seq, strict=False) if at and seq]
     times = [at for at, _ in known]

@@ -11,13 +11,13 @@ import plotly.graph_objects as go
 
 from server.monitor.palette import Palette
 
-__all__ = ["SEQ", "canvas", "line", "message"]
+__all__ = ["SEQ_AXIS", "empty_chart", "line_trace", "new_chart"]
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-SEQ = "labels received (journal seq)"
+SEQ_AXIS = "labels received (journal seq)"
 
 
-def message(text: str, palette: Palette | None = None) -> go.Figure:
+def empty_chart(text: str, palette: Palette | None = None) -> go.Figure:
     """An empty chart that says why it is empty."""
     colour = palette.muted if palette else "#808890"
     broken = "<br>".join(html.escape(part) for part in textwrap.wrap(text, 38))
@@ -35,7 +35,7 @@ def message(text: str, palette: Palette | None = None) -> go.Figure:
     return figure
 
 
-def canvas(palette: Palette, revision: str, *, y_title: str, x_title: str = SEQ) -> go.Figure:
+def new_chart(palette: Palette, revision: str, *, y_title: str, x_title: str = SEQ_AXIS) -> go.Figure:
     """An empty chart, over the journal if nothing else is said, whose zoom survives updates."""
     axis = {
         "gridcolor": palette.grid,
@@ -66,7 +66,9 @@ def canvas(palette: Palette, revision: str, *, y_title: str, x_title: str = SEQ)
     return figure
 
 
-def line(x: Sequence[float | None], y: Sequence[float | None], name: str, colour: str, dash: str) -> Any:
+def line_trace(
+    x: Sequence[float | None], y: Sequence[float | None], name: str, colour: str, dash: str
+) -> Any:
     """One line."""
     style = {"color": colour, "width": 2, "dash": dash}
     return go.Scatter(x=list(x), y=list(y), name=name, uid=name, mode="lines", line=style)

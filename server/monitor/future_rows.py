@@ -7,68 +7,68 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from server.monitor.answers import FeatureInfo
+from server.monitor.api_replies import FeatureReply
 
-__all__ = ["MOST_HOURS", "by_calendar", "future_rows", "pickable", "unknown"]
+__all__ = ["MAX_HOURS", "calendar_reader", "choosable", "future_rows", "missing_features"]
 
-MOST_HOURS = 24 * 31
-DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-MONTHS = (
+MAX_HOURS = 24 * 31
+DAY_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MONTH_NAMES = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
     "november", "december",
 )  # fmt: skip
-SEASONS = ("winter", "spring", "summer", "autumn")
-YEAR = 365.25
+SEASON_NAMES = ("winter", "spring", "summer", "autumn")
+YEAR_DAYS = 365.25
 
-Reader = Callable[[datetime.datetime], Any]
+CalendarReader = Callable[[datetime.datetime], Any]
 
 # what a whole number's name says it is, where its cycle does not
-NAMED: dict[str, Reader] = {
+READERS_BY_NAME: dict[str, CalendarReader] = {
     "year": lambda at: at.year, "month": lambda at: at.month, "day": lambda at: at.day,
     "hour": lambda at: at.hour, "weekday": lambda at: at.weekday(),
 }  # fmt: skip
 
 
 def future_rows(
-    features: Sequence[FeatureInfo], chosen: Mapping[str, str], start: datetime.datetime, hours: int
+    features: Sequence[FeatureReply], chosen: Mapping[str, str], start: datetime.datetime, hours: int
 ) -> list[dict[str, Any]]:
     """A row an hour from ``start`` on: the calendar's features, and those ``chosen`` by name."""
-    readers = {f.name: read for f in features if f.used and (read := by_calendar(f)) is not None}
+    readers = {f.name: read for f in features if f.used and (read := calendar_reader(f)) is not None}
     moments = [start + datetime.timedelta(hours=step) for step in range(hours)]
     return [{name: read(at) for name, read in readers.items()} | dict(chosen) for at in moments]
 
 
-def pickable(features: Sequence[FeatureInfo]) -> list[FeatureInfo]:
+def choosable(features: Sequence[FeatureReply]) -> list[FeatureReply]:
     """The categories that no calendar tells: a person has to say which."""
-    return [f for f in features if f.used and f.kind == "category" and by_calendar(f) is None]
+    return [f for f in features if f.used and f.kind == "category" and calendar_reader(f) is None]
 
 
-def unknown(features: Sequence[FeatureInfo], row: Mapping[str, Any]) -> list[str]:
+def missing_features(features: Sequence[FeatureReply], row: Mapping[str, Any]) -> list[str]:
     """The features a row is without."""
     return [f.name for f in features if f.used and f.name not in row]
 
 
-def by_calendar(feature: FeatureInfo) -> Reader | None:
+def calendar_reader(feature: FeatureReply) -> CalendarReader | None:
     """How a time gives a feature's value; None where it does not."""
     if feature.kind == "time":
         return lambda at: at.isoformat()
     if feature.values:
-        return by_name(feature.values)
+        return name_reader(feature.values)
     if feature.kind == "cyclic" and feature.period:
-        return by_period(feature, feature.period)
-    return NAMED.get(plain(feature.name)) if feature.kind == "numeric" else None
+        return period_reader(feature, feature.period)
+    return READERS_BY_NAME.get(as_one_word(feature.name)) if feature.kind == "numeric" else None
 
 
-def by_name(values: Sequence[str]) -> Reader | None:
+def name_reader(values: Sequence[str]) -> CalendarReader | None:
     """Names of weekdays, months or seasons, full or short, as the stream spells them."""
-    for names, place in ((DAYS, weekday), (MONTHS, month), (SEASONS, season)):
+    for names, place in ((DAY_NAMES, weekday), (MONTH_NAMES, month), (SEASON_NAMES, season)):
         spelled = [spelling(values, name) for name in names]
         if sum(text is not None for text in spelled) == len(values):
             return named_reader(spelled, place)
     return None
 
 
-def named_reader(spelled: Sequence[str | None], place: Callable[[datetime.datetime], int]) -> Reader:
+def named_reader(spelled: Sequence[str | None], place: Callable[[datetime.datetime], int]) -> CalendarReader:
     """What gives the name at a time's place."""
     return lambda at: spelled[place(at)]
 
@@ -82,7 +82,7 @@ def spelling(values: Sequence[str], name: str) -> str | None:
     return "Fall" if name == "autumn" and "Fall" in values else None
 
 
-def by_period(feature: FeatureInfo, period: float) -> Reader | None:
+def period_reader(feature: FeatureReply, period: float) -> CalendarReader | None:
     """Numbers in a cycle as long as one of the calendar's; counted from 1 where the stream does."""
     first = 1 if feature.low is not None and feature.low >= 1 else 0
     if period == 24:
@@ -92,9 +92,9 @@ def by_period(feature: FeatureInfo, period: float) -> Reader | None:
         return lambda at: at.weekday() + first
     if period == 12:
         return lambda at: at.month - 1 + first
-    if abs(period - YEAR) < 2:
+    if abs(period - YEAR_DAYS) < 2:
         return lambda at: at.timetuple().tm_yday - 1 + first
-    if abs(period - YEAR / 7) < 1:
+    if abs(period - YEAR_DAYS / 7) < 1:
         return lambda at: at.isocalendar().week - 1 + first
     return None
 
@@ -119,6 +119,6 @@ def words_of(name: str) -> list[str]:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", " ", name).casefold().split()
 
 
-def plain(name: str) -> str:
+def as_one_word(name: str) -> str:
     """A column's name as one word."""
     return "".join(words_of(name))

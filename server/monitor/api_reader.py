@@ -14,30 +14,30 @@ from typing import Any, TypeVar, cast
 import httpx
 import msgspec
 
-from server.monitor.answers import (
-    Alarms,
-    Drift,
-    Errors,
-    Model,
-    Outcomes,
-    Quarantine,
-    Snapshots,
-    Weights,
+from server.monitor.api_replies import (
+    AlarmsReply,
+    DriftReply,
+    ErrorsReply,
+    ModelReply,
+    OutcomesReply,
+    QuarantineReply,
+    SnapshotsReply,
+    WeightsReply,
 )
-from server.monitor.traffic import Look, Traffic, look, since
+from server.monitor.traffic import MetricsSample, Traffic, parse_metrics, traffic_between
 
-__all__ = ["RANGES", "Reader", "Reading", "open_client"]
+__all__ = ["RANGES", "ApiReader", "ApiState", "open_client"]
 
 RANGES = {500: "500", 2_000: "2,000", 10_000: "10,000", 200_000: "all"}  # labels shown, and how it is said
 POINTS = 600
 CHARTS_SECONDS = 3.0  # how often what is costly to tell is asked for
 TABLES_SECONDS = 6.0
-FLEETING_SECONDS = 5.0
+TRAFFIC_SECONDS = 5.0
 
 T = TypeVar("T")
 
 
-class Reading(msgspec.Struct, frozen=True):
+class ApiState(msgspec.Struct, frozen=True):
     """All the monitor knows at one moment.
 
     What could not be read keeps the value it last had. ``down`` says why the server cannot be reached,
@@ -48,18 +48,18 @@ class Reading(msgspec.Struct, frozen=True):
     down: str = ""
     ready: bool = True
     problems: tuple[str, ...] = ()
-    model: Model | None = None
-    history: Outcomes | None = None
-    weights: Weights | None = None
-    drift: Drift | None = None
-    errors: Errors | None = None
-    alarms: Alarms | None = None
-    snapshots: Snapshots | None = None
-    quarantine: Quarantine | None = None
+    model: ModelReply | None = None
+    history: OutcomesReply | None = None
+    weights: WeightsReply | None = None
+    drift: DriftReply | None = None
+    errors: ErrorsReply | None = None
+    alarms: AlarmsReply | None = None
+    snapshots: SnapshotsReply | None = None
+    quarantine: QuarantineReply | None = None
     traffic: Traffic = Traffic()
 
 
-class Reader:
+class ApiReader:
     """Reads the API, each answer no more often than it changes, however many pages are open.
 
     May be called from any thread.
@@ -88,9 +88,9 @@ class Reader:
         self.api_url = str(http.base_url).rstrip("/")
         self.kept: dict[str, tuple[float, Any]] = {}
         self.problems: dict[str, str] = {}
-        self.looked: Look | None = None
+        self.looked: MetricsSample | None = None
 
-    def read(self, last: int = 2_000) -> Reading:
+    def read(self, last: int = 2_000) -> ApiState:
         """The state now, with charts of the ``last`` labels; what is fresh is not asked for again."""
         with self.lock:
             return self.fetch(last)
@@ -100,26 +100,26 @@ class Reader:
         with self.lock:
             self.kept = {path: (float("-inf"), value) for path, (_, value) in self.kept.items()}
 
-    def fetch(self, last: int) -> Reading:
+    def fetch(self, last: int) -> ApiState:
         """Ask for what is due. Without an answer to ``/model`` the server counts as down."""
         down, model, fine = "", self.found("/model"), f"points={POINTS}&last={last}"
         try:
-            model = self.due("/model", self.max_age, lambda: self.get("/model", Model))
+            model = self.due("/model", self.max_age, lambda: self.get("/model", ModelReply))
         except (httpx.HTTPError, msgspec.MsgspecError) as exc:
-            down, self.problems = reason(exc), {}
+            down, self.problems = failure_text(exc), {}
         ask = self.attempt if not down else self.last_said
-        return Reading(
+        return ApiState(
             api_url=self.api_url,
             down=down,
             ready=bool(down) or self.due("/health/ready", TABLES_SECONDS * self.patience, self.ready),
             model=model,
-            history=ask(f"/outcomes?{fine}", Outcomes, CHARTS_SECONDS),
-            weights=ask(f"/weights?{fine}", Weights, CHARTS_SECONDS),
-            drift=ask("/drift?points=200", Drift, TABLES_SECONDS),
-            errors=ask(f"/errors?last={min(last, 20_000)}", Errors, 2 * TABLES_SECONDS),
-            alarms=ask("/alarms", Alarms, CHARTS_SECONDS),
-            snapshots=ask("/snapshots", Snapshots, CHARTS_SECONDS),
-            quarantine=ask("/quarantine", Quarantine, TABLES_SECONDS),
+            history=ask(f"/outcomes?{fine}", OutcomesReply, CHARTS_SECONDS),
+            weights=ask(f"/weights?{fine}", WeightsReply, CHARTS_SECONDS),
+            drift=ask("/drift?points=200", DriftReply, TABLES_SECONDS),
+            errors=ask(f"/errors?last={min(last, 20_000)}", ErrorsReply, 2 * TABLES_SECONDS),
+            alarms=ask("/alarms", AlarmsReply, CHARTS_SECONDS),
+            snapshots=ask("/snapshots", SnapshotsReply, CHARTS_SECONDS),
+            quarantine=ask("/quarantine", QuarantineReply, TABLES_SECONDS),
             traffic=Traffic() if down else self.traffic(),
             problems=tuple(self.problems.values()),
         )
@@ -146,8 +146,8 @@ class Reader:
         try:
             answer: T | None = self.due(path, seconds * self.patience, lambda: self.get(path, kind))
         except (httpx.HTTPError, msgspec.MsgspecError) as exc:
-            if not unknown(exc):  # an older server knows less, and says nothing of it
-                self.problems[plain] = f"GET {plain}: {reason(exc)}"
+            if not is_unknown_route(exc):  # an older server knows less, and says nothing of it
+                self.problems[plain] = f"GET {plain}: {failure_text(exc)}"
             return cast("T | None", self.found(path))
         self.problems.pop(plain, None)
         return answer
@@ -161,15 +161,15 @@ class Reader:
     def traffic(self) -> Traffic:
         """Requests since the look before; nothing while the metrics cannot be read."""
         try:
-            return self.due("/metrics", FLEETING_SECONDS * self.patience, self.measure)
+            return self.due("/metrics", TRAFFIC_SECONDS * self.patience, self.measure)
         except (httpx.HTTPError, ValueError):
             return Traffic()
 
     def measure(self) -> Traffic:
         """Look at the metrics and compare."""
         response = self.http.get("/metrics").raise_for_status()
-        before, self.looked = self.looked, look(response.text, self.clock())
-        return since(before, self.looked)
+        before, self.looked = self.looked, parse_metrics(response.text, self.clock())
+        return traffic_between(before, self.looked)
 
     def ready(self) -> bool:
         """Whether the server says that it is ready to predict."""
@@ -184,7 +184,7 @@ def open_client(api_url: str) -> httpx.Client:
     return httpx.Client(base_url=api_url, timeout=httpx.Timeout(5.0, connect=2.0), trust_env=False)
 
 
-def unknown(exc: Exception) -> bool:
+def is_unknown_route(exc: Exception) -> bool:
     """Whether the server has no such route."""
     return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.NOT_FOUND
 
@@ -198,7 +198,7 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def reason(exc: Exception) -> str:
+def failure_text(exc: Exception) -> str:
     """Why a read failed, short enough for one line."""
     if isinstance(exc, httpx.HTTPStatusError):
         return f"it answered {exc.response.status_code} {exc.response.reason_phrase}".rstrip()

@@ -7,19 +7,28 @@ from typing import Any
 
 from dash import dcc, html
 
-from server.monitor import format as words
-from server.monitor.answers import Moment
-from server.monitor.canvas import message
+from server.monitor import format
+from server.monitor.api_replies import Timestamp
+from server.monitor.chart_canvas import empty_chart
 
-__all__ = ["act_button", "aria", "chart", "choice", "empty", "section", "table", "time"]
+__all__ = [
+    "act_button",
+    "aria",
+    "chart_card",
+    "choice",
+    "empty_note",
+    "table_card",
+    "table_element",
+    "time_element",
+]
 
-WAITING = "Waiting for the server's first answer."
-GRAPH: Any = {"displayModeBar": False, "responsive": True}
+WAITING_TEXT = "Waiting for the server's first answer."
+GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True}
 
 
-def chart(name: str, title: str, caption: str, kind: str = "", waiting: str = WAITING) -> Any:
+def chart_card(name: str, title: str, caption: str, kind: str = "", waiting: str = WAITING_TEXT) -> Any:
     """One chart with its title and a sentence on what it shows."""
-    graph = dcc.Graph(id=name, figure=message(waiting), config=GRAPH)
+    graph = dcc.Graph(id=name, figure=empty_chart(waiting), config=GRAPH_CONFIG)
     plot = html.Div(graph, className="plot", role="img", **aria("labelledby", f"{name}-title {name}-caption"))
     content = [
         html.H2(title, id=f"{name}-title"),
@@ -46,16 +55,16 @@ def choice(name: str, title: str, options: Mapping[Any, str], value: Any) -> Any
     return html.Div(group, className="picker", role="group", **aria("labelledby", f"{name}-title"))
 
 
-def section(name: str, title: str) -> Any:
+def table_card(name: str, title: str) -> Any:
     """One table's place."""
     return html.Section(
-        [html.H2(title, id=f"{name}-title"), html.Div(empty(WAITING), id=name)],
+        [html.H2(title, id=f"{name}-title"), html.Div(empty_note(WAITING_TEXT), id=name)],
         className="card",
         **aria("labelledby", f"{name}-title"),
     )
 
 
-def table(heads: Sequence[str], rows: Sequence[Any], total: int, name: str) -> Any:
+def table_element(heads: Sequence[str], rows: Sequence[Any], total: int, name: str) -> Any:
     """A table that scrolls sideways by itself where the page is narrow."""
     body = html.Table([html.Thead(html.Tr([html.Th(h, scope="col") for h in heads])), html.Tbody(rows)])
     labelled = aria("label", f"{name}, to scroll")
@@ -75,12 +84,14 @@ def aria(name: str, value: str) -> dict[str, Any]:
     return {f"aria-{name}": value}
 
 
-def time(at: Moment) -> Any:
+def time_element(at: Timestamp) -> Any:
     """A time a program can read too."""
-    found = words.moment(at)
-    return html.Time(words.stamp(at)[:16], title=words.stamp(at), dateTime=found.isoformat() if found else "")
+    found = format.parse_time(at)
+    return html.Time(
+        format.utc_text(at)[:16], title=format.utc_text(at), dateTime=found.isoformat() if found else ""
+    )
 
 
-def empty(text: str) -> Any:
+def empty_note(text: str) -> Any:
     """Why there is nothing here."""
     return html.P(text, className="empty")

@@ -7,18 +7,18 @@ from typing import Any
 
 from dash import dcc, html
 
-from server.monitor import format as words
-from server.monitor.client import RANGES
-from server.monitor.markup import aria, chart, choice, section
+from server.monitor import format
+from server.monitor.api_reader import RANGES
+from server.monitor.page_elements import aria, chart_card, choice, table_card
 
-__all__ = ["INDEX", "LINKED", "monitor_view", "notice_list", "page", "status_line"]
+__all__ = ["INDEX_HTML", "LINKED_CHARTS", "monitor_view", "notice_list", "page", "status_line"]
 
 DEFAULT_RANGE = 2_000
 MISSED_TICKS = 10  # a page whose last answers are missing says that it has lost the monitor
-LOADING = words.Notice("info", "Loading.", "Asking the server how it does.")
-LINKED = ("truth", "rolling", "weights", "coverage", "drift")  # charts with one x axis in common
+LOADING = format.Notice("info", "Loading.", "Asking the server how it does.")
+LINKED_CHARTS = ("truth", "rolling", "weights", "coverage", "drift")  # charts with one x axis in common
 
-INDEX = """<!DOCTYPE html>
+INDEX_HTML = """<!DOCTYPE html>
 <html lang="en">
 <head>
 {%metas%}
@@ -45,7 +45,7 @@ def page(refresh_seconds: float, forecast_view: Any) -> Any:
             html.Div([], id="lost", role="alert"),
             html.Div(notice_list([LOADING]), id="notices", role="status"),
             html.Main([monitor_view(), forecast_view]),
-            ask_dialog(),
+            confirm_dialog(),
             dcc.Interval(id="tick", interval=round(1000 * refresh_seconds)),
             dcc.Store(id="choice", storage_type="local"),
             dcc.Store(id="theme"),
@@ -53,7 +53,7 @@ def page(refresh_seconds: float, forecast_view: Any) -> Any:
             dcc.Store(id="answered", data=0),
             dcc.Store(id="beat", data=0),
             dcc.Store(id="asked"),
-            dcc.Store(id="linked", data=LINKED),
+            dcc.Store(id="linked", data=LINKED_CHARTS),
             dcc.Store(id="missed", data=MISSED_TICKS),
             dcc.Store(id="acted"),
         ],
@@ -93,21 +93,21 @@ def charts() -> Any:
     """The charts, those over the journal first."""
     return html.Div(
         [
-            chart(
+            chart_card(
                 "truth", "Truth and prediction",
                 "Labels with prediction and interval as served; means of neighbours where many are shown.",
                 "wide",
             ),
-            chart(
+            chart_card(
                 "rolling", "Error as served, against model_v1 and naive",
                 "Mean absolute error over the last 1,000 labels; lower is better. Naive repeats the newest"
                 " label of the same key and slot. Point at a mark for more.", "wide",
             ),
-            chart("weights", "Expert weights", "Each expert's share of the prediction."),
-            chart("coverage", "Interval coverage", "Share of the last 1,000 labels inside their interval."),
-            chart("drift", "Drift by feature", "How far the rows served have moved.", "wide low"),
-            chart("errors", "Where the model is wrong", "Mean absolute error by key and slot."),
-            chart("delays", "Label lag", "How old a prediction was when its label came."),
+            chart_card("weights", "Expert weights", "Each expert's share of the prediction."),
+            chart_card("coverage", "Interval coverage", "Share of the last 1,000 labels inside their interval."),
+            chart_card("drift", "Drift by feature", "How far the rows served have moved.", "wide low"),
+            chart_card("errors", "Where the model is wrong", "Mean absolute error by key and slot."),
+            chart_card("delays", "Label lag", "How old a prediction was when its label came."),
         ],
         className="charts",
     )  # fmt: skip
@@ -117,15 +117,15 @@ def tables() -> Any:
     """The tables' places."""
     return html.Div(
         [
-            section("versions", "Versions"),
-            section("alarms", "Drift alarms"),
-            section("quarantine", "Quarantine"),
+            table_card("versions", "Versions"),
+            table_card("alarms", "Drift alarms"),
+            table_card("quarantine", "Quarantine"),
         ],
         className="tables",
     )
 
 
-def ask_dialog() -> Any:
+def confirm_dialog() -> Any:
     """What asks before anything is done to the server."""
     field = dcc.Input(id="ask-key", type="password", autoComplete="current-password", placeholder="")
     key = html.Label(["Admin key, where one is set ", field])
@@ -141,7 +141,7 @@ def ask_dialog() -> Any:
     return html.Dialog([*content, told, buttons], id="ask", **aria("labelledby", "ask-title"))
 
 
-def status_line(facts: Sequence[words.Fact]) -> list[Any]:
+def status_line(facts: Sequence[format.Fact]) -> list[Any]:
     """The facts as terms and definitions."""
     return [
         html.Div(
@@ -155,7 +155,7 @@ def status_line(facts: Sequence[words.Fact]) -> list[Any]:
     ]
 
 
-def notice_list(notices: Sequence[words.Notice]) -> list[Any]:
+def notice_list(notices: Sequence[format.Notice]) -> list[Any]:
     """The sentences at the top."""
     return [
         html.P([html.Strong(notice.title), " ", notice.text], className=f"notice {notice.tone}")
