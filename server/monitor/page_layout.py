@@ -104,7 +104,9 @@ def charts() -> Any:
                 " label of the same key and slot. Point at a mark for more.", "wide",
             ),
             chart_card("weights", "Expert weights", "Each expert's share of the prediction."),
-            chart_card("coverage", "Interval coverage", "Share of the last 1,000 labels inside their interval."),
+            chart_card(
+                "coverage", "Interval coverage", "Share of the last 1,000 labels inside their interval."
+            ),
             chart_card("drift", "Drift by feature", "How far the rows served have moved.", "wide low"),
             chart_card("errors", "Where the model is wrong", "Mean absolute error by key and slot."),
             chart_card("delays", "Label lag", "How old a prediction was when its label came."),
