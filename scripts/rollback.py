@@ -72,7 +72,7 @@ def directly(home: Home, config: Config, version: int) -> int:
     with Learner(home, config) as learner:
         journal = Journal(home.journal, config.stream)
         try:
-            journal.order("rollback", time.time(), version=version)
+            journal.append_command("rollback", time.time(), version=version)
         finally:
             journal.close()
         learner.catch_up()

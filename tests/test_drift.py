@@ -38,8 +38,8 @@ from online.drift.flag_limits import (
 )
 from online.drift.input_drift import InputDriftDetector
 from online.features.encoder import Encoder
-from online.storage.metrics_store import Alarm, History
-from online.storage.prediction_log import Ledger
+from online.storage.metrics_store import Alarm, MetricsStore
+from online.storage.prediction_log import PredictionLog
 from online.storage.served_predictions import Served
 from server.http.service import Service
 from server.observability.metrics import Metrics
@@ -285,7 +285,7 @@ def test_a_full_log_is_set_aside_and_the_oldest_goes(tmp_path: Path) -> None:
 
 def feed(home: Home, config: Config, rows: list[dict[str, Any]], first: int, error: float = 1.0) -> None:
     """Serve rows and learn their labels, as far as ledger and history are concerned."""
-    ledger = Ledger(home.ledger, config.schema, rows=10**6, flush_seconds=0.01, waiting=10**6)
+    ledger = PredictionLog(home.ledger, config.schema, rows=10**6, flush_seconds=0.01, waiting=10**6)
     encoder = Encoder.of(config.schema)
     ledger.record(
         [
@@ -310,7 +310,7 @@ def test_a_watcher_that_is_started_again_doubles_nothing_and_misses_nothing(home
         with DriftMonitor(place, config) as watch:
             while watch.step():
                 pass
-    history = History(place.history)
+    history = MetricsStore(place.history)
     (alarm,) = [one for one in history.alarms() if one.subject == "Source"]
     history.close()
     assert alarm.kind == "feature"
@@ -343,13 +343,13 @@ def test_a_watcher_far_behind_goes_on_with_the_newest_rows_and_says_so(
 
 def test_alarms_are_posted_until_the_other_side_takes_them(tmp_path: Path) -> None:
     home = Home(tmp_path).create()
-    history = History(home.history)
+    history = MetricsStore(home.history)
     alarm = Alarm(1, 4e9, "cusum", "wind", 1.0, 2.0, "wind changed", kind="feature", since_row=7)
     history.write((), [alarm, msgspec.structs.replace(alarm, subject="quiet", muted=True)], {})
     with answering([503, 200]) as (url, posted):
-        hook = Webhook(url, "made", lambda: History(home.history))
+        hook = Webhook(url, "made", lambda: MetricsStore(home.history))
         until(lambda: len(posted) == 2, "two posts")
-        until(lambda: not history.untold(0.0), "the alarm to be told")
+        until(lambda: not history.unsent_alarms(0.0), "the alarm to be told")
         hook.close()
     history.close()
     assert [one["key"] for one in posted] == [alarm.key, alarm.key]

@@ -34,9 +34,9 @@ from online.scoring.compile_plan import compile_plan
 from online.scoring.plan import ScoringPlan
 from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.journal import Journal
-from online.storage.label_validation import Watch
-from online.storage.metrics_store import History, Outcome
-from online.storage.prediction_log import Ledger, Served
+from online.storage.label_validation import LabelValidator
+from online.storage.metrics_store import MetricsStore, Outcome
+from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import LABELS, Receipt, Record
 from online.storage.snapshot import SnapshotStore
 from tests.support.rows import TARGET, stream_rows
@@ -73,11 +73,13 @@ class Site:
         self.next += count
         return served
 
-    def ledger(self) -> Ledger:
-        return Ledger(self.home.ledger, self.config.schema, rows=10_000, flush_seconds=0.01, waiting=10_000)
+    def ledger(self) -> PredictionLog:
+        return PredictionLog(
+            self.home.ledger, self.config.schema, rows=10_000, flush_seconds=0.01, waiting=10_000
+        )
 
     def journal(self) -> Journal:
-        watch = Watch(self.config.schema, self.config.quarantine)
+        watch = LabelValidator(self.config.schema, self.config.quarantine)
         return Journal(self.home.journal, self.config.stream, watch)
 
     def label(self, rows: list[dict[str, Any]]) -> list[Receipt]:
@@ -96,9 +98,9 @@ class Site:
         self.label([{"id": one.id, TARGET: y} for one, y in zip(served, labels, strict=True)])
         return served
 
-    def order(self, kind: Any, **payload: Any) -> int:
+    def append_command(self, kind: Any, **payload: Any) -> int:
         journal = self.journal()
-        seq = journal.order(kind, self.clock(), **payload)
+        seq = journal.append_command(kind, self.clock(), **payload)
         journal.close()
         return seq
 
@@ -111,8 +113,8 @@ class Site:
     def plan(self) -> ScoringPlan:
         return ScoringPlan.load(self.home.plan)
 
-    def history(self) -> History:
-        return History(self.home.history)
+    def history(self) -> MetricsStore:
+        return MetricsStore(self.home.history)
 
     def forget(self, version: int) -> None:
         """Remove every snapshot after a version, and the plan: what a replay has to come back to."""
@@ -223,7 +225,7 @@ def lived_through(site: Site) -> int:
     with site.learner() as learner:
         site.feed(150)
         learner.catch_up()
-        site.order("snapshot")
+        site.append_command("snapshot")
         learner.catch_up()
         version = learner.version
         served = site.feed(100)
@@ -415,12 +417,12 @@ def test_a_rollback_restores_the_old_predictions_as_a_new_version(site: Site, tm
     rows = random_rows(site)
     with site.learner() as learner:
         site.feed(60)
-        site.order("snapshot")
+        site.append_command("snapshot")
         learner.catch_up()
         second = [site.plan().score_row(row) for row in rows]
         site.feed(60)
         learner.catch_up()
-        site.order("rollback", version=1)
+        site.append_command("rollback", version=1)
         learner.catch_up()
         assert learner.version == 3
         first_model = site.store.load(1).pipeline
@@ -428,7 +430,7 @@ def test_a_rollback_restores_the_old_predictions_as_a_new_version(site: Site, tm
         assert [plan.score_row(row) for row in rows] == pytest.approx(
             [first_model.predict_one(row) for row in rows], rel=1e-9
         )
-        site.order("rollback", version=2)
+        site.append_command("rollback", version=2)
         learner.catch_up()
         assert learner.version == 4
         assert [site.plan().score_row(row) for row in rows] == second
@@ -450,7 +452,7 @@ def test_a_rollback_to_what_is_not_there_is_an_alarm_and_learning_goes_on(
 ) -> None:
     with site.learner() as learner:
         site.feed(10)
-        site.order("rollback", version=9)
+        site.append_command("rollback", version=9)
         site.feed(10)
         learner.catch_up()
         assert (learner.seq, learner.version) == (21, 1)

@@ -23,8 +23,8 @@ from online.core.home import Home
 from online.labels.ingest import Intake
 from online.labels.label_joiner import Joiner, Label, Request
 from online.storage.journal import Journal
-from online.storage.label_validation import Watch
-from online.storage.prediction_log import Ledger
+from online.storage.label_validation import LabelValidator
+from online.storage.prediction_log import PredictionLog
 from online.storage.records import Receipt, Record
 from online.storage.served_predictions import Served
 from server.processes.label_worker import JoinerProcess
@@ -40,16 +40,16 @@ def expect(values: np.ndarray) -> list[float | None]:
 
 
 @pytest.fixture
-def ledger(home: Path) -> Iterator[Ledger]:
+def ledger(home: Path) -> Iterator[PredictionLog]:
     """The scorer's: nothing is written but when it has to be."""
     config = configuration.load(Home(home).config)
-    ledger = Ledger(Home(home).ledger, config.schema, rows=1000, flush_seconds=3600.0, waiting=1000)
+    ledger = PredictionLog(Home(home).ledger, config.schema, rows=1000, flush_seconds=3600.0, waiting=1000)
     with contextlib.closing(ledger):
         yield ledger
 
 
 @pytest.fixture
-def process(home: Path, ledger: Ledger) -> Iterator[JoinerProcess]:
+def process(home: Path, ledger: PredictionLog) -> Iterator[JoinerProcess]:
     with contextlib.closing(JoinerProcess(Home(home), ledger, expect)) as joiner:
         yield joiner
 
@@ -79,10 +79,10 @@ def test_labels_get_what_a_joiner_here_gives_them(
     asked = data.draw(st.lists(st.lists(with_id, min_size=1, max_size=4), min_size=1, max_size=3))
 
     other = Home(tmp_path / "other").create()
-    theirs = Ledger.of(other, config)
+    theirs = PredictionLog.of(other, config)
     here = Joiner(
         config.schema,
-        lambda: Journal(other.journal, config.stream, Watch(config.schema, config.quarantine)),
+        lambda: Journal(other.journal, config.stream, LabelValidator(config.schema, config.quarantine)),
         theirs, expect=expect,
     )  # fmt: skip
     with contextlib.closing(theirs), contextlib.closing(Intake(config.schema, here)) as intake:
@@ -92,7 +92,7 @@ def test_labels_get_what_a_joiner_here_gives_them(
 
 
 def test_what_is_asked_of_the_scorer_and_cannot_be_had_keeps_nothing(
-    home: Path, ledger: Ledger, process: JoinerProcess
+    home: Path, ledger: PredictionLog, process: JoinerProcess
 ) -> None:
     process.take_in(ALONE, None)
     ledger.record([Served("a", 1.0, {"hour": "4"}, {}, (), 2.0, 1.0, 3.0, (), (), 1, 0)])

@@ -26,8 +26,9 @@ from online.core.schema import Feature, Schema, Target
 from online.labels.ingest import Intake
 from online.labels.label_joiner import Joiner
 from online.storage.journal import Journal
-from online.storage.prediction_log import Ledger, Served
+from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import Receipt, Record, Submission
+from tests.support.predictions import served_like
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = Schema(
@@ -36,8 +37,8 @@ SCHEMA = Schema(
 ABSURD = "outside the plausible range"
 
 
-def open_ledger(path: Path) -> Ledger:
-    return Ledger(path, SCHEMA, rows=1000, flush_seconds=60.0, waiting=1000)
+def open_ledger(path: Path) -> PredictionLog:
+    return PredictionLog(path, SCHEMA, rows=1000, flush_seconds=60.0, waiting=1000)
 
 
 # Against a model in memory
@@ -158,7 +159,9 @@ class JournalMachine(stateful.RuleBasedStateMachine):
 
     @stateful.rule(features=rows, label=targets)
     def label_without_id(self, features: dict[str, Any], label: float) -> None:
-        self.submit(Submission(label, self.tick(), None, features, self.ledger.like(features)))
+        self.submit(
+            Submission(label, self.tick(), None, features, served_like(self.ledger, SCHEMA, features))
+        )
 
     @stateful.rule(name=numbers, label=targets, times=st.integers(2, 4))
     def label_twice_in_one_batch(self, name: int, label: float, times: int) -> None:
@@ -170,7 +173,7 @@ class JournalMachine(stateful.RuleBasedStateMachine):
 
     @stateful.rule(features=rows, label=st.sampled_from([1e9, 2e9]))
     def absurd_label_without_id(self, features: dict[str, Any], label: float) -> None:
-        candidates = self.ledger.like(features)
+        candidates = served_like(self.ledger, SCHEMA, features)
         self.submit(Submission(label, self.tick(), None, features, candidates, ABSURD))
 
     @stateful.rule(seq=st.integers(-1, 12))
@@ -200,7 +203,7 @@ class JournalMachine(stateful.RuleBasedStateMachine):
     @stateful.rule(version=st.integers(1, 3), kind=st.sampled_from(["rollback", "snapshot"]))
     def order(self, version: int, kind: Any) -> None:
         at = self.tick()
-        seq = self.journal.order(kind, at, version=version)
+        seq = self.journal.append_command(kind, at, version=version)
         (kept,) = self.journal.read(seq - 1)
         assert seq == self.expect(Record(0, "s", kept.id, at, kind, payload={"version": version}))
 
@@ -424,7 +427,7 @@ def test_a_read_only_database_is_an_error_and_stays_as_it_was(
     journal = Journal(path, "s")
     for change in (
         lambda: journal.append([Submission(1.0, 1.0, "b", {"wind": 1})]),
-        lambda: journal.order("snapshot", 1.0),
+        lambda: journal.append_command("snapshot", 1.0),
     ):
         with pytest.raises(JournalError, match=r"journal\.db"):
             change()
@@ -472,7 +475,7 @@ def test_a_released_correction_keeps_what_was_served(tmp_path: Path) -> None:
 
 
 def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db", SCHEMA, rows=1000, flush_seconds=0.01, waiting=1000)
+    ledger = PredictionLog(tmp_path / "ledger.db", SCHEMA, rows=1000, flush_seconds=0.01, waiting=1000)
     joiner = Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
     intake = Intake(SCHEMA, joiner, clock=lambda: 1.0)
     served = [

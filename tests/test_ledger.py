@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from online.core.errors import InputError
 from online.core.schema import Feature, Schema, Target
-from online.drift.store import ServedReader
+from online.drift.store import PredictionReader
 from online.features.encoder import Encoder, clean
-from online.storage.prediction_log import Ledger, Served, identifier
+from online.storage.prediction_log import PredictionLog, Served, identifier
+from tests.support.predictions import served_like
 from tests.support.running import until
 
 FEATURES = (
@@ -31,8 +32,14 @@ FIELDS = frozenset(feature.name for feature in FEATURES)
 NEVER = 3600.0  # seconds between flushes: only what a test asks for is written
 
 
-def ledger(path: Path, *, rows: int = 1000, flush_seconds: float = NEVER, waiting: int = 1000) -> Ledger:
-    return Ledger(path / "ledger.db", SCHEMA, rows=rows, flush_seconds=flush_seconds, waiting=waiting)
+def ledger(
+    path: Path, *, rows: int = 1000, flush_seconds: float = NEVER, waiting: int = 1000
+) -> PredictionLog:
+    return PredictionLog(path / "ledger.db", SCHEMA, rows=rows, flush_seconds=flush_seconds, waiting=waiting)
+
+
+def like(log: PredictionLog, features: dict[str, Any]) -> tuple[Served, ...]:
+    return served_like(log, SCHEMA, features)
 
 
 def served(name: str, features: dict[str, Any] | None = None, prediction: float = 0.1) -> Served:
@@ -68,7 +75,7 @@ def test_closing_writes_what_is_queued_and_a_restart_finds_it(tmp_path: Path) ->
     first.close()
     second = ledger(tmp_path)
     assert set(second.find(["a", "b"])) == {"a", "b"}
-    assert [one.id for one in second.like({"wind": 2.0})] == ["b"]
+    assert [one.id for one in like(second, {"wind": 2.0})] == ["b"]
     second.record([served("c")])
     second.close()
     assert set(ledger(tmp_path).find(["a", "b", "c"])) == {"a", "b", "c"}
@@ -133,8 +140,8 @@ def test_an_id_served_again_is_the_newest_prediction(tmp_path: Path) -> None:
     twice.record([served("a", {"wind": 1.0}), served("b"), served("a", {"wind": 2.0}, prediction=7.0)])
     twice.flush()
     assert twice.find(["a"])["a"].prediction == 7.0
-    assert [one.id for one in twice.like({"wind": 1.0})] == ["b"]
-    assert [one.id for one in twice.like({"wind": 2.0})] == ["a"]
+    assert [one.id for one in like(twice, {"wind": 1.0})] == ["b"]
+    assert [one.id for one in like(twice, {"wind": 2.0})] == ["a"]
     twice.close()
 
 
@@ -143,11 +150,11 @@ def test_predictions_of_the_same_features_come_oldest_first_and_are_bounded(tmp_
     many.record([served(str(n), {"wind": 1.0, "site": "A"}) for n in range(40)])
     many.record([served("other", {"wind": 1.0, "site": "B"}), served("fewer", {"wind": 1.0})])
     many.flush()
-    alike = [one.id for one in many.like({"site": "A", "wind": 1.0, "note": "dropped ones do not count"})]
+    alike = [one.id for one in like(many, {"site": "A", "wind": 1.0, "note": "dropped ones do not count"})]
     assert alike == [str(n) for n in range(40 - len(alike), 40)]
     assert 1 < len(alike) < 40
-    assert [one.id for one in many.like({"wind": 1.0})] == ["fewer"]
-    assert many.like({"wind": 3.0}) == ()
+    assert [one.id for one in like(many, {"wind": 1.0})] == ["fewer"]
+    assert like(many, {"wind": 3.0}) == ()
     many.close()
 
 
@@ -157,7 +164,7 @@ def test_predictions_that_have_gone_are_not_found_by_their_features(tmp_path: Pa
     for first in range(0, 40, 4):
         kept.record([served(str(n), {"wind": float(n % 8)}) for n in range(first, first + 4)])
         kept.flush()
-        alike = [[one.id for one in found] for found in kept.alike(values)]
+        alike = [[one.id for one in found] for found in kept.find_by_features(values)]
         newest = range(max(0, first - 4), first + 4)
         assert alike == [[str(n) for n in newest if n % 8 == wind] for wind in range(8)]
     kept.close()
@@ -169,21 +176,21 @@ def test_two_workers_find_each_others_predictions_by_features(tmp_path: Path) ->
         (one if n % 2 else other).record([served(str(n), {"wind": 1.0})])
         (one if n % 2 else other).flush()
         for book in (one, other, other):
-            assert [found.id for found in book.like({"wind": 1.0})] == [str(k) for k in range(n + 1)]
+            assert [found.id for found in like(book, {"wind": 1.0})] == [str(k) for k in range(n + 1)]
     one.close()
     other.close()
 
 
 def test_streams_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
     ours = ledger(tmp_path)
-    theirs = Ledger(
+    theirs = PredictionLog(
         tmp_path / "ledger.db", msgspec.structs.replace(SCHEMA, stream="t"),
         rows=1000, flush_seconds=NEVER, waiting=10,
     )  # fmt: skip
     ours.record([served("a")])
     ours.flush()
     assert theirs.find(["a"]) == {}
-    assert theirs.like({"wind": 1.0}) == ()
+    assert like(theirs, {"wind": 1.0}) == ()
     theirs.close()
     ours.close()
 
@@ -202,7 +209,7 @@ def test_predictions_are_read_in_the_order_they_were_written(
         if place % 2:
             book.flush()
     book.flush()
-    reader = ServedReader(tmp_path / "ledger.db", SCHEMA)
+    reader = PredictionReader(tmp_path / "ledger.db", SCHEMA)
     read: list[tuple[int, Served]] = []
     while found := reader.after(len(read), limit):
         read += found
@@ -242,8 +249,8 @@ def test_any_prediction_is_found_as_it_was_served(
     book.record(wanted)
     book.flush()
     assert book.find(names) == {one.id: one for one in wanted}
-    assert list(book.like(features)) == wanted
-    assert list(book.like(dict(reversed(features.items())))) == wanted
+    assert list(like(book, features)) == wanted
+    assert list(like(book, dict(reversed(features.items())))) == wanted
     book.close()
 
 

@@ -18,13 +18,13 @@ import pytest
 from online.core.errors import FormatError, JournalError
 from online.core.home import Home
 from online.core.schema import Feature, Schema, Target
-from online.drift.store import ScoreStore, ServedReader
+from online.drift.store import DriftScoreStore, PredictionReader
 from online.storage import migrate
 from online.storage.database import connect, databases
 from online.storage.journal import Journal
-from online.storage.metrics_store import History
+from online.storage.metrics_store import MetricsStore
 from online.storage.migrate import DatabaseKind, Migration, migrations_of
-from online.storage.prediction_log import Ledger
+from online.storage.prediction_log import PredictionLog
 from online.storage.records import Submission
 from tests.support.running import serving
 
@@ -89,8 +89,8 @@ def tables(path: Path) -> dict[str, Any]:
         return {name: sql if type_ == "index" else columns[name] for type_, name, sql in rows}
 
 
-def log_of_predictions(path: Path) -> Ledger:
-    return Ledger(path, SCHEMA, rows=10, flush_seconds=3600.0, waiting=10)
+def log_of_predictions(path: Path) -> PredictionLog:
+    return PredictionLog(path, SCHEMA, rows=10, flush_seconds=3600.0, waiting=10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,7 +136,7 @@ def test_the_oldest_journal_keeps_its_labels_and_goes_on(tmp_path: Path) -> None
 
 
 def test_what_the_history_says_outlives_its_migration(tmp_path: Path) -> None:
-    with contextlib.closing(History(made(tmp_path / "h.db", OLDEST_HISTORY))) as history:
+    with contextlib.closing(MetricsStore(made(tmp_path / "h.db", OLDEST_HISTORY))) as history:
         assert history.status() == {"learner": {"alive": True}}
         assert history.alarms() == []
 
@@ -146,9 +146,9 @@ def opening(path: Path) -> dict[str, Callable[[], object]]:
     return {
         "journal": lambda: Journal(path, "s"),
         "ledger": lambda: log_of_predictions(path),
-        "reader of the ledger": lambda: ServedReader(path, SCHEMA),
-        "history": lambda: History(path),
-        "drift store": lambda: ScoreStore(path),
+        "reader of the ledger": lambda: PredictionReader(path, SCHEMA),
+        "history": lambda: MetricsStore(path),
+        "drift store": lambda: DriftScoreStore(path),
     }
 
 
@@ -227,7 +227,7 @@ def test_a_file_with_marks_of_a_uri_in_its_path_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "a#b?c%20d"
     folder.mkdir()
     log_of_predictions(folder / "ledger.db").close()
-    with contextlib.closing(ServedReader(folder / "ledger.db", SCHEMA)) as reader:
+    with contextlib.closing(PredictionReader(folder / "ledger.db", SCHEMA)) as reader:
         assert reader.last() == 0
     with contextlib.closing(Journal(folder / "journal.db", "s")) as journal:
         journal.append([Submission(1.0, 5.0, "c", {"wind": 2.0})])

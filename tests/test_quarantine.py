@@ -13,7 +13,7 @@ from online.core.config import QuarantineConfig
 from online.core.errors import InputError
 from online.core.schema import Feature, Schema, Target
 from online.storage.journal import Journal
-from online.storage.label_validation import Watch
+from online.storage.label_validation import LabelValidator
 from online.storage.records import Receipt, Submission
 from tests.support.running import Server
 
@@ -21,7 +21,7 @@ SCHEMA = Schema("s", Target("y", 0, 100), (Feature("wind", "numeric", 0, 30), Fe
 
 
 def opened(folder: Path, **settings: float) -> Journal:
-    return Journal(folder / "journal.db", "s", Watch(SCHEMA, QuarantineConfig(**settings)))  # type: ignore[arg-type]
+    return Journal(folder / "journal.db", "s", LabelValidator(SCHEMA, QuarantineConfig(**settings)))  # type: ignore[arg-type]
 
 
 def submission(target: float, expected: float | None, n: int, wind: float = 5.0) -> Submission:

@@ -16,7 +16,7 @@ from online.core.schema import Feature, Schema, Target
 from online.learning.learner import Learner
 from online.learning.retention import chosen
 from online.storage.journal import Journal
-from online.storage.prediction_log import Ledger, Served
+from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import Submission
 from online.storage.snapshot import Manifest, SnapshotStore
 from tests.support.rows import TARGET
@@ -61,19 +61,19 @@ def test_old_snapshots_go_and_what_a_replay_passes_stays(home: Path, tmp_path: P
     with site.learner() as learner:
         for _ in range(5):
             site.feed(10)
-            site.order("snapshot")
+            site.append_command("snapshot")
             learner.catch_up()
         assert site.store.versions() == [1, 2, 5, 6]  # the guard is still proving model_v2
         site.store.pin(5)
-        site.order("rollback", version=5)
+        site.append_command("rollback", version=5)
         for _ in range(2):
             site.feed(10)
-            site.order("snapshot")
+            site.append_command("snapshot")
             learner.catch_up()
         assert site.store.versions() == [1, 5, 7, 8, 9]  # the guard compares with model_v7
         site.store.pin(5, keep=False)
         site.feed(10)
-        site.order("snapshot")
+        site.append_command("snapshot")
         learner.catch_up()
         assert site.store.versions() == [1, 7, 8, 9, 10]
         assert not list(site.home.models.glob("model_v5*"))
@@ -90,16 +90,16 @@ def test_a_replay_from_a_kept_snapshot_finds_the_version_a_rollback_named(home: 
     site.config = keeping(site, snapshots_last=4, snapshots_daily=0)
     with site.learner() as learner:
         site.feed(10)
-        site.order("snapshot")
+        site.append_command("snapshot")
         learner.catch_up()  # model_v2
         for _ in range(3):
             site.feed(10)
-            site.order("snapshot")
+            site.append_command("snapshot")
             learner.catch_up()
-        site.order("rollback", version=2)
+        site.append_command("rollback", version=2)
         learner.catch_up()  # model_v6
         site.feed(10)
-        site.order("snapshot")
+        site.append_command("snapshot")
         learner.catch_up()
         assert site.store.versions() == [1, 2, 4, 5, 6, 7]  # model_v2 is needed by a replay from model_v4
 
@@ -109,9 +109,9 @@ def test_the_journal_is_cut_behind_the_oldest_snapshot_and_what_was_cut_is_still
     site.config = keeping(site, snapshots_last=2, snapshots_daily=0, journal_records=5)
     with site.learner() as learner:
         served = site.feed(40)
-        site.order("snapshot")
+        site.append_command("snapshot")
         site.feed(40)
-        site.order("snapshot")
+        site.append_command("snapshot")
         learner.catch_up()
         journal = site.journal()
         assert journal.cut_up_to() == 41
@@ -141,7 +141,9 @@ def test_the_journal_is_cut_by_age_and_never_ahead_of_it(tmp_path: Path) -> None
 
 def test_expired_predictions_leave_the_ledger(tmp_path: Path) -> None:
     schema = Schema("s", Target("y", 0, 100), (Feature("wind", "numeric"),))
-    ledger = Ledger(tmp_path / "ledger.db", schema, rows=1000, flush_seconds=60.0, waiting=1000, days=2.0)
+    ledger = PredictionLog(
+        tmp_path / "ledger.db", schema, rows=1000, flush_seconds=60.0, waiting=1000, days=2.0
+    )
     for day in range(5):
         ledger.record([Served(f"p{day}", day * DAY, {"wind": 1}, {}, (), 0.0, 0.0, 0.0, (), (), 1, 0)])
         ledger.flush()
@@ -172,7 +174,7 @@ def test_a_folder_that_cannot_be_changed_keeps_its_snapshots_and_learning_goes_o
     with Learner(site.home, site.config, site.clock) as learner:
         for _ in range(3):
             site.feed(10)
-            site.order("snapshot")
+            site.append_command("snapshot")
             learner.catch_up()
         assert learner.seq == 33
     assert site.store.versions() == [1, 2, 3, 4] and "cannot be removed" in caplog.text

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from online.core.schema import Feature, Schema, Target
 from online.features.segments import OTHER_SEGMENT, Segments
-from online.storage.metrics_store import History, Outcome
+from online.storage.metrics_store import MetricsStore, Outcome
 from online.storage.timeline import BIN, FINE, WINDOW, rolling
 
 SCHEMA = Schema(
@@ -28,8 +28,8 @@ SCHEMA = Schema(
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    opened = History(tmp_path / "history.db", rows=10_000)
+def history(tmp_path: Path) -> Iterator[MetricsStore]:
+    opened = MetricsStore(tmp_path / "history.db", rows=10_000)
     yield opened
     opened.close()
 
@@ -42,13 +42,15 @@ def outcome(
                    seq - 1 if known is None else known, 0, slot)  # fmt: skip
 
 
-def write(history: History, outcomes: list[Outcome], size: int = 50) -> None:
+def write(history: MetricsStore, outcomes: list[Outcome], size: int = 50) -> None:
     for start in range(0, len(outcomes), size):
         part = outcomes[start : start + size]
         history.write(part, [], {}, {"slow": 0.25, "fast": 0.75})
 
 
-def test_the_naive_guess_is_the_newest_label_of_the_slot_that_was_known_in_time(history: History) -> None:
+def test_the_naive_guess_is_the_newest_label_of_the_slot_that_was_known_in_time(
+    history: MetricsStore,
+) -> None:
     truths = [10.0, 20.0, 30.0, 40.0, 50.0]
     slots = [0, 1, 0, 1, 0]
     known = [0, 1, 1, 1, 3]  # labels learned when the prediction was served
@@ -64,7 +66,7 @@ def test_the_naive_guess_is_the_newest_label_of_the_slot_that_was_known_in_time(
     assert history.naive_mae() == pytest.approx(20.0)
 
 
-def test_a_long_history_is_read_from_bins_and_says_the_same(history: History) -> None:
+def test_a_long_history_is_read_from_bins_and_says_the_same(history: MetricsStore) -> None:
     rng = np.random.default_rng(3)
     errors = rng.normal(0, 3, 6000)
     write(history, [outcome(seq, float(seq % 7), error=float(e)) for seq, e in enumerate(errors, start=1)])
@@ -80,7 +82,7 @@ def test_a_long_history_is_read_from_bins_and_says_the_same(history: History) ->
     assert fine.mae[-1] == pytest.approx(np.abs(errors[-WINDOW:]).mean())
 
 
-def test_what_is_written_again_changes_nothing(history: History) -> None:
+def test_what_is_written_again_changes_nothing(history: MetricsStore) -> None:
     rows = [outcome(seq, float(seq % 11), error=float(seq % 3)) for seq in range(1, 500)]
     write(history, rows)
     before = history.outcomes(600, 5000), history.weights(10, 5000), history.errors(5000, 1, 1)
@@ -91,14 +93,14 @@ def test_what_is_written_again_changes_nothing(history: History) -> None:
     assert before[2] == after[2]
 
 
-def test_the_history_keeps_no_more_than_its_rows(history: History, tmp_path: Path) -> None:
+def test_the_history_keeps_no_more_than_its_rows(history: MetricsStore, tmp_path: Path) -> None:
     write(history, [outcome(seq, 1.0) for seq in range(1, 15_001)], size=500)
     assert history.outcomes(FINE, FINE).seq[0] == 13_001
     assert history.outcomes(5000, 200_000).seq[0] <= 5000 + BIN
     assert len(history.weights(5000, 200_000).seq) <= 10_000 // BIN + 1
 
 
-def test_weights_are_given_by_expert_the_newest_included(history: History) -> None:
+def test_weights_are_given_by_expert_the_newest_included(history: MetricsStore) -> None:
     for seq in range(1, 1001):
         history.write([outcome(seq, 1.0)], [], {}, {"slow": seq / 1000, "fast": 1 - seq / 1000})
     found = history.weights(5, 1000)
@@ -108,7 +110,7 @@ def test_weights_are_given_by_expert_the_newest_included(history: History) -> No
     assert found.weights[0] == pytest.approx([seq / 1000 for seq in found.seq])
 
 
-def test_errors_are_told_by_key_and_slot_with_the_delays(history: History) -> None:
+def test_errors_are_told_by_key_and_slot_with_the_delays(history: MetricsStore) -> None:
     rows = [outcome(seq, 5.0, error=2.0 if seq % 2 else -4.0, slot=seq % 2) for seq in range(1, 41)]
     write(history, rows)
     found = history.errors(1000, 2, 3)
@@ -120,7 +122,7 @@ def test_errors_are_told_by_key_and_slot_with_the_delays(history: History) -> No
     assert found.delay_edges[place] <= 60.0 <= found.delay_edges[place + 1]
 
 
-def test_a_history_without_labels_is_empty_everywhere(history: History) -> None:
+def test_a_history_without_labels_is_empty_everywhere(history: MetricsStore) -> None:
     assert history.outcomes(10, 10).seq == history.outcomes(10, 10_000).seq == []
     assert history.weights(10, 10).seq == []
     assert sum(history.errors(10, 1, 1).delay_counts) == 0

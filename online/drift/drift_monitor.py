@@ -26,11 +26,11 @@ from online.drift.error_drift import ErrorDriftDetector
 from online.drift.flag_limit_estimator import FlagLimitEstimator
 from online.drift.flag_limits import FlagLimits
 from online.drift.input_drift import InputDriftDetector
-from online.drift.store import Labelled, ScoreStore, ServedReader
+from online.drift.store import DriftScoreStore, LabelledOutcome, PredictionReader
 from online.drift.window_tests import HOP_ROWS
 from online.features.column_encoder import ColumnEncoder
 from online.features.encoder import Encoder, number
-from online.storage.metrics_store import Alarm, History
+from online.storage.metrics_store import Alarm, MetricsStore
 from online.storage.served_predictions import Served
 
 __all__ = ["STEP_ROWS", "DriftMonitor"]
@@ -66,9 +66,9 @@ class DriftMonitor:
         home, config = self._home, self._config
         self._schema = config.schema
         self._encoder = ColumnEncoder.of(self._schema)
-        self._history = History(home.create().history, config.learner.history_rows)
-        self._store = ScoreStore(home.history)
-        self._ledger = ServedReader(home.ledger, self._schema)
+        self._history = MetricsStore(home.create().history, config.learner.history_rows)
+        self._store = DriftScoreStore(home.history)
+        self._ledger = PredictionReader(home.ledger, self._schema)
         settings = config.drift
         self._log = DriftLog(home.drift_log, self._schema, settings.log_bytes, settings.log_files)
         self._begin()
@@ -171,7 +171,7 @@ class DriftMonitor:
         values[:, -1] = [row.prediction for _, row in rows]
         return values
 
-    def _add_outcomes(self, outcomes: Sequence[Labelled]) -> None:
+    def _add_outcomes(self, outcomes: Sequence[LabelledOutcome]) -> None:
         for outcome in outcomes:
             self._seq = outcome.seq
             self._label_served_at.append(outcome.served_at)

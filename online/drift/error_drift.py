@@ -29,7 +29,7 @@ import numpy.typing as npt
 from online.drift.cusum import ALLOWANCES, CusumBank, long_run_deviation
 from online.drift.detection import Detection
 from online.drift.last_month import BASELINE_STEP
-from online.storage.metrics_store import in_words
+from online.storage.metrics_store import format_quantity
 
 __all__ = ["ErrorDriftDetector"]
 
@@ -155,5 +155,7 @@ class ErrorDriftDetector:
             return
         self._quiet_until = self.labels + self._quiet_labels
         usual, now = float(before.mean()), float(after.mean())
-        message = f"the error of served predictions rose from {in_words(usual)} to {in_words(now)}"
+        message = (
+            f"the error of served predictions rose from {format_quantity(usual)} to {format_quantity(now)}"
+        )
         yield Detection("error", "error", detector, index, change_index, usual, now, message)

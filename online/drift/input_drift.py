@@ -26,7 +26,7 @@ from online.drift.rare_events import RareEventCusum
 from online.drift.reference import PREDICTION, Reference, Signal
 from online.drift.window_tests import HOP_ROWS, WINDOW_ROWS, WindowTests
 from online.features.encoder import Encoder
-from online.storage.metrics_store import in_words
+from online.storage.metrics_store import format_quantity
 
 __all__ = ["InputDriftDetector"]
 
@@ -182,7 +182,7 @@ class InputDriftDetector:
         after = self._recent[max(cut, 0) :, signal.columns]
         if signal.numeric:
             usual, now = known_median(before), known_median(after)
-            change = f"typically {in_words(usual)} before, {in_words(now)} since"
+            change = f"typically {format_quantity(usual)} before, {format_quantity(now)} since"
         else:
             usual, now, change = self._share_change(signal, before, after)
         if signal.name == PREDICTION:

@@ -13,13 +13,13 @@ from online.storage.database import connect, connect_to_read
 from online.storage.prediction_log import fields_of, unpack
 from online.storage.served_predictions import Served
 
-__all__ = ["DriftScores", "Labelled", "ScoreStore", "ServedReader"]
+__all__ = ["DriftScoreStore", "DriftScores", "LabelledOutcome", "PredictionReader"]
 
 KEPT = 20_000  # moments of drift by subject
 SCORES = msgspec.json.Decoder(dict[str, float])
 
 
-class Labelled(NamedTuple):
+class LabelledOutcome(NamedTuple):
     """An outcome: absolute error and half-width in target units, when it was served, its key and slot."""
 
     seq: int
@@ -37,7 +37,7 @@ class DriftScores(msgspec.Struct, frozen=True):
     scores: dict[str, list[float | None]]
 
 
-class ServedReader:
+class PredictionReader:
     """Reads a ledger in the order in which it was written. Belongs to one thread; errors are sqlite3's."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -70,20 +70,22 @@ class ServedReader:
         self._db.close()
 
 
-class ScoreStore:
+class DriftScoreStore:
     """The watcher's part of the history. Belongs to one thread; errors are sqlite3's."""
 
     def __init__(self, path: Path) -> None:
         self._db = connect(path, "history", synchronous="NORMAL", expendable=True)
 
-    def outcomes(self, after: int, limit: int) -> list[Labelled]:
+    def outcomes(self, after: int, limit: int) -> list[LabelledOutcome]:
         """Outcomes with ``seq > after``, in order."""
         query = (
             "SELECT seq, abs(truth - prediction), (upper - lower) / 2, received_at - delay_seconds, key, slot"
             " FROM scored WHERE seq > ? ORDER BY seq LIMIT ?"
         )
         found = self._db.execute(query, (after, limit))
-        return [Labelled(seq, error, half, at, (key, slot)) for seq, error, half, at, key, slot in found]
+        return [
+            LabelledOutcome(seq, error, half, at, (key, slot)) for seq, error, half, at, key, slot in found
+        ]
 
     def add(self, moments: Sequence[tuple[int, float, dict[str, float]]]) -> None:
         """Add scores by subject: the row's number, when it was served, and the scores."""

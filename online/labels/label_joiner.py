@@ -15,7 +15,7 @@ from online.core.errors import BusyError, JournalError
 from online.core.schema import LARGEST, Schema
 from online.features.column_encoder import ColumnEncoder
 from online.storage.journal import Journal
-from online.storage.prediction_log import Ledger, Served
+from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import Receipt, Submission
 from online.storage.served_predictions import Candidate, is_new
 
@@ -92,7 +92,7 @@ class Joiner:
         self,
         schema: Schema,
         open_journal: Callable[[], Journal],
-        ledger: Ledger,
+        ledger: PredictionLog,
         *,
         max_waiting: int = 0,
         flush: Callable[[], None] | None = None,
@@ -166,7 +166,7 @@ class Joiner:
         alone = [at for at, (label, _) in enumerate(labels) if label.features and not candidates[at]]
         values = self._encoder.values([labels[at][0].features or {} for at in alone])
         nameless = [n for n, at in enumerate(alone) if labels[at][0].id is None]
-        for n, several in zip(nameless, self._ledger.alike(values[nameless]), strict=True):
+        for n, several in zip(nameless, self._ledger.find_by_features(values[nameless]), strict=True):
             candidates[alone[n]] = several
         unasked = [n for n, at in enumerate(alone) if not candidates[at]]
         for n, now in zip(unasked, self._expect(values[unasked]) if unasked else (), strict=True):

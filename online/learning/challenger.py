@@ -16,7 +16,7 @@ from online.features.row_encoder import Floats
 from online.learning.e_detector import LABELS_PER_BET, EDetector
 from online.learning.reference_model import ReferenceModel
 from online.scoring.plan import ScoringPlan
-from online.storage.metrics_store import Alarm, in_words
+from online.storage.metrics_store import Alarm, format_quantity
 from online.storage.records import Record
 
 __all__ = ["ChallengerMonitor"]
@@ -106,8 +106,8 @@ class ChallengerMonitor:
         live, reference = self._detector.live, self._detector.reference
         self.compare_with(version)
         message = (
-            f"the live model has become worse than model_v{version}: an error of {in_words(live)},"
-            f" not {in_words(reference)}"
+            f"the live model has become worse than model_v{version}: an error of {format_quantity(live)},"
+            f" not {format_quantity(reference)}"
         )
         return Alarm(
             record.seq, record.received_at, "guard", "model", reference, live, message, kind="operation"

@@ -24,7 +24,7 @@ from online.model.pipeline import BOOSTED_RECENT, POOL
 from online.scoring.compile_plan import compile_plan
 from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
-from online.storage.metrics_store import Alarm, History
+from online.storage.metrics_store import Alarm, MetricsStore
 from online.storage.records import LABELS, Record
 from online.storage.snapshot import Loaded, SnapshotStore
 
@@ -94,7 +94,7 @@ class Learner:
         self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between, locate)
         self._fold.warm_up()
         self._journal = Journal(self._home.journal, self._config.stream)
-        self._history = History(self._home.history, self._config.learner.history_rows)
+        self._history = MetricsStore(self._home.history, self._config.learner.history_rows)
         self._shown: list[Learned] = []
         self._busy = dict.fromkeys(STAGES, 0.0)
         self._snapshot_at = self._published_at = self._clock()
@@ -200,7 +200,7 @@ class Learner:
         log.warning("%s", alarm.message)
         if self._config.guard.rollback and not self._journal.versions_needed(record.seq):
             good = self._fold.state.guard.version
-            self._journal.order(
+            self._journal.append_command(
                 "rollback", self._clock(), f"guard-{record.seq}", version=good, reason=alarm.message
             )
 

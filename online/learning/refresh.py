@@ -117,7 +117,7 @@ def refresh(home: Home, config: Config) -> bool:
         return False
     journal = Journal(home.journal, config.stream)
     try:
-        journal.order("refresh", time.time(), rows=len(rows), model=base64.b64encode(model).decode())
+        journal.append_command("refresh", time.time(), rows=len(rows), model=base64.b64encode(model).decode())
     finally:
         journal.close()
     return True

@@ -74,7 +74,7 @@ class Replay:
         JournalError
             A record is missing, damaged, or cut by retention.
         """
-        due = self._journal.due(self.fold.state.seq, until)[::-1]
+        due = self._journal.labels_by_plan(self.fold.state.seq, until)[::-1]
         while (seq := self.fold.state.seq) < until:
             for record in self._journal.read(seq, min(BATCH, until - seq)):
                 self._score(due)

@@ -28,7 +28,7 @@ import msgspec
 from online.core.errors import InputError, JournalError
 from online.core.schema import LARGEST
 from online.storage.database import as_json, connect, insert, read_only
-from online.storage.label_validation import RECENT, Fault, Watch, WatchState
+from online.storage.label_validation import RECENT, Fault, LabelValidator, ValidationState
 from online.storage.prediction_log import Served
 from online.storage.records import (
     COLUMNS,
@@ -49,7 +49,7 @@ from online.storage.transactions import transaction
 __all__ = ["Journal"]
 
 RECORDS = msgspec.json.Decoder(Record)
-STATES = msgspec.json.Decoder(WatchState)
+STATES = msgspec.json.Decoder(ValidationState)
 NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
 FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
 ALONE = "seq, stream, id, received_at, kind, features, target, checksum"  # of a label nothing was served for
@@ -75,7 +75,7 @@ class Journal:
         From every method, when the database fails; nothing of the failed call was kept.
     """
 
-    def __init__(self, path: Path, stream: str, watch: Watch | None = None) -> None:
+    def __init__(self, path: Path, stream: str, watch: LabelValidator | None = None) -> None:
         self._path = path
         self._stream = stream
         self._watch = watch
@@ -143,7 +143,7 @@ class Journal:
         """Take up the watch's state as the last transaction left it, whichever process that was."""
         if self._watch is not None:
             rows = self._rows("SELECT state FROM watch WHERE stream = ?", (self._stream,))
-            self._watch.state = STATES.decode(rows[0][0]) if rows else WatchState()
+            self._watch.state = STATES.decode(rows[0][0]) if rows else ValidationState()
 
     def _note(self, received_at: float) -> None:
         """Keep the watch's state; labels set aside for what a crowd does now are taken in after all."""
@@ -164,7 +164,7 @@ class Journal:
         )
         return [(seq, RECORDS.decode(kept)) for seq, kept in rows]
 
-    def order(
+    def append_command(
         self,
         kind: Literal["rollback", "replay", "refresh", "snapshot"],
         received_at: float,
@@ -240,7 +240,7 @@ class Journal:
         found = (decode(payload).get("version") for (payload,) in rows)
         return {version for version in found if isinstance(version, int)}
 
-    def due(self, after: int, until: int) -> list[tuple[int, int]]:
+    def labels_by_plan(self, after: int, until: int) -> list[tuple[int, int]]:
         """Of the predictions served by a plan of seq ``after`` or later, with a label up to ``until``:
         (the plan's seq, the label's), in the order they were served."""
         return self._rows(
@@ -273,7 +273,7 @@ class Journal:
         rows = self._named([name])
         return record(rows[-1]) if rows else None
 
-    def labelled(self, names: Sequence[str]) -> set[str]:
+    def labelled_ids(self, names: Sequence[str]) -> set[str]:
         """Those of some ids that have a label, learned or set aside."""
         wanted = as_json(names)
         learned = f"SELECT id FROM journal WHERE {NAMED} AND {FIRST}"

@@ -18,7 +18,7 @@ from online.core.config import QuarantineConfig
 from online.core.schema import Feature, Schema, Target
 from online.features.encoder import number
 
-__all__ = ["Fault", "Watch", "WatchState"]
+__all__ = ["Fault", "LabelValidator", "ValidationState"]
 
 WARMUP = 100  # errors before one can be surprising
 RECENT = 100  # labels among which a crowd is counted
@@ -38,7 +38,7 @@ class Fault(msgspec.Struct, frozen=True):
     learned: bool = True
 
 
-class WatchState(msgspec.Struct):
+class ValidationState(msgspec.Struct):
     """What was learned of the labels so far.
 
     ``error`` is the 95 % quantile of served predictions' absolute errors in target units; ``ranges`` holds
@@ -54,7 +54,7 @@ class WatchState(msgspec.Struct):
     sources: dict[str, tuple[float, float]] = {}
 
 
-class Watch:
+class LabelValidator:
     """Judges labels and learns from them; the journal keeps its ``state``.
 
     Parameters
@@ -78,7 +78,7 @@ class Watch:
         self._usual = self._bounds.get(self._target, (-math.inf, math.inf))
         low, high = self._bounds.get(self._target, (0.0, 0.0))
         self._smallest = SMALLEST_ERROR * (high - low) or 1e-12
-        self.state = WatchState()
+        self.state = ValidationState()
 
     @property
     def crowd(self) -> bool:

@@ -14,9 +14,9 @@ import msgspec
 
 from online.storage import timeline
 from online.storage.database import connect
-from online.storage.timeline import Errors, Outcomes, Weights
+from online.storage.timeline import ErrorBreakdown, OutcomeSeries, WeightSeries
 
-__all__ = ["Alarm", "History", "Outcome", "in_words"]
+__all__ = ["Alarm", "MetricsStore", "Outcome", "format_quantity"]
 
 BIN = timeline.BIN
 # The naive guess beside each prediction: the newest label of the same key and slot that was known when
@@ -33,7 +33,7 @@ FROM scored WHERE seq >= :first / :bin * :bin GROUP BY seq / :bin
 """
 
 
-def in_words(value: float) -> str:
+def format_quantity(value: float) -> str:
     """A number as an alarm tells it: whole thousands, else four digits."""
     return f"{value:,.0f}" if 1000.0 <= abs(value) < 1e12 else f"{value:.4g}"
 
@@ -97,8 +97,8 @@ class Outcome(msgspec.Struct, frozen=True):
     slot: int = -1
 
 
-class History:
-    """The history of one home. A :class:`History` belongs to one thread at a time; errors are sqlite3's.
+class MetricsStore:
+    """The history of one home. A :class:`MetricsStore` belongs to one thread at a time; errors are sqlite3's.
 
     Parameters
     ----------
@@ -166,26 +166,26 @@ class History:
         counts = {kind or "error": count for kind, count, _ in rows}
         return {"by_kind": counts, "last_at": max((at for _, _, at in rows), default=None)}
 
-    def untold(self, since: float) -> list[Alarm]:
+    def unsent_alarms(self, since: float) -> list[Alarm]:
         """Alarms raised after a moment that the webhook has not taken yet, oldest first; none that are
         muted."""
         query = "SELECT body FROM event WHERE told = 0 AND at > ? ORDER BY at, rowid"
         found = [ALARMS.decode(body) for (body,) in self._db.execute(query, (since,))]
         return [alarm for alarm in found if not alarm.muted]
 
-    def tell(self, alarm: Alarm) -> None:
+    def mark_sent(self, alarm: Alarm) -> None:
         """Note that the webhook has taken an alarm."""
         self._db.execute("UPDATE event SET told = 1 WHERE key = ?", (alarm.key,))
 
-    def outcomes(self, points: int, last: int) -> Outcomes:
+    def outcomes(self, points: int, last: int) -> OutcomeSeries:
         """The last outcomes, averaged into at most ``points`` bins of about equal count."""
         return timeline.outcomes(self._db, points, last)
 
-    def weights(self, points: int, last: int) -> Weights:
+    def weights(self, points: int, last: int) -> WeightSeries:
         """The experts' weights over the last outcomes, at most ``points`` times."""
         return timeline.weights(self._db, points, last)
 
-    def errors(self, last: int, keys: int, slots: int) -> Errors:
+    def errors(self, last: int, keys: int, slots: int) -> ErrorBreakdown:
         """Where the last predictions were wrong, by key and slot, and how late their labels came."""
         return timeline.errors(self._db, last, keys, slots)
 

@@ -1,6 +1,7 @@
 """The ledger: every prediction as it was served, by id, so that its label can join it.
 
-Written behind the replies: :meth:`Ledger.record` only queues, a thread commits every ``flush_seconds``.
+Written behind the replies: :meth:`PredictionLog.record` only queues, a thread commits every
+``flush_seconds``.
 The queue is bounded; what does not fit is counted as lost, and a label for it still learns from its own
 features. One SQLite file; the oldest predictions go when there are more than ``rows``.
 
@@ -22,9 +23,9 @@ import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -46,7 +47,7 @@ from online.storage.served_predictions import (
 )
 from online.storage.transactions import transaction
 
-__all__ = ["Ledger", "Served", "identifier"]
+__all__ = ["PredictionLog", "Served", "identifier"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ BLOCK = 16  # predictions of a block at most: a label reads all of its predictio
 STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
 
 
-class Ledger:
+class PredictionLog:
     """The ledger of one stream. Every method may be called from any thread.
 
     Parameters
@@ -118,7 +119,7 @@ class Ledger:
         self._writer = start_background_thread(self._write, "ledger")
 
     @classmethod
-    def of(cls, home: Home, config: Config, *, expendable: bool = True) -> Ledger:
+    def of(cls, home: Home, config: Config, *, expendable: bool = True) -> PredictionLog:
         """The ledger of a home."""
         settings = config.ledger
         return cls(
@@ -157,12 +158,7 @@ class Ledger:
             found = self._read(self._db.execute(NAMED, (as_json(list(names)),)).fetchall())
         return {one.id: one for one in found.values()}
 
-    def like(self, features: Mapping[str, Any]) -> tuple[Served, ...]:
-        """The last predictions made from just these features, oldest first. Raises sqlite3.Error."""
-        (found,) = self.alike(np.array([self._encoder.encode(features).values]))
-        return tuple(one for one in (candidate.read() for candidate in found) if one is not None)
-
-    def alike(self, values: np.ndarray) -> list[tuple[Candidate, ...]]:
+    def find_by_features(self, values: np.ndarray) -> list[tuple[Candidate, ...]]:
         """For each encoded row (n, columns), the last predictions made from just its features, oldest first.
 
         They are read one by one, if at all: a label belongs to one of them. Raises sqlite3.Error.
@@ -176,7 +172,7 @@ class Ledger:
         found: list[list[Candidate]] = [[] for _ in values]
         blocks: dict[int, list[Served]] = {}
         for place, name, row, block in places:
-            found[place].append(Written(name, row, block, blocks, self._block))
+            found[place].append(LoggedPrediction(name, row, block, blocks, self._block))
         return [tuple(one) for one in found]
 
     def _block(self, last: int) -> list[Served]:
@@ -261,7 +257,7 @@ class Ledger:
                 return
 
 
-class Written(NamedTuple):
+class LoggedPrediction(NamedTuple):
     """A prediction by its number and its block's; what is read of ``blocks`` is kept for the others."""
 
     id: str
@@ -289,7 +285,7 @@ def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
     return taken
 
 
-class Block(NamedTuple):
+class PredictionBlock(NamedTuple):
     """Predictions that are written together."""
 
     served_at: float
@@ -306,9 +302,9 @@ def joined(batches: Iterable[Batch]) -> list[Batch]:
     return found
 
 
-def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Block]:
+def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[PredictionBlock]:
     """Predictions in blocks, in order; ``fields`` of their rows are needed, others need not be kept."""
-    blocks: list[Block] = []
+    blocks: list[PredictionBlock] = []
     parts: list[ServedColumns] = []
     room = BLOCK
     for piece in pieces(batches):
@@ -330,14 +326,14 @@ def pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
             yield from (batch.cut(first, first + BLOCK) for first in range(0, len(batch), BLOCK))
 
 
-def packed(parts: list[ServedColumns], fields: frozenset[str]) -> Block:
+def packed(parts: list[ServedColumns], fields: frozenset[str]) -> PredictionBlock:
     """A block."""
     names = [name for part in parts for name in part.ids]
     try:
         record = encode(parts)
     except OverflowError:  # an integer that MessagePack does not have
         record = encode([part.cleaned(fields) for part in parts])
-    return Block(parts[-1].moments()[-1], names, record)
+    return PredictionBlock(parts[-1].moments()[-1], names, record)
 
 
 def unpack(record: bytes, fields: frozenset[str]) -> list[Served]:

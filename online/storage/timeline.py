@@ -13,7 +13,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["BIN", "WINDOW", "Errors", "Outcomes", "Weights", "errors", "naive_mae", "outcomes", "weights"]
+__all__ = [
+    "BIN",
+    "WINDOW",
+    "ErrorBreakdown",
+    "OutcomeSeries",
+    "WeightSeries",
+    "errors",
+    "naive_mae",
+    "outcomes",
+    "weights",
+]
 
 BIN = 50  # journal records in a bin
 WINDOW = 1000  # labels in a rolling mean
@@ -33,7 +43,7 @@ SHORTEST, LONGEST = -3, 8  # powers of ten of seconds: a millisecond, three year
 Floats = np.ndarray
 
 
-class Outcomes(msgspec.Struct, frozen=True):
+class OutcomeSeries(msgspec.Struct, frozen=True):
     """Outcomes as columns of equal length, oldest first; errors and coverage are rolling, of 1,000 labels.
 
     ``baseline_mae`` is the error of the frozen first model, ``naive_mae`` that of the newest label of the
@@ -53,7 +63,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     delay_seconds: list[float]
 
 
-class Weights(msgspec.Struct, frozen=True):
+class WeightSeries(msgspec.Struct, frozen=True):
     """The weight of each expert, ``weights[expert]`` having one a ``seq``, oldest first."""
 
     seq: list[int]
@@ -61,7 +71,7 @@ class Weights(msgspec.Struct, frozen=True):
     weights: list[list[float]]
 
 
-class Errors(msgspec.Struct, frozen=True):
+class ErrorBreakdown(msgspec.Struct, frozen=True):
     """Mean absolute error, bias (prediction less truth) and count by key and slot, and how late labels came.
 
     ``mae[key][slot]`` is None where no label fell. ``delay_counts[i]`` labels came ``delay_edges[i]`` to
@@ -75,7 +85,7 @@ class Errors(msgspec.Struct, frozen=True):
     delay_counts: list[int]
 
 
-def outcomes(db: sqlite3.Connection, points: int, last: int) -> Outcomes:
+def outcomes(db: sqlite3.Connection, points: int, last: int) -> OutcomeSeries:
     """The last outcomes, averaged into at most ``points`` groups of about equal count."""
     kept = db.execute("SELECT coalesce(sum(n), 0) FROM bin").fetchone()[0]
     fine = min(last, kept) <= FINE
@@ -83,7 +93,7 @@ def outcomes(db: sqlite3.Connection, points: int, last: int) -> Outcomes:
     query = f"SELECT * FROM (SELECT {select} ORDER BY seq DESC LIMIT ?) ORDER BY seq"
     rows = db.execute(query, ((last + WINDOW) // size,)).fetchall()
     if not rows:
-        return Outcomes(*([] for _ in range(11)))
+        return OutcomeSeries(*([] for _ in range(11)))
     table = np.array(rows, dtype=np.float64)
     table[:, ROLLED] = rolling(table[:, ROLLED], table[:, 1])
     return grouped(table[-max(1, last // size) :], points)
@@ -105,7 +115,7 @@ def rolling(values: Floats, counts: Floats) -> Floats:
         return np.asarray((total[ends] - total[starts]) / (number[ends] - number[starts]))
 
 
-def grouped(table: Floats, points: int) -> Outcomes:
+def grouped(table: Floats, points: int) -> OutcomeSeries:
     """At most ``points`` groups of rows: means weighted by count, and the last rolling means of each."""
     edges = np.linspace(0, len(table), min(points, len(table)) + 1).astype(int)
     ends = edges[1:] - 1
@@ -115,7 +125,7 @@ def grouped(table: Floats, points: int) -> Outcomes:
     shown = [column.tolist() for column in means.T]
     rolled = [without_nan(column) for column in table[ends, ROLLED].T]
     columns: list[Any] = [[int(seq) for seq in table[ends, 0]], *shown[:5], *rolled, shown[5]]
-    return Outcomes(*columns)
+    return OutcomeSeries(*columns)
 
 
 def without_nan(column: Floats) -> list[float | None]:
@@ -131,7 +141,7 @@ def naive_mae(db: sqlite3.Connection) -> float | None:
     return found
 
 
-def weights(db: sqlite3.Connection, points: int, last: int) -> Weights:
+def weights(db: sqlite3.Connection, points: int, last: int) -> WeightSeries:
     """The experts' weights over the last labels, at most ``points`` times, evenly chosen, newest included."""
     query = "SELECT seq, weights FROM weight WHERE seq > (SELECT max(seq) FROM weight) - ? ORDER BY seq"
     rows = db.execute(query, (last,)).fetchall()
@@ -139,10 +149,12 @@ def weights(db: sqlite3.Connection, points: int, last: int) -> Weights:
     kept = rows[::-1][::step][::-1]
     found = [msgspec.json.decode(text, type=dict[str, float]) for _, text in kept]
     names = list(dict.fromkeys(name for one in reversed(found) for name in one))
-    return Weights([row[0] for row in kept], names, [[one.get(name, 0.0) for one in found] for name in names])
+    return WeightSeries(
+        [row[0] for row in kept], names, [[one.get(name, 0.0) for one in found] for name in names]
+    )
 
 
-def errors(db: sqlite3.Connection, last: int, keys: int, slots: int) -> Errors:
+def errors(db: sqlite3.Connection, last: int, keys: int, slots: int) -> ErrorBreakdown:
     """Where the last predictions were wrong, by ``keys`` and ``slots``, and how late their labels came."""
     newest = "FROM scored WHERE seq > (SELECT max(seq) FROM scored) - ?"
     query = f"SELECT key, slot, avg(abs(truth - prediction)), avg(prediction - truth), count(*) {newest}"
@@ -155,4 +167,4 @@ def errors(db: sqlite3.Connection, last: int, keys: int, slots: int) -> Errors:
     delays = [row[0] for row in db.execute(f"SELECT delay_seconds {newest}", (last,))]
     edges = np.logspace(SHORTEST, LONGEST, DELAYS * (LONGEST - SHORTEST) + 1)
     counts, _ = np.histogram(np.clip(delays, edges[0], edges[-1]), edges)
-    return Errors(mae, bias, n, edges.tolist(), counts.tolist())
+    return ErrorBreakdown(mae, bias, n, edges.tolist(), counts.tolist())

@@ -30,8 +30,8 @@ from online.labels.label_joiner import Joiner
 from online.learning.learner import Learner
 from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.journal import Journal
-from online.storage.label_validation import Watch
-from online.storage.prediction_log import Ledger
+from online.storage.label_validation import LabelValidator
+from online.storage.prediction_log import PredictionLog
 
 Row = dict[str, Any]
 CHUNK = 24  # rows asked, then labelled, together
@@ -71,8 +71,10 @@ class Run:
         self._poison = poison
         self._plans = PlanWatch(home.plan, 3600.0)
         self._scorer = Scorer(self._plans)
-        self._ledger = Ledger(home.ledger, config.schema, rows=10**6, flush_seconds=0.05, waiting=10**6)
-        watch = Watch(config.schema, config.quarantine)
+        self._ledger = PredictionLog(
+            home.ledger, config.schema, rows=10**6, flush_seconds=0.05, waiting=10**6
+        )
+        watch = LabelValidator(config.schema, config.quarantine)
         joiner = Joiner(
             config.schema,
             lambda: Journal(home.journal, config.stream, watch),

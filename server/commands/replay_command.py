@@ -145,7 +145,7 @@ def put_live(
         created_at=time.time(), probe=state.probe, metrics=run.comparison().replayed,
     )  # fmt: skip
     learned = state.seq if until is None else journal.last_seq()
-    seq = journal.order(
+    seq = journal.append_command(
         "replay", time.time(), version=manifest.version, learned=learned, without=run.left_out
     )
     try:

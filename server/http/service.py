@@ -14,14 +14,14 @@ import numpy as np
 from online.core.config import Config
 from online.core.home import Home
 from online.drift.flag_limits import FlagLimitsWatcher
-from online.drift.store import ScoreStore
+from online.drift.store import DriftScoreStore
 from online.features.segments import Segments
 from online.labels.ingest import Intake, Outcome, fulfil
 from online.scoring.scored import Scored
 from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.journal import Journal
-from online.storage.metrics_store import History
-from online.storage.prediction_log import Ledger
+from online.storage.metrics_store import MetricsStore
+from online.storage.prediction_log import PredictionLog
 from online.storage.records import Receipt
 from online.storage.snapshot import SnapshotStore
 from server.http.loop_mailbox import Handover
@@ -57,7 +57,7 @@ class Service:
         self.watch = PlanWatch(home.plan)
         self.flag_limits = FlagLimitsWatcher(home.flag_limits)
         self.scorer = Scorer(self.watch)
-        self.ledger = Ledger.of(home, config)
+        self.ledger = PredictionLog.of(home, config)
         self.settler = Settler(metrics.settle, SETTLE_SECONDS)
         joiner = JoinerProcess(home, self.ledger, self._expect)
         self.intake = Intake(config.schema, joiner, learned=self._learned)
@@ -184,18 +184,18 @@ class Service:
             journal.close()
 
     @contextlib.contextmanager
-    def drift_scores(self) -> Iterator[ScoreStore]:
+    def drift_scores(self) -> Iterator[DriftScoreStore]:
         """The watcher's scores, for one thread and one call."""
-        store = ScoreStore(self.home.history)
+        store = DriftScoreStore(self.home.history)
         try:
             yield store
         finally:
             store.close()
 
     @contextlib.contextmanager
-    def history(self) -> Iterator[History]:
+    def history(self) -> Iterator[MetricsStore]:
         """The history, for one thread and one call."""
-        history = History(self.home.history, self.config.learner.history_rows)
+        history = MetricsStore(self.home.history, self.config.learner.history_rows)
         try:
             yield history
         finally:

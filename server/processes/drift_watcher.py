@@ -11,7 +11,7 @@ from online.core.config import Config
 from online.core.errors import FormatError
 from online.core.home import Home
 from online.drift.drift_monitor import STEP_ROWS, DriftMonitor
-from online.storage.metrics_store import History
+from online.storage.metrics_store import MetricsStore
 
 __all__ = ["watch_until"]
 
@@ -31,7 +31,7 @@ def watch_until(home: Home, config: Config, stopped: Callable[[], bool]) -> None
         webhook = Webhook(
             config.drift.webhook,
             config.stream,
-            lambda: History(home.create().history, config.learner.history_rows),
+            lambda: MetricsStore(home.create().history, config.learner.history_rows),
         )
     while not stopped():
         try:

@@ -24,8 +24,8 @@ from online.core.errors import BusyError, JournalError
 from online.core.home import Home
 from online.labels.label_joiner import Joiner, Request, refusal
 from online.storage.journal import Journal
-from online.storage.label_validation import Watch
-from online.storage.prediction_log import Ledger
+from online.storage.label_validation import LabelValidator
+from online.storage.prediction_log import PredictionLog
 from online.storage.records import Receipt
 
 __all__ = ["JoinerProcess", "serve_scorer"]
@@ -97,7 +97,7 @@ class JoinerProcess:
     def __init__(
         self,
         home: Home,
-        ledger: Ledger,
+        ledger: PredictionLog,
         expect: Callable[[np.ndarray], Sequence[float | None]],
     ) -> None:
         self._home = home
@@ -200,9 +200,9 @@ def serve_scorer(home: Home, config: Config, fd: int) -> None:
         return ask(Expect(len(values), values.tobytes())).expected
 
     def open_journal() -> Journal:
-        return Journal(home.journal, config.stream, Watch(config.schema, config.quarantine))
+        return Journal(home.journal, config.stream, LabelValidator(config.schema, config.quarantine))
 
-    ledger = Ledger.of(home, config, expendable=False)  # the scorer would not know of a new one
+    ledger = PredictionLog.of(home, config, expendable=False)  # the scorer would not know of a new one
     joiner = Joiner(
         config.schema, open_journal, ledger,
         max_waiting=config.learner.max_waiting, flush=flush, expect=expect,

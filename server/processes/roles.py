@@ -102,11 +102,11 @@ def run_learner(home: Home, config: Config) -> None:
 
 def tell_stopped(home: Home, error: str) -> None:
     """Leave word for GET /model and GET /health/ready why nothing is learned."""
-    from online.storage.metrics_store import History  # the monitor's image has no numpy
+    from online.storage.metrics_store import MetricsStore  # the monitor's image has no numpy
 
     words = {"alive": False, "updated_at": time.time(), "pid": os.getpid(), "error": error}
     with contextlib.suppress(FormatError, sqlite3.Error, OSError):
-        history = History(home.history)
+        history = MetricsStore(home.history)
         try:
             history.write([], [], {"learner": words})
         finally:

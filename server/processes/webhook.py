@@ -14,7 +14,7 @@ from collections.abc import Callable
 import httpx
 import msgspec
 
-from online.storage.metrics_store import Alarm, History
+from online.storage.metrics_store import Alarm, MetricsStore
 
 __all__ = ["Webhook"]
 
@@ -38,7 +38,7 @@ class Webhook:
         Opens the history; called in the thread.
     """
 
-    def __init__(self, url: str, stream: str, open_history: Callable[[], History]) -> None:
+    def __init__(self, url: str, stream: str, open_history: Callable[[], MetricsStore]) -> None:
         self._url = url
         self._stream = stream
         self._open = open_history
@@ -65,12 +65,12 @@ class Webhook:
         finally:
             history.close()
 
-    def _tell_all(self, client: httpx.Client, history: History) -> bool:
+    def _tell_all(self, client: httpx.Client, history: MetricsStore) -> bool:
         """Whether all that was to be told was taken."""
         try:
-            for alarm in history.untold(time.time() - DAY):
+            for alarm in history.unsent_alarms(time.time() - DAY):
                 self._post(client, alarm)
-                history.tell(alarm)
+                history.mark_sent(alarm)
         except (httpx.HTTPError, httpx.InvalidURL, sqlite3.Error) as exc:
             log.warning("the webhook was not told, it will be again: %s", exc)
             return False

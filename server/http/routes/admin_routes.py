@@ -65,7 +65,7 @@ def unpin(request: Request[Any, Any, Any], service: Service, version: int) -> Re
 def order(service: Service, kind: Any, **payload: Any) -> int:
     """Put an order into the journal; returns its seq."""
     with service.journal() as journal:
-        return journal.order(kind, time.time(), **payload)
+        return journal.append_command(kind, time.time(), **payload)
 
 
 async def ordered(request: Request[Any, Any, Any], service: Service, seq: int) -> Response[bytes]:

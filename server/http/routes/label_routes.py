@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from litestar import Request, Response, get
 from litestar.params import Parameter
 
-from online.drift.store import ServedReader
+from online.drift.store import PredictionReader
 from online.labels.label_queries import choose
 from server.http.bodies import reply
 from server.http.service import Service
@@ -29,13 +29,13 @@ def labels_wanted(
 ) -> Response[bytes]:
     """Served rows without a label whose labels would help most, with reasons; some are drawn at random."""
     service.ledger.flush()
-    reader = ServedReader(service.home.ledger, service.config.schema)
+    reader = PredictionReader(service.home.ledger, service.config.schema)
     try:
         rows = [one for _, one in reader.newest(last)]
     finally:
         reader.close()
     with service.journal() as journal:
-        known = journal.labelled([one.id for one in rows])
+        known = journal.labelled_ids([one.id for one in rows])
     unlabelled = [one for one in rows if one.id not in known]
     return reply(
         request,
