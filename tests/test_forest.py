@@ -124,12 +124,12 @@ def test_no_member_is_replaced_on_a_stationary_stream() -> None:
 
 def all_finite(model: AdaptiveForestRegressor) -> bool:
     arrays = model._arrays._asdict()
-    used = int(arrays["counts"][state.NODE_HIGH])
+    used = int(arrays["counts"][state.N_NODES_HIGH])
     floats = [
         array for name, array in arrays.items() if array.dtype.kind == "f" and name not in ("row", "cut")
     ]
-    inner = arrays["node_i"][:used, state.FEATURE] >= 0
-    thresholds = arrays["node_f"][:used, state.THRESHOLD]
+    inner = arrays["node_i"][:used, state.NODE_FEATURE] >= 0
+    thresholds = arrays["node_f"][:used, state.NODE_THRESHOLD]
     assert not np.isnan(thresholds).any()
     thresholds[inner & np.isinf(thresholds)] = 0.0
     return all(np.isfinite(array).all() for array in floats)
@@ -222,18 +222,20 @@ def test_memory_stays_within_the_budget_and_the_error_steady() -> None:
         if place % 5000 == 4999:
             sizes.append(model.n_bytes)
     counts = model._arrays.counts
-    assert counts[state.SILENCED] > 0
+    assert counts[state.N_OBSERVERS_DROPPED] > 0
     assert max(sizes) < fixed + budget + 100_000
     assert np.mean(errors[-5000:]) < 1.1 * np.mean(errors[10_000:15_000])
-    used = counts[state.NODE_HIGH] - counts[state.NODE_FREE]
-    assert used == (model._arrays.node_i[: counts[state.NODE_HIGH], state.OWNER] != state.NONE).sum()
+    used = counts[state.N_NODES_HIGH] - counts[state.N_NODES_FREE]
+    assert (
+        used == (model._arrays.node_i[: counts[state.N_NODES_HIGH], state.NODE_OWNER] != state.ABSENT).sum()
+    )
 
 
 def test_subtrees_are_pruned_when_there_are_nodes_enough_no_more() -> None:
     model = AdaptiveForestRegressor(n_models=2, grace=30.0, delta=0.5, max_bytes=100_000, seed=1)
     for x, y in rows(30_000, 14):
         model.learn_one(x, y)
-    assert model._arrays.counts[state.PRUNED] > 0
+    assert model._arrays.counts[state.N_PRUNED] > 0
     assert error(model, 500, seed=15) < 2.0
 
 
@@ -386,7 +388,7 @@ def test_the_budget_holds_when_a_delay_is_set_late() -> None:
     model.delay = 24
     continued(model, 6000, 9000)
     counts = model._arrays.counts
-    assert counts[state.NODE_HIGH] - counts[state.NODE_FREE] <= counts[state.MAX_NODES]
+    assert counts[state.N_NODES_HIGH] - counts[state.N_NODES_FREE] <= counts[state.N_NODES_MAX]
     assert model.n_bytes < fixed + 2 * budget
 
 

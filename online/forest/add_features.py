@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from online.forest.forest_state import (
+    ABSENT,
     BINS,
-    MAX_NODES,
-    MAX_SLOTS,
     MAX_STACK,
-    NONE,
-    SHARE,
+    N_NODES_MAX,
+    N_SLOTS_MAX,
+    P_SUBSPACE,
     Array,
     Arrays,
     node_bytes,
@@ -20,50 +20,78 @@ from online.forest.forest_state import (
 )
 from online.forest.random_state import uniform
 
-__all__ = ["needed", "widened", "with_shadows"]
+__all__ = ["add_delayed_lines", "add_features", "reserve_for_a_row"]
 
-NODES_A_SLOT = 4  # two leaves, one of them silent, and the branches above them
+NODES_A_SLOT = 4  # two leaves, one of them without observers, and the branches above them
 
 
-def needed(members: int) -> int:
-    """Nodes, and slots, that learning one row may take: a split of each tree, and new background trees."""
+def reserve_for_a_row(members: int) -> int:
+    """Nodes, and slots, that learning a row may take: a split of each tree, and new background trees."""
     return 4 * members + 2
 
 
-def widened(a: Arrays, features: int, budget: int) -> Arrays:
-    """The same forest with so many features and room for their observers; ``budget`` is in bytes."""
-    width = max(a.subspace.shape[1], math.ceil(a.par[SHARE] * features), 1)
-    wider = a._replace(
-        feature=padded(a.feature, features, a.feature.shape[1]),
-        category=padded(a.category, features, BINS, 2),
-        subspace=with_new_features(a, features, width),
-        line=with_new_weights(a.line, features),
-        shadow=with_new_weights(a.shadow, features),
-        bins=padded(a.bins, len(a.bins), width, *a.bins.shape[2:]),
-        span=padded(a.span, len(a.span), width, 3),
-        moment=with_new_moments(a.moment, features),
+def add_features(arrays: Arrays, features: int, budget: int) -> Arrays:
+    """The same forest with room for more features.
+
+    Parameters
+    ----------
+    arrays
+        The forest.
+    features
+        How many features it is to have.
+    budget
+        Of all its trees, in bytes.
+
+    Returns
+    -------
+    Arrays
+        Wider arrays; those that do not depend on the features are the same.
+    """
+    width = max(arrays.subspace.shape[1], math.ceil(arrays.par[P_SUBSPACE] * features), 1)
+    wider = arrays._replace(
+        feature=padded(arrays.feature, features, arrays.feature.shape[1]),
+        category=padded(arrays.category, features, BINS, 2),
+        subspace=with_new_features(arrays, features, width),
+        line=with_new_weights(arrays.line, features),
+        shadow=with_new_weights(arrays.shadow, features),
+        bins=padded(arrays.bins, len(arrays.bins), width, *arrays.bins.shape[2:]),
+        span=padded(arrays.span, len(arrays.span), width, 3),
+        moment=with_new_moments(arrays.moment, features),
         factor=np.eye(features + 1),
         direction=np.zeros(features + 1),
         row=np.zeros((2, features)),
         order=np.zeros(max(features, MAX_STACK), np.int64),
     )
-    allot(wider, budget)
+    set_limits(wider, budget)
     return wider
 
 
-def with_shadows(a: Arrays, budget: int) -> Arrays:
-    """The same forest, its lines of now taken for those it will be judged by; ``budget`` is in bytes."""
-    shadowed = a._replace(shadow=np.concatenate((a.line, a.line), axis=1))
-    allot(shadowed, budget)
+def add_delayed_lines(arrays: Arrays, budget: int) -> Arrays:
+    """The same forest with earlier lines to judge leaves by, where labels come late.
+
+    Parameters
+    ----------
+    arrays
+        The forest; its present lines stand for the earlier ones at first.
+    budget
+        Of all its trees, in bytes.
+
+    Returns
+    -------
+    Arrays
+        With a new ``shadow``.
+    """
+    shadowed = arrays._replace(shadow=np.concatenate((arrays.line, arrays.line), axis=1))
+    set_limits(shadowed, budget)
     return shadowed
 
 
-def allot(a: Arrays, budget: int) -> None:
-    """Write down how many slots and nodes a budget in bytes allows."""
-    least = 2 * needed(len(a.member_i))
-    node = node_bytes(len(a.feature), a.shadow.shape[1])
-    slots = max(least, budget // (slot_bytes(a.subspace.shape[1]) + NODES_A_SLOT * node))
-    a.counts[MAX_SLOTS], a.counts[MAX_NODES] = slots, NODES_A_SLOT * slots
+def set_limits(arrays: Arrays, budget: int) -> None:
+    """Set how many slots and nodes a budget in bytes allows."""
+    least = 2 * reserve_for_a_row(len(arrays.member_i))
+    node = node_bytes(len(arrays.feature), arrays.shadow.shape[1])
+    slots = max(least, budget // (slot_bytes(arrays.subspace.shape[1]) + NODES_A_SLOT * node))
+    arrays.counts[N_SLOTS_MAX], arrays.counts[N_NODES_MAX] = slots, NODES_A_SLOT * slots
 
 
 def padded(old: Array, *shape: int) -> Array:
@@ -73,15 +101,15 @@ def padded(old: Array, *shape: int) -> Array:
     return new
 
 
-def with_new_features(a: Arrays, features: int, width: int) -> Array:
+def with_new_features(arrays: Arrays, features: int, width: int) -> Array:
     """The trees' subspaces, each new feature in each tree with the probability the old ones had."""
-    new = np.full((len(a.subspace), width), NONE, np.int64)
-    new[:, : a.subspace.shape[1]] = a.subspace
-    forest = len(a.rng) - 1
-    for tree in np.flatnonzero(a.root != NONE):
-        for feature in range(len(a.feature), features):
-            taken = int((new[tree] != NONE).sum())
-            if taken < width and uniform(a.rng, forest) < a.par[SHARE]:
+    new = np.full((len(arrays.subspace), width), ABSENT, np.int64)
+    new[:, : arrays.subspace.shape[1]] = arrays.subspace
+    forest = len(arrays.rng) - 1  # the forest's own generator
+    for tree in np.flatnonzero(arrays.root != ABSENT):
+        for feature in range(len(arrays.feature), features):
+            taken = int((new[tree] != ABSENT).sum())
+            if taken < width and uniform(arrays.rng, forest) < arrays.par[P_SUBSPACE]:
                 new[tree, taken] = feature
     return new
 

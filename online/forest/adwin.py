@@ -2,7 +2,7 @@
 
 The window is an exponential histogram: at most ``BUCKETS`` buckets of each size 1, 2, 4, ..., each with the
 total and the variance of its values, so a window of w values takes O(log w) memory. Cuts are looked for every
-``CLOCK`` values.
+``CLOCK`` values. It is River's ``drift.ADWIN`` on arrays, so that kernels can call it and a pickle is short.
 """
 
 from __future__ import annotations
@@ -21,124 +21,161 @@ from online.forest.forest_state import (
     kernel,
 )
 
-__all__ = ["reset_window", "rose"]
+__all__ = ["reset_window", "update_and_rose"]
 
-CLOCK = 32
-GRACE = 10
-MIN_SIDE = 5
+CLOCK = 32  # values between two looks; these three are River's defaults
+GRACE_PERIOD = 10  # values before the first look
+MIN_SUBWINDOW = 5  # values that either part of a cut window must have
+
+# Kernels. A detector is a row of these arrays of the forest:
+#   bucket    (LEVELS, BUCKETS + 1, 2): by level, the oldest first, a bucket's total and sum of squared
+#             deviations; a bucket of level k holds 2^k values
+#   bucket_n  (LEVELS,): how many buckets a level has
+#   window_f  W_WIDTH, W_TOTAL, W_VAR: number, total and sum of squared deviations of all values
+#   window_i  W_LEVELS, W_TICK: levels in use, values so far
+# A window of n = n0 + n1 values is cut where (equation 3.1, with the variance v of the window)
+#   |mean0 - mean1| > sqrt(2 m v ln(2 ln(n) / delta)) + 2/3 m ln(2 ln(n) / delta),   m = 1/n0 + 1/n1
+# with River's n0 - MIN_SUBWINDOW + 1 in place of n0, and so for n1.
 
 
 @kernel
-def reset_window(s: Arrays, d: int) -> None:
-    """Empty detector ``d``."""
-    s.bucket[d] = 0.0
-    s.bucket_n[d] = 0
-    s.window_f[d] = 0.0
-    s.window_i[d] = 0
+def reset_window(forest: Arrays, detector: int) -> None:
+    """Empty a detector.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    detector
+        Which one.
+    """
+    forest.bucket[detector] = 0.0
+    forest.bucket_n[detector] = 0
+    forest.window_f[detector] = 0.0
+    forest.window_i[detector] = 0
 
 
 @kernel
-def rose(s: Arrays, d: int, value: float, delta: float) -> bool:
-    """Take in a value in [0, 1]; whether the window was cut and its mean is now higher."""
-    width, total = s.window_f[d, W_WIDTH], s.window_f[d, W_TOTAL]
+def update_and_rose(forest: Arrays, detector: int, value: float, delta: float) -> bool:
+    """Add a value to a detector's window.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    detector
+        Which one.
+    value
+        In [0, 1].
+    delta
+        One minus the confidence of a cut, in (0, 1).
+
+    Returns
+    -------
+    bool
+        Whether the window was cut and its mean is now higher.
+    """
+    width, total = forest.window_f[detector, W_WIDTH], forest.window_f[detector, W_TOTAL]
     before = total / width if width > 0.0 else 0.0
-    insert(s, d, value)
-    s.window_i[d, W_TICK] += 1
-    if s.window_i[d, W_TICK] % CLOCK or s.window_f[d, W_WIDTH] <= GRACE:
+    insert_value(forest, detector, value)
+    forest.window_i[detector, W_TICK] += 1
+    if forest.window_i[detector, W_TICK] % CLOCK or forest.window_f[detector, W_WIDTH] <= GRACE_PERIOD:
         return False
     cut = False
-    while has_cut(s, d, delta):
-        drop_oldest(s, d)
+    while has_cut(forest, detector, delta):
+        drop_oldest(forest, detector)
         cut = True
-    return cut and s.window_f[d, W_TOTAL] / s.window_f[d, W_WIDTH] > before
+    return cut and forest.window_f[detector, W_TOTAL] / forest.window_f[detector, W_WIDTH] > before
 
 
 @kernel
-def insert(s: Arrays, d: int, value: float) -> None:
+def insert_value(forest: Arrays, detector: int, value: float) -> None:
     """Add a bucket of one value and merge where there are too many of a size."""
-    f = s.window_f[d]
-    if f[W_WIDTH] > 0.0:
-        gap = value - f[W_TOTAL] / f[W_WIDTH]
-        f[W_VAR] += f[W_WIDTH] * gap * gap / (f[W_WIDTH] + 1.0)
-    f[W_WIDTH] += 1.0
-    f[W_TOTAL] += value
-    push(s, d, 0, value, 0.0)
+    window = forest.window_f[detector]
+    if window[W_WIDTH] > 0.0:
+        gap = value - window[W_TOTAL] / window[W_WIDTH]
+        window[W_VAR] += window[W_WIDTH] * gap * gap / (window[W_WIDTH] + 1.0)
+    window[W_WIDTH] += 1.0
+    window[W_TOTAL] += value
+    push_bucket(forest, detector, 0, value, 0.0)
     level = 0
-    while level < LEVELS - 1 and s.bucket_n[d, level] > BUCKETS:
-        merge_oldest(s, d, level)
+    while level < LEVELS - 1 and forest.bucket_n[detector, level] > BUCKETS:
+        merge_oldest(forest, detector, level)
         level += 1
-    if s.bucket_n[d, LEVELS - 1] > BUCKETS:
-        drop_oldest(s, d)
+    if forest.bucket_n[detector, LEVELS - 1] > BUCKETS:
+        drop_oldest(forest, detector)
 
 
 @kernel
-def push(s: Arrays, d: int, level: int, total: float, variance: float) -> None:
+def push_bucket(forest: Arrays, detector: int, level: int, total: float, variance: float) -> None:
     """Add the newest bucket of a size."""
-    n = s.bucket_n[d, level]
-    s.bucket[d, level, n, 0] = total
-    s.bucket[d, level, n, 1] = variance
-    s.bucket_n[d, level] = n + 1
-    s.window_i[d, W_LEVELS] = max(s.window_i[d, W_LEVELS], level + 1)
+    count = forest.bucket_n[detector, level]
+    forest.bucket[detector, level, count, 0] = total
+    forest.bucket[detector, level, count, 1] = variance
+    forest.bucket_n[detector, level] = count + 1
+    forest.window_i[detector, W_LEVELS] = max(forest.window_i[detector, W_LEVELS], level + 1)
 
 
 @kernel
-def merge_oldest(s: Arrays, d: int, level: int) -> None:
+def merge_oldest(forest: Arrays, detector: int, level: int) -> None:
     """Turn the two oldest buckets of a size into one of twice the size."""
-    b = s.bucket[d, level]
+    buckets = forest.bucket[detector, level]
     size = 2.0**level
-    gap = (b[0, 0] - b[1, 0]) / size
-    total, variance = b[0, 0] + b[1, 0], b[0, 1] + b[1, 1] + 0.5 * size * gap * gap
-    remove_first(s, d, level, 2)
-    push(s, d, level + 1, total, variance)
+    gap = (buckets[0, 0] - buckets[1, 0]) / size
+    total, variance = buckets[0, 0] + buckets[1, 0], buckets[0, 1] + buckets[1, 1] + 0.5 * size * gap * gap
+    remove_first(forest, detector, level, 2)
+    push_bucket(forest, detector, level + 1, total, variance)
 
 
 @kernel
-def remove_first(s: Arrays, d: int, level: int, count: int) -> None:
+def remove_first(forest: Arrays, detector: int, level: int, count: int) -> None:
     """Take out the oldest buckets of a size."""
-    n = s.bucket_n[d, level]
-    for i in range(n - count):
-        s.bucket[d, level, i, 0] = s.bucket[d, level, i + count, 0]
-        s.bucket[d, level, i, 1] = s.bucket[d, level, i + count, 1]
-    s.bucket_n[d, level] = n - count
+    filled = forest.bucket_n[detector, level]
+    for i in range(filled - count):
+        forest.bucket[detector, level, i, 0] = forest.bucket[detector, level, i + count, 0]
+        forest.bucket[detector, level, i, 1] = forest.bucket[detector, level, i + count, 1]
+    forest.bucket_n[detector, level] = filled - count
 
 
 @kernel
-def drop_oldest(s: Arrays, d: int) -> None:
+def drop_oldest(forest: Arrays, detector: int) -> None:
     """Take the oldest bucket out of the window."""
-    level = s.window_i[d, W_LEVELS] - 1
-    f = s.window_f[d]
+    level = forest.window_i[detector, W_LEVELS] - 1
+    window = forest.window_f[detector]
     size = 2.0**level
-    total, variance = s.bucket[d, level, 0, 0], s.bucket[d, level, 0, 1]
-    f[W_WIDTH] -= size
-    f[W_TOTAL] -= total
-    gap = total / size - (f[W_TOTAL] / f[W_WIDTH] if f[W_WIDTH] > 0.0 else 0.0)
-    f[W_VAR] = max(0.0, f[W_VAR] - variance - size * f[W_WIDTH] * gap * gap / (size + f[W_WIDTH]))
-    remove_first(s, d, level, 1)
-    while level > 0 and s.bucket_n[d, level] == 0:
+    total, variance = forest.bucket[detector, level, 0, 0], forest.bucket[detector, level, 0, 1]
+    window[W_WIDTH] -= size
+    window[W_TOTAL] -= total
+    gap = total / size - (window[W_TOTAL] / window[W_WIDTH] if window[W_WIDTH] > 0.0 else 0.0)
+    window[W_VAR] = max(
+        0.0, window[W_VAR] - variance - size * window[W_WIDTH] * gap * gap / (size + window[W_WIDTH])
+    )
+    remove_first(forest, detector, level, 1)
+    while level > 0 and forest.bucket_n[detector, level] == 0:
         level -= 1
-    s.window_i[d, W_LEVELS] = level + 1
+    forest.window_i[detector, W_LEVELS] = level + 1
 
 
 @kernel
-def has_cut(s: Arrays, d: int, delta: float) -> bool:
+def has_cut(forest: Arrays, detector: int, delta: float) -> bool:
     """Whether some older part of the window differs from the rest: Bifet and Gavaldà 2007, equation 3.1."""
-    f = s.window_f[d]
-    width = f[W_WIDTH]
-    if width <= GRACE:
+    window = forest.window_f[detector]
+    width = window[W_WIDTH]
+    if width <= GRACE_PERIOD:
         return False
     log = math.log(2.0 * math.log(width) / delta)
-    variance = f[W_VAR] / width
-    n0 = u0 = 0.0
-    for level in range(s.window_i[d, W_LEVELS] - 1, -1, -1):
-        for i in range(s.bucket_n[d, level]):
-            n0 += 2.0**level
-            u0 += s.bucket[d, level, i, 0]
-            n1 = width - n0
-            if n1 < MIN_SIDE:
+    variance = window[W_VAR] / width
+    old_n = old_total = 0.0
+    for level in range(forest.window_i[detector, W_LEVELS] - 1, -1, -1):
+        for i in range(forest.bucket_n[detector, level]):
+            old_n += 2.0**level
+            old_total += forest.bucket[detector, level, i, 0]
+            new_n = width - old_n
+            if new_n < MIN_SUBWINDOW:
                 return False
-            if n0 >= MIN_SIDE:
-                m = 1.0 / (n0 - MIN_SIDE + 1.0) + 1.0 / (n1 - MIN_SIDE + 1.0)
-                bound = math.sqrt(2.0 * m * variance * log) + 2.0 / 3.0 * log * m
-                if abs(u0 / n0 - (f[W_TOTAL] - u0) / n1) > bound:
+            if old_n >= MIN_SUBWINDOW:
+                inverse_size = 1.0 / (old_n - MIN_SUBWINDOW + 1.0) + 1.0 / (new_n - MIN_SUBWINDOW + 1.0)
+                bound = math.sqrt(2.0 * inverse_size * variance * log) + 2.0 / 3.0 * log * inverse_size
+                if abs(old_total / old_n - (window[W_TOTAL] - old_total) / new_n) > bound:
                     return True
     return False

@@ -10,214 +10,260 @@ from __future__ import annotations
 
 import math
 
-from online.forest.adwin import reset_window, rose
+from online.features.matrix import LARGEST_MEASUREMENT
+from online.forest.adwin import reset_window, update_and_rose
 from online.forest.forest_state import (
-    BACK,
-    BACK_ROWS,
-    CALIBRATED,
-    CALIBRATION,
-    DRIFT_DELTA,
-    DRIFTS,
-    ERR,
-    ERR_DECAY,
-    ERR_N,
-    HORIZON,
-    MAX_NODES,
-    MAX_SLOTS,
-    NODE_FREE,
-    NODE_HIGH,
-    NONE,
-    PENDING,
-    POWER,
-    RATE,
-    ROWS,
-    SHARE,
-    SKIPPED,
-    SLOT_FREE,
-    SLOT_HIGH,
-    TREE,
-    WARN_DELTA,
-    WARNINGS,
-    Y_VAR,
+    ABSENT,
+    CALIBRATION_ERRORS,
+    M_BACKGROUND,
+    M_BACKGROUND_ROWS,
+    M_CALIBRATED,
+    M_DRIFTS,
+    M_PENDING,
+    M_TREE,
+    M_WARNINGS,
+    N_NODES_FREE,
+    N_NODES_HIGH,
+    N_NODES_MAX,
+    N_ROWS,
+    N_SKIPPED,
+    N_SLOTS_FREE,
+    N_SLOTS_HIGH,
+    N_SLOTS_MAX,
+    P_DRIFT_DELTA,
+    P_ERROR_DECAY,
+    P_HORIZON,
+    P_POWER,
+    P_RATE,
+    P_SUBSPACE,
+    P_WARN_DELTA,
+    P_Y_VAR,
+    T_ERROR,
+    T_ERROR_N,
     Array,
     Arrays,
     kernel,
 )
-from online.forest.inputs import LARGEST, clean_row, held, observe_row
+from online.forest.inputs import clean_row, clip_prediction, observe_row
 from online.forest.leaf import leaf_output
 from online.forest.random_state import poisson
-from online.forest.tree import fell, fetch_leaves, find_leaves, learn_tree, plant
+from online.forest.tree import find_leaves, grow_tree, learn_tree, prefetch_leaves, remove_tree
 from online.forest.whitening import find_direction, observe_moments
 
 __all__ = ["learn_rows", "predict_rows"]
 
-SETTLED = 100  # rows a background tree must have seen before it can replace its member
+MIN_BACKGROUND_ROWS = 100  # rows a background tree must have seen before it can replace its member
+
+# Kernels: all that happens to a row, so that Python makes one call a row or batch. An error e enters the
+# detectors as e / (e + scale), which lies in [0, 1); scale is the median of the member's first errors. The
+# forest predicts sum_m w_m y_m / sum_m w_m with w_m = (faded mean absolute error)^-power.
+#   rows (n, D) float64, C-contiguous, NaN where missing; targets, weights, predict_only (n,) float64
+#   member_i, tree_f, scale, calibration, root, leaf: see `forest_state`
 
 
 @kernel
-def mean_error(s: Arrays, tree: int) -> float:
+def mean_error(forest: Arrays, tree: int) -> float:
     """A tree's faded mean absolute error; infinite before any."""
-    f = s.tree_f[tree]
-    return f[ERR] / f[ERR_N] if f[ERR_N] > 0.0 else math.inf
+    errors = forest.tree_f[tree]
+    return errors[T_ERROR] / errors[T_ERROR_N] if errors[T_ERROR_N] > 0.0 else math.inf
 
 
 @kernel
-def is_full(c: Array, need: int) -> bool:
-    """Whether the budget leaves fewer than ``need`` nodes or slots."""
-    nodes = c[MAX_NODES] - c[NODE_HIGH] + c[NODE_FREE]
-    return min(nodes, c[MAX_SLOTS] - c[SLOT_HIGH] + c[SLOT_FREE]) < need
+def is_full(counts: Array, reserve: int) -> bool:
+    """Whether the budget leaves fewer than ``reserve`` nodes or slots."""
+    nodes = counts[N_NODES_MAX] - counts[N_NODES_HIGH] + counts[N_NODES_FREE]
+    return min(nodes, counts[N_SLOTS_MAX] - counts[N_SLOTS_HIGH] + counts[N_SLOTS_FREE]) < reserve
 
 
 @kernel
-def learn_rows(s: Arrays, rows: Array, targets: Array, weights: Array, asked: Array) -> int:
-    """Learn rows until all are, or a pool has to grow first; how many were.
+def learn_rows(forest: Arrays, rows: Array, targets: Array, weights: Array, predict_only: Array) -> int:
+    """Learn rows until all are learned, or a pool has to grow first.
 
-    Those that are asked about are scored instead, and the score takes the target's place.
+    Those to predict are scored instead, and the prediction takes the target's place.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    rows
+        The rows, (n, D).
+    targets
+        Their targets, (n,).
+    weights
+        How often each counts, (n,).
+    predict_only
+        Not 0 for a row to predict, (n,).
+
+    Returns
+    -------
+    int
+        How many of the rows were learned or predicted.
     """
-    x, filled = s.row[0], s.row[1]
-    need = 4 * s.member_i.shape[0] + 2
-    c = s.counts
+    row, filled = forest.row[0], forest.row[1]
+    reserve = 4 * forest.member_i.shape[0] + 2
+    counts = forest.counts
     for i in range(rows.shape[0]):
-        if asked[i] != 0.0:
-            predict_rows(s, rows[i : i + 1], targets[i : i + 1])
+        if predict_only[i] != 0.0:
+            predict_rows(forest, rows[i : i + 1], targets[i : i + 1])
             continue
-        if is_full(c, need):
+        if is_full(counts, reserve):
             return i
-        if c[NODE_FREE] + s.free_node.shape[0] - c[NODE_HIGH] < need:
+        if counts[N_NODES_FREE] + forest.free_node.shape[0] - counts[N_NODES_HIGH] < reserve:
             return i
-        if c[SLOT_FREE] + s.free_slot.shape[0] - c[SLOT_HIGH] < need:
+        if counts[N_SLOTS_FREE] + forest.free_slot.shape[0] - counts[N_SLOTS_HIGH] < reserve:
             return i
-        y = targets[i]
-        if not abs(y) <= LARGEST or not weights[i] > 0.0:
-            c[SKIPPED] += 1
+        target = targets[i]
+        if not abs(target) <= LARGEST_MEASUREMENT or not weights[i] > 0.0:
+            counts[N_SKIPPED] += 1
             continue
-        clean_row(s, rows[i], x, filled)
-        y = observe_row(s, x, y)
-        clean_row(s, rows[i], x, filled)
-        observe_moments(s, filled)
-        find_direction(s, filled)
-        c[ROWS] += 1
-        find_leaves(s, x)
-        fetch_leaves(s)
-        for m in range(s.member_i.shape[0]):
-            learn_member(s, m, x, filled, y, weights[i])
+        clean_row(forest, rows[i], row, filled)
+        target = observe_row(forest, row, target)
+        clean_row(forest, rows[i], row, filled)  # again: its own values have moved the bounds
+        observe_moments(forest, filled)
+        find_direction(forest, filled)
+        counts[N_ROWS] += 1
+        find_leaves(forest, row)
+        prefetch_leaves(forest)
+        for member in range(forest.member_i.shape[0]):
+            learn_member(forest, member, row, filled, target, weights[i])
     return rows.shape[0]
 
 
 @kernel
-def learn_member(s: Arrays, m: int, x: Array, filled: Array, y: float, weight: float) -> None:
-    """Measure, teach and watch one member and its background tree."""
-    i = s.member_i[m]
-    if s.root[i[TREE]] == NONE:
-        s.leaf[i[TREE]] = plant(s, i[TREE], m, s.par[SHARE], x.shape[0])
-    k = float(poisson(s.rng, m, s.par[RATE] * weight))
+def learn_member(
+    forest: Arrays, member: int, row: Array, filled: Array, target: float, weight: float
+) -> None:
+    """Measure, teach and monitor one member and its background tree."""
+    i = forest.member_i[member]
+    if forest.root[i[M_TREE]] == ABSENT:
+        forest.leaf[i[M_TREE]] = grow_tree(forest, i[M_TREE], member, forest.par[P_SUBSPACE], row.shape[0])
+    drawn = float(poisson(forest.rng, member, forest.par[P_RATE] * weight))
     error = 0.0
-    for role in (BACK, TREE):
-        if i[role] != NONE:
-            error = measure_and_learn(s, i[role], x, filled, y, k)
-    if i[BACK] != NONE:
-        i[BACK_ROWS] += 1
-        if i[BACK_ROWS] > s.par[HORIZON]:  # nothing came of it
-            fell(s, i[BACK])
-            i[BACK], i[PENDING] = NONE, 0
-    watch(s, m, error, x.shape[0])
+    for role in (M_BACKGROUND, M_TREE):
+        if i[role] != ABSENT:
+            error = measure_and_learn(forest, i[role], row, filled, target, drawn)
+    if i[M_BACKGROUND] != ABSENT:
+        i[M_BACKGROUND_ROWS] += 1
+        if i[M_BACKGROUND_ROWS] > forest.par[P_HORIZON]:  # the warning was a false alarm
+            remove_tree(forest, i[M_BACKGROUND])
+            i[M_BACKGROUND], i[M_PENDING] = ABSENT, 0
+    monitor_member(forest, member, error, row.shape[0])
 
 
 @kernel
-def measure_and_learn(s: Arrays, tree: int, x: Array, filled: Array, y: float, k: float) -> float:
-    """Take a tree's error into its faded one, then teach it the row; the error."""
-    f = s.tree_f[tree]
-    leaf = s.leaf[tree]
-    error = abs(y - held(s, leaf_output(s, leaf, filled)))
-    f[ERR] = s.par[ERR_DECAY] * f[ERR] + error
-    f[ERR_N] = s.par[ERR_DECAY] * f[ERR_N] + 1.0
-    if k > 0.0:
-        learn_tree(s, tree, leaf, x, filled, y, k)
+def measure_and_learn(
+    forest: Arrays, tree: int, row: Array, filled: Array, target: float, drawn: float
+) -> float:
+    """Add a tree's error to its faded one, then teach it the row; the error."""
+    errors = forest.tree_f[tree]
+    leaf = forest.leaf[tree]
+    error = abs(target - clip_prediction(forest, leaf_output(forest, leaf, filled)))
+    errors[T_ERROR] = forest.par[P_ERROR_DECAY] * errors[T_ERROR] + error
+    errors[T_ERROR_N] = forest.par[P_ERROR_DECAY] * errors[T_ERROR_N] + 1.0
+    if drawn > 0.0:
+        learn_tree(forest, tree, leaf, row, filled, target, drawn)
     return error
 
 
 @kernel
-def watch(s: Arrays, m: int, error: float, features: int) -> None:
-    """Show a member's error to its detectors and act on what they say."""
-    i = s.member_i[m]
-    if i[CALIBRATED] < CALIBRATION:
-        s.calibration[m, i[CALIBRATED]] = error
-        i[CALIBRATED] += 1
-        if i[CALIBRATED] == CALIBRATION:
-            s.scale[m] = median(s.calibration[m])
+def monitor_member(forest: Arrays, member: int, error: float, features: int) -> None:
+    """Give a member's error to its detectors and act on their findings."""
+    i = forest.member_i[member]
+    if i[M_CALIBRATED] < CALIBRATION_ERRORS:
+        forest.calibration[member, i[M_CALIBRATED]] = error
+        i[M_CALIBRATED] += 1
+        if i[M_CALIBRATED] == CALIBRATION_ERRORS:
+            forest.scale[member] = median_of(forest.calibration[member])
     else:
-        level = error / (error + s.scale[m]) if error > 0.0 else 0.0
-        if rose(s, 2 * m, level, s.par[WARN_DELTA]) and i[BACK] == NONE:
-            i[WARNINGS] += 1
-            start_background(s, m, features)
-        if rose(s, 2 * m + 1, level, s.par[DRIFT_DELTA]):
-            i[DRIFTS] += 1
-            i[PENDING] = 1
-            if i[BACK] == NONE:
-                start_background(s, m, features)
-    if i[PENDING] and i[BACK_ROWS] >= SETTLED and mean_error(s, i[BACK]) < mean_error(s, i[TREE]):
-        replace(s, m)
+        level = error / (error + forest.scale[member]) if error > 0.0 else 0.0
+        if update_and_rose(forest, 2 * member, level, forest.par[P_WARN_DELTA]) and i[M_BACKGROUND] == ABSENT:
+            i[M_WARNINGS] += 1
+            start_background(forest, member, features)
+        if update_and_rose(forest, 2 * member + 1, level, forest.par[P_DRIFT_DELTA]):
+            i[M_DRIFTS] += 1
+            i[M_PENDING] = 1
+            if i[M_BACKGROUND] == ABSENT:
+                start_background(forest, member, features)
+    if (
+        i[M_PENDING]
+        and i[M_BACKGROUND_ROWS] >= MIN_BACKGROUND_ROWS
+        and mean_error(forest, i[M_BACKGROUND]) < mean_error(forest, i[M_TREE])
+    ):
+        replace_member(forest, member)
 
 
 @kernel
-def median(values: Array) -> float:
-    """The median, by sorting in place."""
-    n = values.shape[0]
-    for i in range(1, n):
-        value, at = values[i], i
-        while at > 0 and values[at - 1] > value:
-            values[at] = values[at - 1]
-            at -= 1
-        values[at] = value
-    return 0.5 * (values[(n - 1) // 2] + values[n // 2])
+def median_of(values: Array) -> float:
+    """The median of values (n,), by sorting them in place."""
+    count = values.shape[0]
+    for i in range(1, count):
+        value, position = values[i], i
+        while position > 0 and values[position - 1] > value:
+            values[position] = values[position - 1]
+            position -= 1
+        values[position] = value
+    return 0.5 * (values[(count - 1) // 2] + values[count // 2])
 
 
 @kernel
-def start_background(s: Arrays, m: int, features: int) -> None:
-    """Plant a tree beside a member, on a subspace of its own."""
-    i = s.member_i[m]
-    i[BACK] = 4 * m + 1 - i[TREE]
-    i[BACK_ROWS] = 0
-    s.tree_f[i[BACK]] = 0.0
-    plant(s, i[BACK], m, s.par[SHARE], features)
+def start_background(forest: Arrays, member: int, features: int) -> None:
+    """Start a tree beside a member, on a subspace of its own."""
+    i = forest.member_i[member]
+    i[M_BACKGROUND] = 4 * member + 1 - i[M_TREE]  # the other of its two trees
+    i[M_BACKGROUND_ROWS] = 0
+    forest.tree_f[i[M_BACKGROUND]] = 0.0
+    grow_tree(forest, i[M_BACKGROUND], member, forest.par[P_SUBSPACE], features)
 
 
 @kernel
-def replace(s: Arrays, m: int) -> None:
+def replace_member(forest: Arrays, member: int) -> None:
     """Put the background tree in the member's place; its detectors start anew."""
-    i = s.member_i[m]
-    fell(s, i[TREE])
-    i[TREE], i[BACK], i[PENDING], i[CALIBRATED], i[BACK_ROWS] = i[BACK], NONE, 0, 0, 0
-    reset_window(s, 2 * m)
-    reset_window(s, 2 * m + 1)
+    i = forest.member_i[member]
+    remove_tree(forest, i[M_TREE])
+    i[M_TREE], i[M_BACKGROUND] = i[M_BACKGROUND], ABSENT
+    i[M_PENDING] = i[M_CALIBRATED] = i[M_BACKGROUND_ROWS] = 0
+    reset_window(forest, 2 * member)
+    reset_window(forest, 2 * member + 1)
 
 
 @kernel
-def member_weight(s: Arrays, m: int) -> float:
-    """A member's say: the inverse of its faded error, to a power."""
-    error = mean_error(s, s.member_i[m, TREE])
-    return max(error, 1e-9 * math.sqrt(s.par[Y_VAR]), 1e-60) ** -s.par[POWER]
+def member_weight(forest: Arrays, member: int) -> float:
+    """A member's weight: the inverse of its faded error, to a power."""
+    error = mean_error(forest, forest.member_i[member, M_TREE])
+    return max(error, 1e-9 * math.sqrt(forest.par[P_Y_VAR]), 1e-60) ** -forest.par[P_POWER]
 
 
 @kernel
-def predict_rows(s: Arrays, rows: Array, out: Array) -> None:
-    """Score rows; zero before anything was learned."""
-    x, filled = s.row[0], s.row[1]
-    members = s.member_i.shape[0]
-    say, best = s.say, 0.0
-    for m in range(members):
-        say[m] = member_weight(s, m) if s.root[s.member_i[m, TREE]] != NONE else 0.0
-        best = max(best, say[m])
+def predict_rows(forest: Arrays, rows: Array, out: Array) -> None:
+    """Predict rows; zero before anything was learned.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays; ``votes`` holds the members' weights afterwards.
+    rows
+        The rows, (n, D).
+    out
+        Where the predictions go, (n,).
+    """
+    row, filled = forest.row[0], forest.row[1]
+    members = forest.member_i.shape[0]
+    votes, best = forest.votes, 0.0
+    for member in range(members):
+        has_tree = forest.root[forest.member_i[member, M_TREE]] != ABSENT
+        votes[member] = member_weight(forest, member) if has_tree else 0.0
+        best = max(best, votes[member])
     for i in range(rows.shape[0]):
         if best == 0.0:
             out[i] = 0.0
             continue
-        clean_row(s, rows[i], x, filled)
-        find_leaves(s, x)
+        clean_row(forest, rows[i], row, filled)
+        find_leaves(forest, row)
         total = weight = 0.0
-        for m in range(members):
-            if say[m] > 0.0:
-                output = held(s, leaf_output(s, s.leaf[s.member_i[m, TREE]], filled))
-                total += say[m] / best * output
-                weight += say[m] / best
+        for member in range(members):
+            if votes[member] > 0.0:
+                leaf = forest.leaf[forest.member_i[member, M_TREE]]
+                output = clip_prediction(forest, leaf_output(forest, leaf, filled))
+                total += votes[member] / best * output
+                weight += votes[member] / best
         out[i] = total / weight

@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from online.core.jit import table_pointer
-from online.forest.forest_state import LAYOUT, SIZES, Array, Arrays
+from online.forest.forest_state import LAYOUT, LENGTH_NAMES, Array, Arrays
 
 __all__ = ["array_table_of", "forest_at"]
 
-forest_at = table_pointer("Forest", SIZES, LAYOUT)  # forest_at(address of the table)
+forest_at = table_pointer("Forest", LENGTH_NAMES, LAYOUT)  # forest_at(address of the table)
 
 
 def array_table_of(arrays: Arrays) -> Array:
     """The array table of a forest. All its arrays must be C-contiguous and outlive the table."""
     sizes = arrays.sizes()
     addresses = [getattr(arrays, name).ctypes.data for name in LAYOUT]
-    return np.array([*(sizes[name] for name in SIZES), *addresses], np.int64)
+    return np.array([*(sizes[name] for name in LENGTH_NAMES), *addresses], np.int64)

@@ -14,6 +14,7 @@ import math
 
 from online.core.jit import prefetch
 from online.forest.forest_state import (
+    ABSENT,
     B_M2,
     B_MEAN,
     B_N,
@@ -24,153 +25,200 @@ from online.forest.forest_state import (
     F_MEAN,
     F_N,
     F_VAR,
-    INVERSE,
-    LOW,
-    MISSING,
-    NONE,
-    OUTSIDE,
-    SHIFT,
-    UNIT,
+    MISSING_BIN,
+    SLOT_SHIFT,
+    SLOT_UNIT,
+    SPAN_INVERSE,
+    SPAN_LOW,
+    SPAN_OUTSIDE,
     Array,
     Arrays,
     kernel,
 )
 
-__all__ = ["fetch_bins", "observe", "observe_feature"]
+__all__ = ["observe", "observe_feature", "prefetch_bins"]
 
-KNOWN = 25.0  # rows after which a feature's range is trusted
-REACH = 4.0  # standard deviations to either side of the mean that the bins span at first
-OUTLYING = 8.0  # standard deviations beyond which a value moves a feature's mean no further
-MEMORY = 0.001  # share of a new value in a feature's mean
-TOO_MUCH = 1.0 / 16.0  # share of the weight outside the span at which it is widened
-EXTREME = 1000.0  # of the targets' deviations: a float32 sum of squares stays finite
+TRUSTED_ROWS = 25.0  # rows after which a feature's range is trusted
+SPAN_DEVIATIONS = 4.0  # standard deviations to either side of the mean that the bins span at first
+FEATURE_CLIP_DEVIATIONS = 8.0  # standard deviations beyond which a value moves a feature's mean no further
+FEATURE_FADING = 0.001  # share of a new value in a feature's mean
+TOO_MUCH_OUTSIDE = 1.0 / 16.0  # share of the weight outside the span at which it is widened
+LARGEST_TARGET = 1000.0  # of the targets' deviations: a float32 sum of squares stays finite
+
+# Kernels. What a leaf observes is a row of the slot pool:
+#   bins  (F, BINS + 1, 3) float32: for each feature of the tree and bin the weight, mean and sum of squared
+#         deviations of the targets (scaled by slot_f); the last bin is for missing values
+#   span  (F, 3): where a feature's bins start, bins per unit, weight that fell outside
+# A row changes a few scattered cells of megabytes of bins: hence prefetching, and loops instead of arrays.
 
 
 @kernel
-def observe_feature(f: Array, x: float) -> None:
-    """Take a value into a feature's faded mean, variance and range."""
-    share = max(MEMORY, 1.0 / (f[F_N] + 1.0))
-    if f[F_N] == 0.0:
-        f[F_MEAN] = f[F_LOW] = f[F_HIGH] = x
-    f[F_N] += 1.0
-    gap = x - f[F_MEAN]
-    limit = OUTLYING * math.sqrt(f[F_VAR])
+def observe_feature(stats: Array, value: float) -> None:
+    """Learn a value into a feature's faded mean, variance and range.
+
+    Parameters
+    ----------
+    stats
+        The feature's row of ``feature``, (FEATURE_COLUMNS,).
+    value
+        A finite number.
+    """
+    share = max(FEATURE_FADING, 1.0 / (stats[F_N] + 1.0))
+    if stats[F_N] == 0.0:
+        stats[F_MEAN] = stats[F_LOW] = stats[F_HIGH] = value
+    stats[F_N] += 1.0
+    distance = value - stats[F_MEAN]
+    limit = FEATURE_CLIP_DEVIATIONS * math.sqrt(stats[F_VAR])
     if limit > 0.0:
-        gap = min(max(gap, -limit), limit)
-    f[F_MEAN] += share * gap
-    f[F_VAR] = (1.0 - share) * (f[F_VAR] + share * gap * gap)
-    f[F_LOW] = min(x, f[F_LOW])
-    f[F_HIGH] = max(x, f[F_HIGH])
+        distance = min(max(distance, -limit), limit)
+    stats[F_MEAN] += share * distance
+    stats[F_VAR] = (1.0 - share) * (stats[F_VAR] + share * distance * distance)
+    stats[F_LOW] = min(value, stats[F_LOW])
+    stats[F_HIGH] = max(value, stats[F_HIGH])
 
 
 @kernel
-def add(b: Array, target: float, weight: float) -> None:
-    """Take a target into a bin (West 1979)."""
-    n = b[B_N] + weight
-    gap = target - b[B_MEAN]
-    b[B_MEAN] += gap * weight / n
-    b[B_M2] += weight * gap * (target - b[B_MEAN])
-    b[B_N] = n
+def add_target(cell: Array, target: float, weight: float) -> None:
+    """Add a target to a bin (3,) (West 1979)."""
+    total = cell[B_N] + weight
+    gap = target - cell[B_MEAN]
+    cell[B_MEAN] += gap * weight / total
+    cell[B_M2] += weight * gap * (target - cell[B_MEAN])
+    cell[B_N] = total
 
 
 @kernel
-def merge(into: Array, other: Array) -> None:
-    """Take a bin into another (Chan, Golub and LeVeque 1983)."""
-    n = into[B_N] + other[B_N]
-    if n > 0.0:
+def merge_bins(into: Array, other: Array) -> None:
+    """Add a bin (3,) to another (Chan, Golub and LeVeque 1983)."""
+    total = into[B_N] + other[B_N]
+    if total > 0.0:
         gap = other[B_MEAN] - into[B_MEAN]
-        into[B_M2] += other[B_M2] + gap * gap * into[B_N] * other[B_N] / n
-        into[B_MEAN] += gap * other[B_N] / n
-        into[B_N] = n
+        into[B_M2] += other[B_M2] + gap * gap * into[B_N] * other[B_N] / total
+        into[B_MEAN] += gap * other[B_N] / total
+        into[B_N] = total
 
 
 @kernel
-def place_span(span: Array, f: Array, low: float, high: float) -> None:
+def lay_span(span: Array, stats: Array, low: float, high: float) -> None:
     """Lay the bins over a feature's usual range, within the bounds of the leaf."""
-    reach = REACH * math.sqrt(f[F_VAR])
-    low = max(low, f[F_LOW], f[F_MEAN] - reach)
-    high = min(high, f[F_HIGH], f[F_MEAN] + reach)
+    limit = SPAN_DEVIATIONS * math.sqrt(stats[F_VAR])
+    low = max(low, stats[F_LOW], stats[F_MEAN] - limit)
+    high = min(high, stats[F_HIGH], stats[F_MEAN] + limit)
     width = high - low
-    least = 1e-6 * max(1e-6, abs(f[F_MEAN]))
+    least = 1e-6 * max(1e-6, abs(stats[F_MEAN]))
     if width < least:
         low = 0.5 * (low + high) - 0.5 * least
         width = least
-    span[LOW] = low
-    span[INVERSE] = BINS / (width * (1.0 + 1e-9))
-    span[OUTSIDE] = 0.0
+    span[SPAN_LOW] = low
+    span[SPAN_INVERSE] = BINS / (width * (1.0 + 1e-9))
+    span[SPAN_OUTSIDE] = 0.0
 
 
 @kernel
-def widen(b: Array, span: Array, upwards: bool) -> None:
-    """Double the span to one side; two bins become one."""
+def double_span(bins: Array, span: Array, upwards: bool) -> None:
+    """Double the span (3,) to one side; two bins (BINS + 1, 3) become one."""
     start = 0 if upwards else BINS // 2
     if upwards:
         for i in range(BINS // 2):
-            fold_pair(b, i, 2 * i)
+            merge_pair(bins, i, 2 * i)
     else:
         for i in range(BINS // 2 - 1, -1, -1):
-            fold_pair(b, start + i, 2 * i)
-        span[LOW] -= BINS / span[INVERSE]
+            merge_pair(bins, start + i, 2 * i)
+        span[SPAN_LOW] -= BINS / span[SPAN_INVERSE]
     cleared = BINS // 2 - start
-    b[cleared : cleared + BINS // 2] = 0.0
-    span[INVERSE] *= 0.5
-    span[OUTSIDE] = 0.0
+    bins[cleared : cleared + BINS // 2] = 0.0
+    span[SPAN_INVERSE] *= 0.5
+    span[SPAN_OUTSIDE] = 0.0
 
 
 @kernel
-def fold_pair(b: Array, to: int, first: int) -> None:
+def merge_pair(bins: Array, to: int, first: int) -> None:
     """Put the bins ``first`` and ``first + 1`` into ``to``, which may be one of them."""
-    merge(b[first], b[first + 1])
-    n, mean, m2 = b[first, B_N], b[first, B_MEAN], b[first, B_M2]
-    b[to, B_N], b[to, B_MEAN], b[to, B_M2] = n, mean, m2
+    merge_bins(bins[first], bins[first + 1])
+    n, mean, m2 = bins[first, B_N], bins[first, B_MEAN], bins[first, B_M2]
+    bins[to, B_N], bins[to, B_MEAN], bins[to, B_M2] = n, mean, m2
 
 
 @kernel
-def bin_of(b: Array, span: Array, f: Array, x: float, seen: float, weight: float) -> int:
-    """The bin of a value, after moving the bins if too much weight has fallen beside them."""
-    place = (x - span[LOW]) * span[INVERSE]
-    if 0.0 <= place < BINS:
-        return int(place)
-    span[OUTSIDE] += weight
-    if span[OUTSIDE] > TOO_MUCH * seen:
-        if -BINS <= place < 2 * BINS:
-            widen(b, span, place > 0.0)
-            place = (x - span[LOW]) * span[INVERSE]
+def bin_of(bins: Array, span: Array, stats: Array, value: float, seen: float, weight: float) -> int:
+    """The bin of a value, after moving the bins if too much weight has fallen outside them."""
+    position = (value - span[SPAN_LOW]) * span[SPAN_INVERSE]
+    if 0.0 <= position < BINS:
+        return int(position)
+    span[SPAN_OUTSIDE] += weight
+    if span[SPAN_OUTSIDE] > TOO_MUCH_OUTSIDE * seen:
+        if -BINS <= position < 2 * BINS:
+            double_span(bins, span, position > 0.0)
+            position = (value - span[SPAN_LOW]) * span[SPAN_INVERSE]
         else:  # somewhere else altogether: what was seen there helps no split here
-            b[:BINS] = 0.0
-            place_span(span, f, -math.inf, math.inf)
-            place = (x - span[LOW]) * span[INVERSE]
-    return int(min(max(place, 0.0), BINS - 1.0))
+            bins[:BINS] = 0.0
+            lay_span(span, stats, -math.inf, math.inf)
+            position = (value - span[SPAN_LOW]) * span[SPAN_INVERSE]
+    return int(min(max(position, 0.0), BINS - 1.0))
 
 
 @kernel
-def fetch_bins(s: Arrays, slot: int, tree: int, x: Array) -> None:
-    """Have the bins that a row falls into brought nearer, all at once: each would be a wait of its own."""
-    for k in range(s.subspace.shape[1]):
-        j = s.subspace[tree, k]
-        if j == NONE:
+def prefetch_bins(forest: Arrays, slot: int, tree: int, row: Array) -> None:
+    """Have the bins that a row falls into loaded into the cache, all at once: one by one each is a wait.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    slot
+        The leaf's observers.
+    tree
+        The tree, whose subspace says which features are observed.
+    row
+        The row, (D,).
+    """
+    for index in range(forest.subspace.shape[1]):
+        feature = forest.subspace[tree, index]
+        if feature == ABSENT:
             break
-        place = (x[j] - s.span[slot, k, LOW]) * s.span[slot, k, INVERSE]
-        if 0.0 <= place < BINS:
-            prefetch(s.bins[slot, k, int(place)])
+        span = forest.span[slot, index]
+        position = (row[feature] - span[SPAN_LOW]) * span[SPAN_INVERSE]
+        if 0.0 <= position < BINS:
+            prefetch(forest.bins[slot, index, int(position)])
 
 
 @kernel
-def observe(s: Arrays, slot: int, tree: int, x: Array, y: float, weight: float, seen: float) -> None:
-    """Take a row into a leaf's observers; ``seen`` is the weight they have had so far."""
-    target = (y - s.slot_f[slot, SHIFT]) / s.slot_f[slot, UNIT]
-    target = min(max(target, -EXTREME), EXTREME)
-    for k in range(s.subspace.shape[1]):
-        j = s.subspace[tree, k]
-        if j == NONE:
+def observe(
+    forest: Arrays, slot: int, tree: int, row: Array, target: float, weight: float, seen: float
+) -> None:
+    """Add a row to a leaf's observers.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    slot
+        The leaf's observers.
+    tree
+        The tree, whose subspace says which features are observed.
+    row
+        The row, (D,), NaN where missing.
+    target
+        Its target.
+    weight
+        How often it counts.
+    seen
+        The weight they have had so far.
+    """
+    scaled = (target - forest.slot_f[slot, SLOT_SHIFT]) / forest.slot_f[slot, SLOT_UNIT]
+    scaled = min(max(scaled, -LARGEST_TARGET), LARGEST_TARGET)
+    for index in range(forest.subspace.shape[1]):
+        feature = forest.subspace[tree, index]
+        if feature == ABSENT:
             break
-        b, value = s.bins[slot, k], x[j]
+        bins, value = forest.bins[slot, index], row[feature]
         if math.isnan(value):
-            add(b[MISSING], target, weight)
-        elif s.feature[j, F_KIND]:
-            add(b[int(value)], target, weight)
-        elif s.feature[j, F_N] >= KNOWN:
-            span = s.span[slot, k]
-            if span[INVERSE] == 0.0:
-                place_span(span, s.feature[j], -math.inf, math.inf)
-            add(b[bin_of(b, span, s.feature[j], value, seen + weight, weight)], target, weight)
+            add_target(bins[MISSING_BIN], scaled, weight)
+        elif forest.feature[feature, F_KIND]:
+            add_target(bins[int(value)], scaled, weight)
+        elif forest.feature[feature, F_N] >= TRUSTED_ROWS:
+            span = forest.span[slot, index]
+            if span[SPAN_INVERSE] == 0.0:
+                lay_span(span, forest.feature[feature], -math.inf, math.inf)
+            index_of_bin = bin_of(bins, span, forest.feature[feature], value, seen + weight, weight)
+            add_target(bins[index_of_bin], scaled, weight)

@@ -11,41 +11,43 @@ import numpy as np
 from online.forest import forest_state as state
 from online.forest.forest_state import Array, Arrays
 
-__all__ = ["packed", "unpacked"]
+__all__ = ["pack_arrays", "unpack_arrays"]
 
-SCRATCH = ("direction", "row", "order", "half", "cut", "say", "leaf")
+SCRATCH_ARRAYS = ("direction", "row", "order", "half", "cut", "votes", "leaf")
 
 
-def packed(arrays: Arrays) -> dict[str, Array]:
-    """The arrays to keep."""
-    nodes, slots = int(arrays.counts[state.NODE_HIGH]), int(arrays.counts[state.SLOT_HIGH])
-    kept = {name: array for name, array in arrays._asdict().items() if name not in (*SCRATCH, "bins")}
+def pack_arrays(arrays: Arrays) -> dict[str, Array]:
+    """What to pickle of a forest, by name."""
+    nodes, slots = int(arrays.counts[state.N_NODES_HIGH]), int(arrays.counts[state.N_SLOTS_HIGH])
+    packed = {
+        name: array for name, array in arrays._asdict().items() if name not in (*SCRATCH_ARRAYS, "bins")
+    }
     for name in state.NODE_POOL:
-        kept[name] = kept[name][:nodes].copy()
+        packed[name] = packed[name][:nodes].copy()
     for name in state.SLOT_POOL[1:]:
-        kept[name] = kept[name][:slots].copy()
-    kept["free_node"] = kept["free_node"][: arrays.counts[state.NODE_FREE]]
-    kept["free_slot"] = kept["free_slot"][: arrays.counts[state.SLOT_FREE]]
+        packed[name] = packed[name][:slots].copy()
+    packed["free_node"] = packed["free_node"][: arrays.counts[state.N_NODES_FREE]]
+    packed["free_slot"] = packed["free_slot"][: arrays.counts[state.N_SLOTS_FREE]]
     bins = arrays.bins[:slots]
     filled = bins[..., state.B_N] > 0.0
-    filled[kept["free_slot"]] = False
-    kept["bins_shape"] = np.array(bins.shape)
-    kept["bins_filled"] = np.packbits(filled)
-    kept["bins"] = bins[filled]
-    return kept
+    filled[packed["free_slot"]] = False
+    packed["bins_shape"] = np.array(bins.shape)
+    packed["bins_filled"] = np.packbits(filled)
+    packed["bins"] = bins[filled]
+    return packed
 
 
-def unpacked(kept: dict[str, Array]) -> Arrays:
-    """The arrays as they were, all writable."""
-    members, features = len(kept["member_i"]), len(kept["feature"])
-    fresh = state.fresh_arrays(members, features, kept["subspace"].shape[1], kept["shadow"].shape[1])
-    shape = tuple(kept["bins_shape"].tolist())
+def unpack_arrays(packed: dict[str, Array]) -> Arrays:
+    """The arrays as they were when they were packed, all writable."""
+    members, features = len(packed["member_i"]), len(packed["feature"])
+    fresh = state.fresh_arrays(members, features, packed["subspace"].shape[1], packed["shadow"].shape[1])
+    shape = tuple(packed["bins_shape"].tolist())
     bins = np.zeros(shape, np.float32)
     count = int(np.prod(shape[:3]))
-    bins[np.unpackbits(kept["bins_filled"], count=count).astype(bool).reshape(shape[:3])] = kept["bins"]
-    free_node, free_slot = np.zeros(len(kept["node_i"]), np.int64), np.zeros(shape[0], np.int64)
-    free_node[: len(kept["free_node"])] = kept["free_node"]
-    free_slot[: len(kept["free_slot"])] = kept["free_slot"]
-    own = {name: kept[name].copy() for name in Arrays._fields if name in kept}
+    bins[np.unpackbits(packed["bins_filled"], count=count).astype(bool).reshape(shape[:3])] = packed["bins"]
+    free_node, free_slot = np.zeros(len(packed["node_i"]), np.int64), np.zeros(shape[0], np.int64)
+    free_node[: len(packed["free_node"])] = packed["free_node"]
+    free_slot[: len(packed["free_slot"])] = packed["free_slot"]
+    own = {name: packed[name].copy() for name in Arrays._fields if name in packed}
     pools = {"bins": bins, "free_node": free_node, "free_slot": free_slot}
     return fresh._replace(**(own | pools))

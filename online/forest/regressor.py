@@ -10,15 +10,15 @@ from river import base
 
 from online.forest import forest_state as state
 from online.forest import inspection
-from online.forest.add_features import needed, widened, with_shadows
+from online.forest.add_features import add_delayed_lines, add_features, reserve_for_a_row
 from online.forest.array_table import learn_at, predict_at
 from online.forest.budget import keep_budget
-from online.forest.export import PlainRow, PlainTrees, plain_row, plain_trees
+from online.forest.export import ExportedTrees, LineInputs, export_line_inputs, export_trees
 from online.forest.forest_rows import RowReader
 from online.forest.forest_state import Array, Arrays
 from online.forest.numba_pointers import array_table_of
-from online.forest.pickling import packed, unpacked
-from online.forest.random_state import scattered
+from online.forest.pickling import pack_arrays, unpack_arrays
+from online.forest.random_state import seeded_generators
 
 __all__ = ["AdaptiveForestRegressor"]
 
@@ -81,7 +81,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     Numbers are features as they are; text is a category, and the 31 categories that came first are told
     apart. None, NaN, infinite and absurd values (beyond 1e30) count as missing: they go the way down a tree
     that has proved best for missing values, and enter linear models as the feature's mean. A target beyond
-    thirty deviations is pulled in.
+    thirty deviations is clipped.
 
     The first call in a fresh installation compiles the kernels, which takes about a minute, and caches them
     on disk.
@@ -92,18 +92,15 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     ----------
     .. [1] Domingos, P., Hulten, G., 2000. Mining high-speed data streams. KDD, 71-80.
     .. [2] Ikonomovska, E., Gama, J., Džeroski, S., 2011. Learning model trees from evolving data streams.
-    Data Mining
-       and Knowledge Discovery 23, 128-168.
+       Data Mining and Knowledge Discovery 23, 128-168.
     .. [3] Gomes, H. M., Read, J., Bifet, A., 2019. Streaming random patches for evolving data stream
-    classification.
-       ICDM, 240-249; for regression: Gomes, H. M. et al., 2021. On ensemble techniques for data stream
-       regression.
+       classification. ICDM, 240-249; for regression: Gomes, H. M. et al., 2021. On ensemble techniques for
+       data stream regression.
     .. [4] Bifet, A., Holmes, G., Pfahringer, B., 2010. Leveraging bagging for evolving data streams. ECML
-    PKDD.
+       PKDD.
     .. [5] Bifet, A., Gavaldà, R., 2007. Learning from time-changing data with adaptive windowing. SDM.
     .. [6] Gomes, H. M., Barddal, J. P., Boiko Ferreira, L. E., Bifet, A., 2018. Adaptive random forests for
-    data stream
-       regression. ESANN.
+       data stream regression. ESANN.
 
     Examples
     --------
@@ -167,7 +164,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self.max_bytes = max_bytes
         self.seed = seed
         self._reader = RowReader()
-        self._adopt(self._unplanted())
+        self._use(self._fresh_arrays())
         self.delay = delay
 
     @classmethod
@@ -175,37 +172,50 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         yield {"n_models": 3, "seed": 1}
         yield {"n_models": 2, "subspace": 1.0, "grace": 20.0, "delay": 24, "seed": 2}
 
-    def _unplanted(self) -> Arrays:
+    def _fresh_arrays(self) -> Arrays:
         arrays = state.fresh_arrays(self.n_models, 1, 1, 0)
-        arrays.rng[:] = scattered(self.seed, self.n_models + 1)
-        arrays.member_i[:, state.TREE] = 2 * np.arange(self.n_models)
-        arrays.member_i[:, state.BACK] = state.NONE
-        settings = {
-            state.RATE: self.rate, state.GRACE: self.grace, state.DELTA: self.delta, state.TAU: self.tau,
-            state.SLOW_STEP: self.slow_step, state.FAST_STEP: self.fast_step, state.DECAY: self.decay,
-            state.WARN_DELTA: self.warning_delta, state.DRIFT_DELTA: self.drift_delta,
-            state.HORIZON: self.horizon, state.MAX_DEPTH: self.max_depth, state.SHARE: self.subspace,
-            state.POWER: 3.0,
-            state.ERR_DECAY: 0.99, state.MIN_BRANCH: 30.0, state.MIN_GAIN: 0.0,
-        }  # fmt: skip
-        for place, value in settings.items():
-            arrays.par[place] = value
+        arrays.rng[:] = seeded_generators(self.seed, self.n_models + 1)
+        arrays.member_i[:, state.M_TREE] = 2 * np.arange(self.n_models)
+        arrays.member_i[:, state.M_BACKGROUND] = state.ABSENT
+        parameters = {
+            state.P_RATE: self.rate,
+            state.P_GRACE: self.grace,
+            state.P_DELTA: self.delta,
+            state.P_TAU: self.tau,
+            state.P_SLOW_STEP: self.slow_step,
+            state.P_FAST_STEP: self.fast_step,
+            state.P_DECAY: self.decay,
+            state.P_WARN_DELTA: self.warning_delta,
+            state.P_DRIFT_DELTA: self.drift_delta,
+            state.P_HORIZON: self.horizon,
+            state.P_MAX_DEPTH: self.max_depth,
+            state.P_SUBSPACE: self.subspace,
+            # what is no parameter of the class: nobody would know how to choose it
+            state.P_POWER: 3.0,
+            state.P_ERROR_DECAY: 0.99,
+            state.P_MIN_BRANCH: 30.0,
+            state.P_MIN_GAIN: 0.0,
+        }
+        for column, value in parameters.items():
+            arrays.par[column] = value
         return arrays
 
-    def _adopt(self, arrays: Arrays) -> None:
+    def _use(self, arrays: Arrays) -> None:
         """Go on with these arrays: make room for a row and a new array table."""
         self._arrays = arrays
         features = len(arrays.feature)
-        self._inbox = np.full(features + 3, np.nan)  # a row, its target, its weight, not asked about
-        self._inbox[-1] = 0.0
-        self._row = self._inbox[:features]
-        self._outbox = np.zeros(1)
+        # one row for the kernels to read: its features, target, weight, and that it is to learn
+        self._input = np.full(features + 3, np.nan)
+        self._input[-1] = 0.0
+        self._row = self._input[:features]
+        self._output = np.zeros(1)
         self._table = array_table_of(arrays)
         self._forest = self._table.ctypes.data
-        place = self._inbox.ctypes.data
-        end = place + 8 * features
-        self._learn_at = (self._forest, place, end, end + 8, end + 16, 1)
-        self._predict_at = (self._forest, place, self._outbox.ctypes.data, 1)
+        # the kernels' arguments, which stay the same from row to row: taking an address costs a microsecond
+        start = self._input.ctypes.data
+        end = start + 8 * features
+        self._learn_at = (self._forest, start, end, end + 8, end + 16, 1)
+        self._predict_at = (self._forest, start, self._output.ctypes.data, 1)
 
     def learn_one(self, x: Mapping[str, Any], y: float, w: float = 1.0) -> None:
         """Learn one row.
@@ -220,10 +230,10 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             Sample weight: multiplies the mean of the Poisson weights. Zero or less learns nothing.
         """
         if not self._reader.fill_fast(self._row, x):
-            self._meet(x)
+            self._add_features(x)
             self._reader.fill(self._row, x)
-        self._inbox[-3] = y
-        self._inbox[-2] = w
+        self._input[-3] = y
+        self._input[-2] = w
         while not learn_at(*self._learn_at):
             self._make_room()
 
@@ -237,7 +247,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """
         self._reader.fill(self._row, x)
         predict_at(*self._predict_at)
-        return float(self._outbox[0])
+        return float(self._output[0])
 
     def learn_many(self, X: Any, y: Any, w: Any = None) -> None:
         """Learn the rows of a table, exactly as one by one.
@@ -257,9 +267,9 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             for row, target, weight in zip(rows, targets, weights, strict=True):
                 self.learn_one(row, target, weight)
             return
-        self._meet(rows[0])
-        asked = np.zeros(len(rows))
-        self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float), asked)
+        self._add_features(rows[0])
+        predict_only = np.zeros(len(rows))
+        self._learn_rows(self._matrix(X), np.array(targets, float), np.array(weights, float), predict_only)
 
     def learn_predict_many(
         self, names: tuple[str, ...], rows: Array, targets: Sequence[float]
@@ -289,12 +299,14 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         predictions: list[float] = outputs[predict_only].tolist()
         return predictions
 
-    def _learn_rows(self, rows: Array, targets: Array, weights: Array, asked: Array) -> None:
-        """Learn or answer lines of this forest's features; all arrays are C-contiguous doubles."""
+    def _learn_rows(self, rows: Array, targets: Array, weights: Array, predict_only: Array) -> None:
+        """Learn or predict rows (n, D); all arrays are C-contiguous doubles."""
         done = 0
         while done < len(rows):
-            x, y, w, a = (part[done:].ctypes.data for part in (rows, targets, weights, asked))
-            done += int(learn_at(self._forest, x, y, w, a, len(rows) - done))
+            arrays = (rows, targets, weights, predict_only)
+            at_row, at_target, at_weight, at_flag = (array[done:].ctypes.data for array in arrays)
+            count = len(rows) - done
+            done += int(learn_at(self._forest, at_row, at_target, at_weight, at_flag, count))
             if done < len(rows):
                 self._make_room()
 
@@ -308,6 +320,11 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         ----------
         X
             A pandas frame.
+
+        Returns
+        -------
+        Series
+            In target units, with the frame's index.
         """
         import pandas as pd
 
@@ -316,67 +333,69 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         return pd.Series(out, index=X.index, name="prediction")
 
     def _matrix(self, X: Any) -> Array:
-        """A pandas frame as lines of this forest's features."""
+        """A pandas frame as rows (n, D) of this forest's features."""
         rows = np.full((len(X), len(self._row)), np.nan)
-        for line, row in zip(rows, X.to_dict("records"), strict=True):
-            self._reader.fill(line, row)
+        for row, x in zip(rows, X.to_dict("records"), strict=True):
+            self._reader.fill(row, x)
         return rows
 
-    def _meet(self, x: Mapping[str, Any]) -> None:
-        """Make room for features not seen before, and take in categories."""
+    def _add_features(self, x: Mapping[str, Any]) -> None:
+        """Make room for new features, and number new categories."""
         names = self._reader.new_names(x)
         if names:
-            self._reader.meet(names)
-            self._adopt(widened(self._arrays, len(self._reader.places), self.max_bytes))
+            self._reader.add_features(names)
+            self._use(add_features(self._arrays, len(self._reader.places), self.max_bytes))
         feature = self._arrays.feature
-        fresh = {name for name, place in self._reader.places.items() if feature[place, state.F_N] == 0.0}
-        for name in self._reader.meet_categories(x, fresh):
+        unseen = {name for name, place in self._reader.places.items() if feature[place, state.F_N] == 0.0}
+        for name in self._reader.add_categories(x, unseen):
             feature[self._reader.places[name], state.F_KIND] = 1.0
 
     def _make_room(self) -> None:
-        """Thin out what the budget does not allow, then let the pools grow towards it."""
-        arrays, need = self._arrays, needed(self.n_models)
-        c = arrays.counts
-        keep_budget(arrays, need)
+        """Give up what is beyond the budget, then let the pools grow towards it."""
+        arrays, reserve = self._arrays, reserve_for_a_row(self.n_models)
+        counts = arrays.counts
+        keep_budget(arrays, reserve)
         nodes, slots = len(arrays.free_node), len(arrays.free_slot)
-        if c[state.NODE_FREE] + nodes - c[state.NODE_HIGH] < need:
-            size = max(nodes + nodes // 4, int(c[state.NODE_HIGH]) + need)
-            arrays = state.grown(arrays, state.NODE_POOL, min(size, int(c[state.MAX_NODES])))
-        if c[state.SLOT_FREE] + slots - c[state.SLOT_HIGH] < need:
-            size = max(slots + slots // 4, int(c[state.SLOT_HIGH]) + need)
-            arrays = state.grown(arrays, state.SLOT_POOL, min(size, int(c[state.MAX_SLOTS])))
+        if counts[state.N_NODES_FREE] + nodes - counts[state.N_NODES_HIGH] < reserve:
+            size = max(nodes + nodes // 4, int(counts[state.N_NODES_HIGH]) + reserve)
+            size = min(size, int(counts[state.N_NODES_MAX]))
+            arrays = state.with_pool_of(arrays, state.NODE_POOL, size)
+        if counts[state.N_SLOTS_FREE] + slots - counts[state.N_SLOTS_HIGH] < reserve:
+            size = max(slots + slots // 4, int(counts[state.N_SLOTS_HIGH]) + reserve)
+            size = min(size, int(counts[state.N_SLOTS_MAX]))
+            arrays = state.with_pool_of(arrays, state.SLOT_POOL, size)
         if arrays is not self._arrays:
-            waiting = self._inbox
-            self._adopt(arrays)
-            self._inbox[:] = waiting
+            row_to_learn = self._input
+            self._use(arrays)
+            self._input[:] = row_to_learn
 
     @property
     def delay(self) -> int:
         """About how many rows labels come late."""
-        return int(self._arrays.par[state.DELAY])
+        return int(self._arrays.par[state.P_DELAY])
 
     @delay.setter
     def delay(self, rows: int) -> None:
         if rows < 0:
             raise ValueError(f"delay must be at least 0, not {rows!r}")
-        if rows and not self.delay:  # what was kept to judge by, if anything, is out of date
-            self._adopt(with_shadows(self._arrays, self.max_bytes))
-        self._arrays.par[state.DELAY] = rows
+        if rows and not self.delay:  # earlier lines, if there are any, are of long ago
+            self._use(add_delayed_lines(self._arrays, self.max_bytes))
+        self._arrays.par[state.P_DELAY] = rows
 
     @property
     def n_warnings(self) -> int:
         """How many background trees were started by a warning."""
-        return int(self._arrays.member_i[:, state.WARNINGS].sum())
+        return int(self._arrays.member_i[:, state.M_WARNINGS].sum())
 
     @property
     def n_drifts(self) -> int:
         """How often a member's error was found to have risen."""
-        return int(self._arrays.member_i[:, state.DRIFTS].sum())
+        return int(self._arrays.member_i[:, state.M_DRIFTS].sum())
 
     @property
     def n_skipped(self) -> int:
         """Rows that were not learned because of their target or weight."""
-        return int(self._arrays.counts[state.SKIPPED])
+        return int(self._arrays.counts[state.N_SKIPPED])
 
     @property
     def n_bytes(self) -> int:
@@ -397,7 +416,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         member
             Which member, from 0.
         """
-        return inspection.drawing(self._arrays, self._names, member)
+        return inspection.draw_tree(self._arrays, self._names, member)
 
     def feature_importances(self) -> dict[str, float]:
         """Return each feature's share of the variance taken away by splits, one in sum.
@@ -418,17 +437,17 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
             Feature values by name.
         """
         prediction = self.predict_one(x)
-        if self._arrays.say.sum() == 0.0:
+        if self._arrays.votes.sum() == 0.0:
             return {"": prediction}
         return inspection.contributions(self._arrays, self._names, prediction)
 
-    def members(self) -> PlainTrees:
-        """Return the members as they are now, as plain arrays; none before any target.
+    def members(self) -> ExportedTrees:
+        """Return the members as they are now, as arrays; none before any target.
 
         A row is scored from them, and from `row_bounds`, to what `predict_one` gives, but for the rounding of
         sums: values that are not finite, or beyond 1e30, count as missing. Each member descends by the row as
-        it came, to a leaf; its line reads the row put within the bounds, missing values filled; the result is
-        put within the leaf's own bounds. The members' answers are summed by their shares.
+        it came, to a leaf; its line reads the row clipped to the bounds, missing values filled; the result is
+        clipped to the leaf's own bounds. The members' outputs are summed by their weights.
 
         Raises
         ------
@@ -437,9 +456,9 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         """
         self.row_bounds()
         predict_at(*self._predict_at)  # brings the members' weights up to date
-        return plain_trees(self._arrays, len(self._reader.places))
+        return export_trees(self._arrays, len(self._reader.places))
 
-    def row_bounds(self) -> PlainRow:
+    def row_bounds(self) -> LineInputs:
         """Return the features in the members' order, and between which values lines read them now.
 
         Raises
@@ -447,18 +466,18 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         ValueError
             If a feature is a category.
         """
-        return plain_row(self._arrays, self._names.features)
+        return export_line_inputs(self._arrays, self._names.features)
 
     @property
-    def _names(self) -> inspection.Names:
-        return inspection.Names(self._reader.places, self._reader.codes)
+    def _names(self) -> inspection.FeatureNames:
+        return inspection.FeatureNames(self._reader.places, self._reader.codes)
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = {"_arrays", "_inbox", "_outbox", "_row", "_table", "_forest", "_learn_at", "_predict_at"}
-        kept = {name: value for name, value in self.__dict__.items() if name not in runtime}
-        return kept | {"arrays": packed(self._arrays)}
+        runtime = {"_arrays", "_input", "_output", "_row", "_table", "_forest", "_learn_at", "_predict_at"}
+        attributes = {name: value for name, value in self.__dict__.items() if name not in runtime}
+        return attributes | {"arrays": pack_arrays(self._arrays)}
 
-    def __setstate__(self, kept: dict[str, Any]) -> None:
-        arrays = unpacked(kept.pop("arrays"))
-        self.__dict__.update(kept)
-        self._adopt(arrays)
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        arrays = unpack_arrays(attributes.pop("arrays"))
+        self.__dict__.update(attributes)
+        self._use(arrays)

@@ -12,61 +12,82 @@ from __future__ import annotations
 
 import math
 
-from online.forest.forest_state import ROWS, Array, Arrays, kernel
+from online.forest.forest_state import N_ROWS, Array, Arrays, kernel
 
 __all__ = ["find_direction", "observe_moments"]
 
-MEMORY = 0.001
-RIDGE = 1e-3
-EVERY = 32
-WIDEST = 96  # beyond so many features only the diagonal is used: a row costs the square of their number
+MOMENT_FADING = 0.001  # least share of a new row in the moments
+MOMENT_RIDGE = 1e-3  # share of the diagonal that is added to it
+FACTORISE_EVERY = 32  # rows; a factorisation costs the cube of the number of features, a row the square
+MOST_CORRELATED = 96  # with more features only the diagonal is used
+
+# Kernels, for a row x with an always-one behind it:
+#   R = (1 - a) R + a x x';   L L' = R + ridge * diag(R)  (Cholesky's factor, lower);   g = L'^-1 L^-1 x
+# Loops in place: the matrices are of a dozen rows, and half of each operation is never computed.
+#   moment (D + 1, D + 1): R, the lower triangle; factor (D + 1, D + 1): L; direction (D + 1,): g
 
 
 @kernel
-def observe_moments(s: Arrays, x: Array) -> None:
-    """Take a row without gaps into the moments; factorise them now and then."""
-    n, d = s.counts[ROWS], x.shape[0]
-    share = max(MEMORY, 1.0 / (n + 1.0))
+def observe_moments(forest: Arrays, row: Array) -> None:
+    """Add a row to the moments, and factorise them now and then.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    row
+        A row without gaps, (D,).
+    """
+    n, d = forest.counts[N_ROWS], row.shape[0]
+    share = max(MOMENT_FADING, 1.0 / (n + 1.0))
     for i in range(d + 1):
-        a = x[i] if i < d else 1.0
-        for j in range(i + 1 if d <= WIDEST else 0):
-            s.moment[i, j] += share * (a * (x[j] if j < d else 1.0) - s.moment[i, j])
-        if d > WIDEST:
-            s.moment[i, i] += share * (a * a - s.moment[i, i])
-    if n % EVERY == 0 or (n < 10 * EVERY and n % 8 == 0):
-        factorise(s, d + 1)
+        a = row[i] if i < d else 1.0
+        for j in range(i + 1 if d <= MOST_CORRELATED else 0):
+            forest.moment[i, j] += share * (a * (row[j] if j < d else 1.0) - forest.moment[i, j])
+        if d > MOST_CORRELATED:
+            forest.moment[i, i] += share * (a * a - forest.moment[i, i])
+    if n % FACTORISE_EVERY == 0 or (n < 10 * FACTORISE_EVERY and n % 8 == 0):
+        factorise(forest, d + 1)
 
 
 @kernel
-def factorise(s: Arrays, n: int) -> None:
-    """Cholesky's factor of the moments and the ridge."""
-    for i in range(n):
+def factorise(forest: Arrays, size: int) -> None:
+    """Write Cholesky's factor of the moments and the ridge; ``size`` is D + 1."""
+    for i in range(size):
         for j in range(i + 1):
-            if n > WIDEST + 1 and j < i:
+            if size > MOST_CORRELATED + 1 and j < i:
                 continue
-            total = s.moment[i, j] * (1.0 + RIDGE if i == j else 1.0)
-            for k in range(j if n <= WIDEST + 1 else 0):
-                total -= s.factor[i, k] * s.factor[j, k]
+            total = forest.moment[i, j] * (1.0 + MOMENT_RIDGE if i == j else 1.0)
+            for k in range(j if size <= MOST_CORRELATED + 1 else 0):
+                total -= forest.factor[i, k] * forest.factor[j, k]
             if i > j:
-                s.factor[i, j] = total / s.factor[j, j]
+                forest.factor[i, j] = total / forest.factor[j, j]
             else:
-                least = 0.5 * RIDGE * s.moment[i, i]
+                least = 0.5 * MOMENT_RIDGE * forest.moment[i, i]
                 total = max(total, least)
-                s.factor[i, i] = math.sqrt(total) if total > 0.0 else 1.0
+                forest.factor[i, i] = math.sqrt(total) if total > 0.0 else 1.0
 
 
 @kernel
-def find_direction(s: Arrays, x: Array) -> None:
-    """Solve for the direction of a row."""
-    d, g = x.shape[0], s.direction
-    wide = d > WIDEST
+def find_direction(forest: Arrays, row: Array) -> None:
+    """Solve for the direction of a row, into ``forest.direction``.
+
+    Parameters
+    ----------
+    forest
+        The forest's arrays.
+    row
+        A row without gaps, (D,).
+    """
+    d, g = row.shape[0], forest.direction
+    wide = d > MOST_CORRELATED
     for i in range(d + 1):
-        total = x[i] if i < d else 1.0
+        total = row[i] if i < d else 1.0
         for k in range(0 if wide else i):
-            total -= s.factor[i, k] * g[k]
-        g[i] = total / s.factor[i, i]
+            total -= forest.factor[i, k] * g[k]
+        g[i] = total / forest.factor[i, i]
     for i in range(d, -1, -1):
         total = g[i]
         for k in range(d + 1 if wide else i + 1, d + 1):
-            total -= s.factor[k, i] * g[k]
-        g[i] = total / s.factor[i, i]
+            total -= forest.factor[k, i] * g[k]
+        g[i] = total / forest.factor[i, i]
