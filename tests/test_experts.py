@@ -421,3 +421,20 @@ def test_pool_shows_each_expert_its_view() -> None:
     assert seen == {"all": {"a": 1.0, "b": 0.0}, "raw": {"a": 4.0, "b": 10.0}, "some": {"a": 1.0}}
     with pytest.raises(ValueError, match="'odd'"):
         ExpertPool({"raw": Exploding()}, {"odd": FeatureView()})
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_rivers_trees_are_imported_only_where_they_are_switched_on(on: bool) -> None:
+    code = (
+        "import sys\n"
+        "from online.core.config import ExpertsConfig, ModelConfig\n"
+        "from online.core.schema import Feature, Schema, Target\n"
+        "from online.learning.learner import Learner\n"
+        "from online.model.pipeline import POOL, build_pipeline\n"
+        "schema = Schema('s', Target('y'), (Feature('a', 'numeric'),))\n"
+        f"pool = build_pipeline(schema, ModelConfig(), ExpertsConfig(trees={on}))[POOL]\n"
+        "print('bagging' in pool.experts, 'tree' in pool.experts)\n"
+        "print(*(name in sys.modules for name in ('online.model.experts.river', 'river.tree')))\n"
+    )
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert child.stdout.split() == [str(on)] * 4

@@ -20,8 +20,14 @@ from online.core.schema import ContextFeature, Feature
 from online.features.matrix import MISSING
 
 __all__ = [
-    "ContextTable", "GroupColumn", "context_tables", "group_columns", "group_count", "group_of", "groups_of",
-]  # fmt: skip
+    "ContextTable",
+    "GroupColumn",
+    "context_tables",
+    "group_columns",
+    "group_count",
+    "group_of",
+    "groups_of",
+]
 
 CYCLE_COLUMNS = 3  # position, sine and cosine
 

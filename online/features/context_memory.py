@@ -97,7 +97,7 @@ class Age(ContextMemory):
         """The ages of all groups."""
         return [math.log1p(self._count - last) for last in self._last]
 
-    def update(self, group: int | None, target: float) -> None:
+    def update(self, group: int | None, target: float) -> None:  # noqa: ARG002 - as every kind of memory
         """Count the label."""
         self._count += 1
         if group is not None:

@@ -11,9 +11,17 @@ from typing import Any, NamedTuple
 from online.core.schema import TEXT_LIMIT, Feature, Schema
 
 __all__ = [
-    "CACHED_ENCODERS", "Cell", "CellReader", "Encoded", "Encoder", "category_text", "clean", "number",
-    "reader", "shortcut",
-]  # fmt: skip
+    "CACHED_ENCODERS",
+    "Cell",
+    "CellReader",
+    "Encoded",
+    "Encoder",
+    "category_text",
+    "clean",
+    "number",
+    "reader",
+    "shortcut",
+]
 
 SWITCH_VALUES = {"true": 1.0, "false": 0.0}  # as the bootstrap reads them, and as CSV bodies spell them
 LARGEST_INTEGER = 2**63 - 1  # of MessagePack and SQLite

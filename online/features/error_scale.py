@@ -192,7 +192,20 @@ def disagreement_of(outputs: Floats, weights: Floats) -> Floats:
 
 @njit_cached
 def disagreement_of_row(outputs: Floats, weights: Floats) -> float:
-    """As :func:`disagreement_of`, of one row's outputs (k,)."""
+    """As :func:`disagreement_of`, of one row.
+
+    Parameters
+    ----------
+    outputs
+        The experts' outputs, (k,), in target units.
+    weights
+        Their weights, (k,), positive and one in sum.
+
+    Returns
+    -------
+    float
+        In target units.
+    """
     mean = 0.0
     for j in range(len(outputs)):
         mean += outputs[j] * weights[j]

@@ -17,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "LARGEST_FLOAT", "LARGEST_MEASUREMENT", "MISSING", "FeatureIndex", "rows_to_matrix", "values_getter",
+    "LARGEST_FLOAT",
+    "LARGEST_MEASUREMENT",
+    "MISSING",
+    "FeatureIndex",
+    "rows_to_matrix",
+    "values_getter",
     "write_row",
-]  # fmt: skip
+]
 
 Floats = npt.NDArray[np.float64]
 ValuesGetter = Callable[[Mapping[str, Any]], Any]

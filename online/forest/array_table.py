@@ -14,7 +14,9 @@ __all__ = ["learn_at", "predict_at"]
 
 
 @njit_cached
-def learn_at(table: int, rows: int, targets: int, weights: int, asked: int, count: int) -> int:
+def learn_at(  # noqa: PLR0913 - a kernel takes each array
+    table: int, rows: int, targets: int, weights: int, asked: int, count: int
+) -> int:
     """Learn rows (count, D) at addresses, and answer those with a place in ``asked``; how many were done."""
     s = forest_at(table)
     return learn_rows(

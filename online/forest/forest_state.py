@@ -79,8 +79,8 @@ PARAMETER_COLUMNS = 23
 F_N, F_MEAN, F_VAR, F_LOW, F_HIGH, F_KIND = range(6)
 FEATURE_COLUMNS = 6
 
-# member_i: int64: its tree, its background tree or ABSENT, the rows that one has learned, 1 once a drift has
-# waited for it to become the better tree, warnings, drifts, errors seen by the calibration
+# member_i: int64: its tree, its background tree or ABSENT, the rows that one has learned, 1 while a drift
+# waits for it to become the better tree, warnings, drifts, errors seen by the calibration
 M_TREE, M_BACKGROUND, M_BACKGROUND_ROWS, M_PENDING, M_WARNINGS, M_DRIFTS, M_CALIBRATED = range(7)
 MEMBER_COLUMNS = 7
 # tree_f: float64: faded sum of absolute errors, and of their number

@@ -177,23 +177,20 @@ def draw_tree(arrays: Arrays, names: FeatureNames, member: int) -> str:
     roots = dict(member_roots(arrays))
     if member not in roots:
         return "(nothing learned)"
-    return "\n".join(node_lines(arrays, names, roots[member], node_values(arrays), "", ""))
+    values = node_values(arrays)
 
+    def lines_of(node: int, indent: str, label: str) -> list[str]:
+        i = arrays.node_i[node]
+        if i[state.NODE_FEATURE] < 0:
+            model, weight = LEAF_MODELS[leaf_model(arrays, node)], arrays.node_f[node, state.NODE_N]
+            return [f"{label}{values[node]:.6g}, {model}, weight {weight:.0f}"]
+        missing = "yes" if i[state.NODE_DEFAULT] else "no"
+        lines = [f"{label}{names.test(arrays, node)}? (missing: {missing})"]
+        lines += lines_of(int(i[state.NODE_LEFT]), f"{indent}│  ", f"{indent}├─ yes: ")
+        lines += lines_of(int(i[state.NODE_RIGHT]), f"{indent}   ", f"{indent}└─ no: ")
+        return lines
 
-def node_lines(
-    arrays: Arrays, names: FeatureNames, node: int, values: Array, indent: str, label: str
-) -> list[str]:
-    """The lines of a node and all below it."""
-    i = arrays.node_i[node]
-    if i[state.NODE_FEATURE] < 0:
-        model, weight = LEAF_MODELS[leaf_model(arrays, node)], arrays.node_f[node, state.NODE_N]
-        return [f"{label}{values[node]:.6g}, {model}, weight {weight:.0f}"]
-    missing = "yes" if i[state.NODE_DEFAULT] else "no"
-    lines = [f"{label}{names.test(arrays, node)}? (missing: {missing})"]
-    left, right = int(i[state.NODE_LEFT]), int(i[state.NODE_RIGHT])
-    lines += node_lines(arrays, names, left, values, f"{indent}│  ", f"{indent}├─ yes: ")
-    lines += node_lines(arrays, names, right, values, f"{indent}   ", f"{indent}└─ no: ")
-    return lines
+    return "\n".join(lines_of(roots[member], "", ""))
 
 
 def importances(arrays: Arrays, names: FeatureNames) -> dict[str, float]:
@@ -245,11 +242,11 @@ def contributions(arrays: Arrays, names: FeatureNames, prediction: float) -> dic
     dict
         One term a feature, and one under the empty name for the rest; they add up to the prediction.
     """
-    row, filled = arrays.row
+    filled = arrays.row[1]
     values, shares = node_values(arrays), arrays.votes / arrays.votes.sum()
     sums = np.zeros(len(arrays.feature))
     for member, root in member_roots(arrays):
-        leaf: int = add_path_steps(arrays, root, row, values, float(shares[member]), sums)
+        leaf: int = add_path_steps(arrays, root, values, float(shares[member]), sums)
         model = leaf_model(arrays, leaf)
         if model:
             numeric = arrays.feature[:, state.F_KIND] == 0.0
@@ -259,8 +256,9 @@ def contributions(arrays: Arrays, names: FeatureNames, prediction: float) -> dic
     return {BASE: prediction - sum(terms.values())} | terms
 
 
-def add_path_steps(arrays: Arrays, node: int, row: Array, values: Array, share: float, sums: Array) -> int:
-    """Add a tree's steps on a row's way down to the sums (D,) by feature; returns the leaf."""
+def add_path_steps(arrays: Arrays, node: int, values: Array, share: float, sums: Array) -> int:
+    """Add a tree's steps on the way of the row scored last to the sums (D,) by feature; returns the leaf."""
+    row = arrays.row[0]
     while arrays.node_i[node, state.NODE_FEATURE] >= 0:
         side = state.NODE_LEFT if goes_left_in(arrays, node, row) else state.NODE_RIGHT
         child = int(arrays.node_i[node, side])

@@ -130,7 +130,7 @@ def learn_rows(forest: Arrays, rows: Array, targets: Array, weights: Array, pred
 
 
 @kernel
-def learn_member(
+def learn_member(  # noqa: PLR0913 - a kernel takes each array
     forest: Arrays, member: int, row: Array, filled: Array, target: float, weight: float
 ) -> None:
     """Measure, teach and monitor one member and its background tree."""
@@ -151,7 +151,7 @@ def learn_member(
 
 
 @kernel
-def measure_and_learn(
+def measure_and_learn(  # noqa: PLR0913 - a kernel takes each array
     forest: Arrays, tree: int, row: Array, filled: Array, target: float, drawn: float
 ) -> float:
     """Add a tree's error to its faded one, then teach it the row; the error."""

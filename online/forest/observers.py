@@ -140,7 +140,9 @@ def merge_pair(bins: Array, to: int, first: int) -> None:
 
 
 @kernel
-def bin_of(bins: Array, span: Array, stats: Array, value: float, seen: float, weight: float) -> int:
+def bin_of(  # noqa: PLR0913 - a kernel takes each array
+    bins: Array, span: Array, stats: Array, value: float, seen: float, weight: float
+) -> int:
     """The bin of a value, after moving the bins if too much weight has fallen outside them."""
     position = (value - span[SPAN_LOW]) * span[SPAN_INVERSE]
     if 0.0 <= position < BINS:
@@ -183,7 +185,7 @@ def prefetch_bins(forest: Arrays, slot: int, tree: int, row: Array) -> None:
 
 
 @kernel
-def observe(
+def observe(  # noqa: PLR0913 - a kernel takes each array
     forest: Arrays, slot: int, tree: int, row: Array, target: float, weight: float, seen: float
 ) -> None:
     """Add a row to a leaf's observers.

@@ -115,7 +115,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
     4.0
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, as River's estimators take them
         self,
         n_models: int = 30,
         subspace: float = 0.7,

@@ -51,7 +51,7 @@ LARGER_SIDE = 2.0  # in C_DEFAULT: no value was missing, so missing ones will go
 
 
 @kernel
-def best_cut(
+def best_cut(  # noqa: PLR0913 - a kernel takes each array
     forest: Arrays, slot: int, tree: int, seen: float, min_branch: float, cut: Array, trial: Array
 ) -> None:
     """Find the best cut of a leaf, and the merit of the second-best feature.
@@ -125,7 +125,9 @@ def categories_by_mean(bins: Array, order: Array) -> int:
 
 
 @kernel
-def search_cuts(bins: Array, order: Array, count: int, seen: float, min_branch: float, trial: Array) -> None:
+def search_cuts(  # noqa: PLR0913 - a kernel takes each array
+    bins: Array, order: Array, count: int, seen: float, min_branch: float, trial: Array
+) -> None:
     """Try every prefix of ``order`` as the left side, missing values on either.
 
     It is one loop over running sums, which no helper would make plainer. While searching, C_INDEX is the last
@@ -163,7 +165,7 @@ def search_cuts(bins: Array, order: Array, count: int, seen: float, min_branch: 
 
 
 @kernel
-def complete_cut(
+def complete_cut(  # noqa: PLR0913 - a kernel takes each array
     forest: Arrays, slot: int, index: int, is_category: bool, order: Array, count: int, trial: Array
 ) -> None:
     """Fill in what a cut needs to be made: threshold or categories, default direction, the sides' targets."""

@@ -283,7 +283,7 @@ def merit(forest: Arrays, leaf: int) -> float:
 
 
 @kernel
-def learn_tree(
+def learn_tree(  # noqa: PLR0913 - a kernel takes each array
     forest: Arrays, tree: int, leaf: int, row: Array, filled: Array, target: float, weight: float
 ) -> None:
     """Teach one tree a row, and split the leaf when it is time.
@@ -361,7 +361,9 @@ def split(forest: Arrays, tree: int, leaf: int, cut: Array) -> None:
 
 
 @kernel
-def inherit_spans(forest: Arrays, slot: int, child: int, index: int, cut: Array, is_left: bool) -> None:
+def inherit_spans(  # noqa: PLR0913 - a kernel takes each array
+    forest: Arrays, slot: int, child: int, index: int, cut: Array, is_left: bool
+) -> None:
     """Lay a new leaf's bins over its parent's span, and its own part of the feature that was split."""
     own = forest.node_i[child, NODE_SLOT]
     if own < 0:

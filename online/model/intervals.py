@@ -124,9 +124,18 @@ class ConformalInterval:
         if scale > 0.0:
             scaled = min(max(residual / scale, -LARGEST_RESIDUAL), LARGEST_RESIDUAL)
             update_interval(
-                self._levels, self._regrets, self._stretch, self._past, self._recent, self._ordered,
-                self._count, scaled, self._miss_target(), delay, self._late,
-            )  # fmt: skip
+                self._levels,
+                self._regrets,
+                self._stretch,
+                self._past,
+                self._recent,
+                self._ordered,
+                self._count,
+                scaled,
+                self._miss_target(),
+                delay,
+                self._late,
+            )
             self._count += 1
         self.error_scale.update(values, disagreement, abs(residual), self._late)
 
@@ -231,7 +240,7 @@ def signed_residual(scaled: float, side: int) -> float:
 
 
 @njit_cached
-def adapt_levels(
+def adapt_levels(  # noqa: PLR0913 - a kernel takes each array
     levels: Array, regrets: Array, stretch: Array, served: Array, scaled: float, miss: float, speed: float
 ) -> None:
     """Move levels, regrets and stretch by a residual and the bounds (3, K + 1) it was served with.
@@ -253,10 +262,19 @@ def adapt_levels(
 
 
 @njit_cached
-def update_interval(
-    levels: Array, regrets: Array, stretch: Array, past: Array, recent: Array, ordered: Array, count: int,
-    scaled: float, miss: float, delay: int, late: float,
-) -> None:  # fmt: skip
+def update_interval(  # noqa: PLR0913 - a kernel takes each array
+    levels: Array,
+    regrets: Array,
+    stretch: Array,
+    past: Array,
+    recent: Array,
+    ordered: Array,
+    count: int,
+    scaled: float,
+    miss: float,
+    delay: int,
+    late: float,
+) -> None:
     """Learn a scaled residual, the one after ``count``: adapt, remember it, and find the new bounds.
 
     It is ``delay`` labels late, labels usually by a share ``late`` in [0, 1).
@@ -294,7 +312,7 @@ def insert_ordered(ordered: Array, count: int, oldest: float, scaled: float) -> 
 
 
 @njit_cached
-def write_bounds(
+def write_bounds(  # noqa: PLR0913 - a kernel takes each array
     ordered: Array, levels: Array, regrets: Array, stretch: Array, late: float, out: Array
 ) -> None:
     """Write the bounds (3, K + 1) by the residuals (2, n) ordered so far: each rate's, then combined.

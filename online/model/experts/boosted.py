@@ -182,7 +182,7 @@ class BoostedTrees(base.Regressor):
 
 
 @njit_cached
-def sum_leaves_many(
+def sum_leaves_many(  # noqa: PLR0913 - a kernel takes each array
     rows: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, value: Array
 ) -> Array:
     """As :func:`sum_leaves`, of rows (n, columns); (n,)."""
@@ -193,7 +193,7 @@ def sum_leaves_many(
 
 
 @njit_cached
-def sum_leaves(
+def sum_leaves(  # noqa: PLR0913 - a kernel takes each array
     row: Array, root: Array, feature: Array, threshold: Array, left: Array, right: Array, value: Array
 ) -> float:
     """The sum of the leaves that a row comes to; NaN where one of its values is missing."""

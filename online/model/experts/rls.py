@@ -216,7 +216,7 @@ def predict_row(row: Array, weights: Array) -> float:
 
 
 @njit_cached
-def learn_row(
+def learn_row(  # noqa: PLR0913 - a kernel takes each array
     inverse: Array, weights: Array, row: Array, y: float, settings: tuple[float, float, float], turn: int
 ) -> bool:
     """Learn one row in place; False, and nothing changed, when it is not finite or that would overflow."""
@@ -246,7 +246,7 @@ def learn_row(
 
 
 @njit_cached
-def learn_predict_rows(
+def learn_predict_rows(  # noqa: PLR0913 - a kernel takes each array
     inverse: Array,
     weights: Array,
     rows: Array,

@@ -25,6 +25,11 @@ def adaptive_tree(seed: int, *, watched: bool = True) -> tree.HoeffdingAdaptiveT
         reports drift at the alternate's first split, a watched tree stays small and forgets fast. That suits
         the members of a bagging. Not watched, it is a plain Hoeffding tree, which keeps what it learned.
 
+    Returns
+    -------
+    HoeffdingAdaptiveTreeRegressor
+        River's own, with linear leaves.
+
     Examples
     --------
     >>> import random

@@ -128,7 +128,7 @@ class ADWINBaggingRegressor(base.WrapperEnsemble, base.Regressor):
     3
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, as River's estimators take them
         self,
         model: base.Regressor,
         n_models: int = 5,
