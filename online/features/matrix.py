@@ -1,7 +1,7 @@
 """River's rows (dicts of numbers by feature name) as rows of a matrix, and the limits of a measurement.
 
-Packing a whole dict with ``struct`` takes a tenth of the time of one assignment a feature, so every estimator
-that works on arrays first tries that way, and walks the features only for a row that is not as usual.
+Packing a whole dict with ``struct`` takes less time than one assignment a feature, so every estimator that
+works on arrays first tries that way, and walks the features only for a row that is not as usual.
 """
 
 from __future__ import annotations

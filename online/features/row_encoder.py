@@ -171,8 +171,8 @@ class RowEncoder(base.Transformer):
         """For each of these encoded rows (n, columns) its group for each context feature."""
         if not self.context:
             return [[] for _ in values]
-        found = (groups_of(by, values).tolist() for by in self._groupings)
-        by_grouping = [[None if group_id < 0 else group_id for group_id in ids] for ids in found]
+        ids_by_grouping = (groups_of(by, values).tolist() for by in self._groupings)
+        by_grouping = [[None if group_id < 0 else group_id for group_id in ids] for ids in ids_by_grouping]
         by_feature = (by_grouping[index] for index in self._grouping_index)
         return [list(row) for row in zip(*by_feature, strict=True)]
 

@@ -211,7 +211,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         self._output = np.zeros(1)
         self._table = array_table_of(arrays)
         self._forest = self._table.ctypes.data
-        # the kernels' arguments, which stay the same from row to row: taking an address costs a microsecond
+        # the kernels' arguments: addresses are taken once, not for every row
         start = self._input.ctypes.data
         end = start + 8 * features
         self._learn_at = (self._forest, start, end, end + 8, end + 16, 1)
