@@ -346,17 +346,17 @@ def with_pool_of(arrays: Arrays, pool: tuple[str, ...], size: int) -> Arrays:
 
 
 @kernel
-def copy_row(to: Array, source: Array) -> None:
+def copy_row(out: Array, source: Array) -> None:
     """Copy one row.
 
     NumPy's assignment of an array allocates, in case they overlap, and these kernels must not.
 
     Parameters
     ----------
-    to
+    out
         Where to, (n,).
     source
         From where, (n,).
     """
     for i in range(source.shape[0]):
-        to[i] = source[i]
+        out[i] = source[i]

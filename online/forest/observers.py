@@ -132,11 +132,11 @@ def double_span(bins: Array, span: Array, upwards: bool) -> None:
 
 
 @kernel
-def merge_pair(bins: Array, to: int, first: int) -> None:
-    """Put the bins ``first`` and ``first + 1`` into ``to``, which may be one of them."""
+def merge_pair(bins: Array, into: int, first: int) -> None:
+    """Put the bins ``first`` and ``first + 1`` into bin ``into``, which may be one of them."""
     merge_bins(bins[first], bins[first + 1])
     n, mean, m2 = bins[first, B_N], bins[first, B_MEAN], bins[first, B_M2]
-    bins[to, B_N], bins[to, B_MEAN], bins[to, B_M2] = n, mean, m2
+    bins[into, B_N], bins[into, B_MEAN], bins[into, B_M2] = n, mean, m2
 
 
 @kernel

@@ -198,45 +198,45 @@ class ADWINBaggingRegressor(base.WrapperEnsemble, base.Regressor):
         kwargs
             Passed on to the members.
         """
-        for i, member in enumerate(self.data):
+        for index, member in enumerate(self.data):
             error = abs(y - member.predict_one(x))
-            k = poisson(self.rate * w, self._rng)
-            self._teach(member, x, y, k, kwargs)
-            background = self._background[i]
+            times = poisson(self.rate * w, self._rng)
+            self._teach(member, x, y, times, kwargs)
+            background = self._background[index]
             if background is not None:
-                self._teach(background, x, y, k, kwargs)
-                self._age_background(i)
-            warned, drifted = self._watches[i].update(error)
+                self._teach(background, x, y, times, kwargs)
+                self._age_background(index)
+            warned, drifted = self._watches[index].update(error)
             if drifted:
-                self._replace(i, x, y, kwargs)
-            elif warned and self._background[i] is None:
-                self._warn(i)
+                self._replace(index, x, y, kwargs)
+            elif warned and self._background[index] is None:
+                self._warn(index)
 
     def _teach(
-        self, member: base.Regressor, x: dict[str, Any], y: float, k: int, kwargs: dict[str, Any]
+        self, member: base.Regressor, x: dict[str, Any], y: float, times: int, kwargs: dict[str, Any]
     ) -> None:
-        if self._takes_weight and k:
-            member.learn_one(x, y, w=float(k), **kwargs)
+        if self._takes_weight and times:
+            member.learn_one(x, y, w=float(times), **kwargs)
         elif not self._takes_weight:
-            for _ in range(k):
+            for _ in range(times):
                 member.learn_one(x, y, **kwargs)
 
-    def _age_background(self, i: int) -> None:
-        self._background_rows[i] += 1
-        if self._background_rows[i] >= self.horizon:
-            self._background[i] = None
+    def _age_background(self, index: int) -> None:
+        self._background_rows[index] += 1
+        if self._background_rows[index] >= self.horizon:
+            self._background[index] = None
 
-    def _warn(self, i: int) -> None:
+    def _warn(self, index: int) -> None:
         self.n_warnings += 1
-        self._background[i] = self._fresh()
-        self._background_rows[i] = 0
+        self._background[index] = self._fresh()
+        self._background_rows[index] = 0
 
-    def _replace(self, i: int, x: dict[str, Any], y: float, kwargs: dict[str, Any]) -> None:
+    def _replace(self, index: int, x: dict[str, Any], y: float, kwargs: dict[str, Any]) -> None:
         self.n_drifts += 1
-        successor = self._background[i]
+        successor = self._background[index]
         if successor is None:
             successor = self._fresh()
             self._teach(successor, x, y, 1, kwargs)  # so that it never predicts as if nothing were known
-        self.data[i] = successor
-        self._background[i] = None
-        self._watches[i] = self._fresh_watch()
+        self.data[index] = successor
+        self._background[index] = None
+        self._watches[index] = self._fresh_watch()
