@@ -1,14 +1,59 @@
-"""The ``millrace`` command."""
+"""The ``millrace`` command, and how a snapshot is loaded by hand."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from online.core.errors import MillraceError
 
-__all__ = ["main", "millrace"]
+if TYPE_CHECKING:
+    import os
+
+    from river.compose import Pipeline
+
+__all__ = ["load_model", "main", "millrace"]
+
+
+def load_model(path: str | os.PathLike[str], key: str = "") -> Pipeline:
+    """Load the River pipeline of a snapshot of this or of an earlier release.
+
+    It is unpickled only when the manifest beside it fits: its hash, its River version, and its signature
+    where a key is given.
+
+    Parameters
+    ----------
+    path
+        A ``model_vN.pkl`` with its ``model_vN.json`` beside it.
+    key
+        The key that manifests are signed with, ``learner.snapshot_key``; without it a signature is not looked
+        at. Load no snapshot of a stranger: a hash says that a pickle is undamaged, a signature whose it is.
+
+    Returns
+    -------
+    river.compose.Pipeline
+        It predicts with ``predict_one(row)`` and learns with ``learn_one(row, y)``.
+
+    Raises
+    ------
+    SnapshotError
+        There is no such snapshot, or a check failed.
+
+    Examples
+    --------
+    >>> from millrace import load_model
+    >>> model = load_model("models/model_v3.pkl")  # doctest: +SKIP
+    >>> model.predict_one({"wind_speed": 7.2, "hour": "03:00"})  # doctest: +SKIP
+    1523.4
+    """
+    from online.storage.snapshot import SnapshotStore, version_of_path
+
+    file = Path(path)
+    loaded = SnapshotStore(file.parent, key).load(version_of_path(file))
+    return loaded.pipeline
 
 
 class Lazy(click.Group):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from millrace import load_model
 from online.core.errors import SnapshotError
 from online.storage.snapshot import SnapshotStore
 from tests.support.running import serving
@@ -77,6 +78,27 @@ def test_a_snapshot_of_a_later_release_is_refused_by_name(old_home: Path) -> Non
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     with pytest.raises(SnapshotError, match=r"model_v3\.json is of format 99.*upgrade"):
         SnapshotStore(old_home / "models").load(NEWEST)
+
+
+def test_a_model_of_then_can_be_loaded_by_hand(old_home: Path) -> None:
+    pipeline = load_model(old_home / "models" / f"model_v{NEWEST}.pkl")
+    probe = SnapshotStore(old_home / "models").manifest(NEWEST).probe
+    assert pipeline.predict_one(probe.features) == pytest.approx(probe.prediction, rel=1e-9)
+
+
+def test_a_model_is_loaded_by_hand_only_when_its_manifest_fits(home: Path, tmp_path: Path) -> None:
+    model = home / "models" / "model_v1.pkl"
+    probe = SnapshotStore(home / "models").manifest(1).probe
+    assert load_model(str(model)).predict_one(probe.features) == pytest.approx(probe.prediction, rel=1e-9)
+    with pytest.raises(SnapshotError, match="HMAC"):
+        load_model(model, key="a key it was not signed with")
+    with pytest.raises(SnapshotError, match="there is no model_v7"):
+        load_model(model.with_name("model_v7.pkl"))
+    with pytest.raises(SnapshotError, match="its name is to be"):
+        load_model(model.with_name("model.pkl"))
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(SnapshotError, match="damaged"):
+        load_model(model)
 
 
 def test_the_model_can_be_loaded_by_hand(home: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import safetensors.numpy
 from rich.console import Console
 
 from bootstrap.train import read_rows, train
@@ -41,6 +42,20 @@ def test_the_bootstrap_trains_the_batch_experts_and_keeps_its_rows(site: Site) -
     assert all(pipeline[POOL].experts[name].trees is not None for name in (BOOSTED, BOOSTED_RECENT))
     assert rows.shape == (len(targets), len(pipeline[ENCODER].columns))
     assert np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize("written", [{}, {"format": "1"}, {"format": "2"}])
+def test_rows_of_the_bootstrap_of_a_later_format_are_refused_by_name(
+    site: Site, written: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = site.home.training_rows
+    rows, _ = gather(site.home, site.config.schema, 50_000)
+    metadata = {"schema": site.config.schema.hash} | written
+    path.write_bytes(safetensors.numpy.save(safetensors.numpy.load_file(path), metadata))
+    again, _ = gather(site.home, site.config.schema, 50_000)
+    readable = written != {"format": "2"}
+    assert len(again) == (len(rows) if readable else 0)
+    assert (f"{path} is of format 2, made by a later Millrace" in caplog.text) is not readable
 
 
 def test_labels_since_the_bootstrap_are_trained_on_as_they_were_served(site: Site) -> None:

@@ -2,7 +2,8 @@
 
 The file, ``data/training_rows.safetensors``, has ``x`` (n, columns) float64, the encoded rows with their
 context features as they would have been served, NaN where a value was missing, and ``y`` (n,) float64, the
-targets; its metadata has one key, ``schema``, the hash of the schema they were encoded by.
+targets. Its metadata are ``schema``, the hash of the schema they were encoded by, and ``format``, a number; a
+file without one is of format 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from online.core.errors import JournalError
+from online.core.errors import FormatError, JournalError
 from online.core.home import Home, write_atomically
 from online.core.schema import Schema
 from online.features.row_encoder import RowEncoder
@@ -30,12 +31,14 @@ log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 2000
+ROWS_FORMAT = 1
 AGES = 1000  # labels that tell how late labels come
 
 
 def keep(path: Path, schema: Schema, x: Floats, y: Floats) -> None:
     """Write the bootstrap's rows, x (n, columns) and y (n,)."""
-    write_atomically(path, safetensors.numpy.save({"x": x, "y": y}, {"schema": schema.hash}))
+    metadata = {"schema": schema.hash, "format": str(ROWS_FORMAT)}
+    write_atomically(path, safetensors.numpy.save({"x": x, "y": y}, metadata))
 
 
 def gather(home: Home, schema: Schema, limit: int) -> tuple[Floats, Floats]:
@@ -87,10 +90,16 @@ def bootstrap_rows(path: Path, schema: Schema, width: int) -> tuple[Floats, Floa
     none = np.empty((0, width)), np.empty(0)
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            if (file.metadata() or {}).get("schema") != schema.hash:
+            metadata = file.metadata() or {}
+            if (found := metadata.get("format", "1")) != str(ROWS_FORMAT):
+                raise FormatError(
+                    f"{path} is of format {found}, made by a later Millrace: this one reads formats up to"
+                    f" {ROWS_FORMAT}; upgrade"
+                )
+            if metadata.get("schema") != schema.hash:
                 return none
             return file.get_tensor("x"), file.get_tensor("y")
-    except (OSError, safetensors.SafetensorError) as exc:
+    except (FormatError, OSError, safetensors.SafetensorError) as exc:
         log.warning("the batch expert is trained without the bootstrap's rows: %s", exc)
         return none
 

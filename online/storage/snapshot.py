@@ -26,7 +26,7 @@ from online.core.home import write_atomically
 from online.core.schema import Schema
 from online.storage.class_paths import FORMAT, read_pickles
 
-__all__ = ["Loaded", "Manifest", "Probe", "SnapshotStore"]
+__all__ = ["Loaded", "Manifest", "Probe", "SnapshotStore", "version_of_path"]
 
 if TYPE_CHECKING:  # a scorer lists and checks snapshots, and needs no River for it
     from river.compose import Pipeline
@@ -256,6 +256,14 @@ class SnapshotStore:
 
     def _path(self, version: int, suffix: str) -> Path:
         return self._folder / f"model_v{version}.{suffix}"
+
+
+def version_of_path(path: Path) -> int:
+    """The version of a ``model_vN.pkl``. Raises SnapshotError when the file is named otherwise."""
+    name = NAME.fullmatch(path.name)
+    if name is None or path.suffix != ".pkl":
+        raise SnapshotError(f"{path} is no snapshot: its name is to be model_vN.pkl")
+    return int(name[1])
 
 
 def check_format(path: Path, found: int) -> None:
