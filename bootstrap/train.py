@@ -26,7 +26,7 @@ from online.model import train_boosted as boosting
 from online.model.pipeline import BOOSTED, BOOSTED_RECENT, ENCODER, build_pipeline
 from online.scoring.compile_plan import compile_plan
 from online.scoring.plan import ScoringPlan
-from online.storage.snapshot import Manifest, SnapshotStore
+from online.storage.snapshot import Manifest, Provenance, SnapshotStore
 
 __all__ = ["train"]
 
@@ -197,10 +197,15 @@ def learn(course: Course, rows: dict[str, list[Row]], console: Console) -> dict[
 def save(config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, Any]) -> Manifest:
     """Write the snapshot."""
     measured = reports.get("validation", reports["prequential"])["model"]
-    return store.save(
-        fold.pipeline, fold.state, schema=config.schema, seq=0, parent=None, reason="bootstrap",
-        created_at=time.time(), probe=fold.state.probe, metrics=measured | {"bootstrap": reports},
-    )  # fmt: skip
+    provenance = Provenance(
+        schema=config.schema,
+        seq=0,
+        parent=None,
+        reason="bootstrap",
+        created_at=time.time(),
+        metrics=measured | {"bootstrap": reports},
+    )
+    return store.save(fold.pipeline, fold.state, fold.state.probe, provenance)
 
 
 def read_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any], float]]:

@@ -38,7 +38,7 @@ from online.storage.label_validation import LabelValidator
 from online.storage.metrics_store import MetricsStore, Outcome
 from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import LABELS, Receipt, Record
-from online.storage.snapshot import SnapshotStore
+from online.storage.snapshot import Provenance, SnapshotStore
 from tests.support.rows import TARGET, stream_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -570,9 +570,11 @@ def test_only_a_snapshot_signed_with_the_key_is_loaded(site: Site, monkeypatch: 
     signed, unsigned = SnapshotStore(site.home.models, "secret"), site.store
     loaded = unsigned.load(1)
     manifest = signed.save(
-        loaded.pipeline, loaded.state, schema=config.schema, seq=0, parent=1, reason="request",
-        created_at=1.0, probe=loaded.state.probe, metrics={"mae": 0.1},
-    )  # fmt: skip
+        loaded.pipeline,
+        loaded.state,
+        loaded.state.probe,
+        Provenance(config.schema, 0, 1, "request", 1.0, {"mae": 0.1}),
+    )
     assert manifest.hmac is not None
     assert signed.load(2).manifest == manifest
     with monkeypatch.context() as patched:
@@ -608,9 +610,11 @@ def test_a_snapshot_after_any_row_can_be_loaded(site: Site, value: Any) -> None:
     fold.learn(row, 5.0)
     fold.learn(row, 7.0)
     manifest = site.store.save(
-        fold.pipeline, fold.state, schema=site.config.schema, seq=2, parent=1, reason="request",
-        created_at=1.0, probe=fold.state.probe, metrics=fold.state.prequential.report(),
-    )  # fmt: skip
+        fold.pipeline,
+        fold.state,
+        fold.state.probe,
+        Provenance(site.config.schema, 2, 1, "request", 1.0, fold.state.prequential.report()),
+    )
     loaded = site.store.load(manifest.version)
     assert loaded.pipeline.predict_one(row) == fold.pipeline.predict_one(row)
 
@@ -622,9 +626,11 @@ def test_a_snapshot_after_labels_that_hardly_vary_can_be_loaded(site: Site) -> N
     report = fold.state.prequential.report()
     assert (report["mae"], report["r2"]) == (pytest.approx(5.0), None)
     manifest = site.store.save(
-        fold.pipeline, fold.state, schema=site.config.schema, seq=3, parent=1, reason="request",
-        created_at=1.0, probe=fold.state.probe, metrics=report,
-    )  # fmt: skip
+        fold.pipeline,
+        fold.state,
+        fold.state.probe,
+        Provenance(site.config.schema, 3, 1, "request", 1.0, report),
+    )
     assert site.store.load(manifest.version).manifest.metrics == report
 
 

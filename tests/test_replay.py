@@ -15,6 +15,7 @@ from online.core.errors import InputError, SnapshotError
 from online.learning.fold import Fold
 from online.learning.replay_engine import Replay
 from online.storage.records import Record
+from online.storage.snapshot import Provenance
 from tests.support.rows import TARGET, stream_rows
 from tests.support.running import Server, serving, until
 from tests.test_fold import Site, copied, same_model
@@ -175,9 +176,11 @@ def test_a_candidate_that_was_never_ordered_is_not_what_a_learner_starts_from(se
     site = Site(server.home)
     loaded = site.store.load(1)
     site.store.save(
-        loaded.pipeline, loaded.state, schema=site.config.schema, seq=0, parent=1, reason="replay",
-        created_at=1.0, probe=loaded.state.probe, metrics={},
-    )  # fmt: skip
+        loaded.pipeline,
+        loaded.state,
+        loaded.state.probe,
+        Provenance(site.config.schema, 0, 1, "replay", 1.0, {}),
+    )
     old = server.kill("learner")
     until(lambda: server.pids("learner") not in ([], [old]), "a new learner")
     rows, labels = stream_rows(server.home, 1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from online.core.schema import Feature, Schema, Target
 from online.features.segments import OTHER_SEGMENT, Segments
 from online.storage.metrics_store import MetricsStore, Outcome
-from online.storage.timeline import BIN, FINE, WINDOW, rolling
+from online.storage.timeline import BIN_LABELS, MAX_SINGLE_OUTCOMES, ROLLING_LABELS, rolling
 
 SCHEMA = Schema(
     "energy",
@@ -73,13 +73,13 @@ def test_a_long_history_is_read_from_bins_and_says_the_same(history: MetricsStor
     found = history.outcomes(100, 5000)
     assert len(found.seq) == 100
     assert found.seq[-1] == 6000
-    brute = [np.abs(errors[max(0, seq - WINDOW) : seq]).mean() for seq in found.seq]
+    brute = [np.abs(errors[max(0, seq - ROLLING_LABELS) : seq]).mean() for seq in found.seq]
     assert found.mae == pytest.approx(brute, rel=0.06)  # a window ends within a bin
-    assert found.coverage[-1] == pytest.approx((np.abs(errors[-WINDOW:]) <= 2).mean(), abs=0.05)
+    assert found.coverage[-1] == pytest.approx((np.abs(errors[-ROLLING_LABELS:]) <= 2).mean(), abs=0.05)
     assert found.baseline_mae[-1] == pytest.approx(3.0)
-    fine = history.outcomes(FINE, FINE)
-    assert len(fine.seq) == FINE
-    assert fine.mae[-1] == pytest.approx(np.abs(errors[-WINDOW:]).mean())
+    fine = history.outcomes(MAX_SINGLE_OUTCOMES, MAX_SINGLE_OUTCOMES)
+    assert len(fine.seq) == MAX_SINGLE_OUTCOMES
+    assert fine.mae[-1] == pytest.approx(np.abs(errors[-ROLLING_LABELS:]).mean())
 
 
 def test_what_is_written_again_changes_nothing(history: MetricsStore) -> None:
@@ -95,9 +95,9 @@ def test_what_is_written_again_changes_nothing(history: MetricsStore) -> None:
 
 def test_the_history_keeps_no_more_than_its_rows(history: MetricsStore, tmp_path: Path) -> None:
     write(history, [outcome(seq, 1.0) for seq in range(1, 15_001)], size=500)
-    assert history.outcomes(FINE, FINE).seq[0] == 13_001
-    assert history.outcomes(5000, 200_000).seq[0] <= 5000 + BIN
-    assert len(history.weights(5000, 200_000).seq) <= 10_000 // BIN + 1
+    assert history.outcomes(MAX_SINGLE_OUTCOMES, MAX_SINGLE_OUTCOMES).seq[0] == 13_001
+    assert history.outcomes(5000, 200_000).seq[0] <= 5000 + BIN_LABELS
+    assert len(history.weights(5000, 200_000).seq) <= 10_000 // BIN_LABELS + 1
 
 
 def test_weights_are_given_by_expert_the_newest_included(history: MetricsStore) -> None:

@@ -175,7 +175,7 @@ class DriftMonitor:
         for outcome in outcomes:
             self._seq = outcome.seq
             self._label_served_at.append(outcome.served_at)
-            self._estimator.add_error(outcome.place, outcome.error)
+            self._estimator.add_error(outcome.segment, outcome.error)
             if self._policy.add_error(outcome.served_at, outcome.error):
                 self._keep_last_alarm()
             errors, half_widths = np.array([outcome.error]), np.array([outcome.half_width])

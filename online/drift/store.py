@@ -1,4 +1,4 @@
-"""What the watcher reads and leaves: served rows, their outcomes, alarms, and drift by subject over time."""
+"""What the drift watcher reads (served predictions, their outcomes), and the drift scores it writes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from online.core.schema import Schema
 from online.storage.database import connect, connect_to_read
 from online.storage.prediction_log import fields_of, unpack
 from online.storage.served_predictions import Served
+from online.storage.transactions import transaction
 
 __all__ = ["DriftScoreStore", "DriftScores", "LabelledOutcome", "PredictionReader"]
 
-KEPT = 20_000  # moments of drift by subject
-SCORES = msgspec.json.Decoder(dict[str, float])
+MAX_MOMENTS = 20_000  # of drift scores, the newest of which are kept
+SCORES_DECODER = msgspec.json.Decoder(dict[str, float])
 
 
 class LabelledOutcome(NamedTuple):
@@ -26,11 +27,15 @@ class LabelledOutcome(NamedTuple):
     error: float
     half_width: float
     served_at: float
-    place: tuple[int, int]
+    segment: tuple[int, int]
 
 
 class DriftScores(msgspec.Struct, frozen=True):
-    """How far each subject lay from what is usual, over time: 1 is where drift begins."""
+    """How far each subject lay from what is usual, over time: 1 is where drift begins.
+
+    ``row`` is the prediction's number, ``at`` when it was served (unix seconds); ``scores`` has one value by
+    subject for each of them, None where the subject was not watched.
+    """
 
     row: list[int]
     at: list[float]
@@ -38,7 +43,17 @@ class DriftScores(msgspec.Struct, frozen=True):
 
 
 class PredictionReader:
-    """Reads a ledger in the order in which it was written. Belongs to one thread; errors are sqlite3's."""
+    """Reads a prediction log in the order in which it was written.
+
+    It belongs to one thread; errors are sqlite3's.
+
+    Parameters
+    ----------
+    path
+        The prediction log's file, which must be there.
+    schema
+        The stream.
+    """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self._db = connect_to_read(path, "ledger")
@@ -50,16 +65,29 @@ class PredictionReader:
         return int(self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()[0])
 
     def after(self, row: int, limit: int) -> list[tuple[int, Served]]:
-        """The rows after one, with their numbers, oldest first."""
+        """Predictions in the order in which they were written.
+
+        Parameters
+        ----------
+        row
+            The number of the last one that is not wanted; 0 for all.
+        limit
+            How many at most.
+
+        Returns
+        -------
+        list of (int, Served)
+            With their numbers.
+        """
         query = "SELECT last, record FROM block WHERE last > ? AND stream = ? ORDER BY last"
-        found: list[tuple[int, Served]] = []
+        rows: list[tuple[int, Served]] = []
         for last, record in self._db.execute(query, (row, self._stream)):
-            several = unpack(record, self._fields)
-            numbers = range(last - len(several) + 1, last + 1)
-            found += [(n, one) for n, one in zip(numbers, several, strict=True) if n > row]
-            if len(found) >= limit:
+            block = unpack(record, self._fields)
+            numbers = range(last - len(block) + 1, last + 1)
+            rows += [(n, served) for n, served in zip(numbers, block, strict=True) if n > row]
+            if len(rows) >= limit:
                 break
-        return found[:limit]
+        return rows[:limit]
 
     def newest(self, limit: int) -> list[tuple[int, Served]]:
         """The newest rows, oldest first."""
@@ -71,42 +99,61 @@ class PredictionReader:
 
 
 class DriftScoreStore:
-    """The watcher's part of the history. Belongs to one thread; errors are sqlite3's."""
+    """The drift watcher's part of the metrics store. It belongs to one thread; errors are sqlite3's.
+
+    Parameters
+    ----------
+    path
+        The metrics store's file; made when missing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._db = connect(path, "history", synchronous="NORMAL", expendable=True)
 
     def outcomes(self, after: int, limit: int) -> list[LabelledOutcome]:
-        """Outcomes with ``seq > after``, in order."""
+        """Outcomes of served predictions, in order.
+
+        Parameters
+        ----------
+        after
+            The ``seq`` of the last label that is not wanted.
+        limit
+            How many at most.
+
+        Returns
+        -------
+        list of LabelledOutcome
+            With ``seq > after``.
+        """
         query = (
             "SELECT seq, abs(truth - prediction), (upper - lower) / 2, received_at - delay_seconds, key, slot"
             " FROM scored WHERE seq > ? ORDER BY seq LIMIT ?"
         )
-        found = self._db.execute(query, (after, limit))
+        rows = self._db.execute(query, (after, limit))
         return [
-            LabelledOutcome(seq, error, half, at, (key, slot)) for seq, error, half, at, key, slot in found
+            LabelledOutcome(seq, error, half, at, (key, slot)) for seq, error, half, at, key, slot in rows
         ]
 
     def add(self, moments: Sequence[tuple[int, float, dict[str, float]]]) -> None:
-        """Add scores by subject: the row's number, when it was served, and the scores."""
+        """Add scores by subject: each with the prediction's number, and when it was served (unix seconds)."""
         rows = [(row, at, msgspec.json.encode(scores).decode()) for row, at, scores in moments]
-        with self._db:
-            self._db.execute("BEGIN")
+        with transaction(self._db):
+            # OR REPLACE: after a start the watcher reads rows again
             self._db.executemany("INSERT OR REPLACE INTO input_drift VALUES (?, ?, ?)", rows)
             self._db.execute(
                 "DELETE FROM input_drift WHERE row <= (SELECT row FROM input_drift ORDER BY row DESC"
                 " LIMIT 1 OFFSET ?)",
-                (KEPT,),
+                (MAX_MOMENTS,),
             )
 
     def scores(self, points: int) -> DriftScores:
         """The newest scores by subject, at most ``points`` moments."""
         query = "SELECT row, at, scores FROM input_drift ORDER BY row DESC LIMIT ?"
-        found = self._db.execute(query, (points,)).fetchall()[::-1]
-        moments = [SCORES.decode(scores) for _, _, scores in found]
+        rows = self._db.execute(query, (points,)).fetchall()[::-1]
+        moments = [SCORES_DECODER.decode(scores) for _, _, scores in rows]
         names = dict.fromkeys(name for moment in moments for name in moment)
         columns = {name: [moment.get(name) for moment in moments] for name in names}
-        return DriftScores([row for row, _, _ in found], [at for _, at, _ in found], columns)
+        return DriftScores([row for row, _, _ in rows], [at for _, at, _ in rows], columns)
 
     def close(self) -> None:
         """Close the database."""

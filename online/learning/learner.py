@@ -26,7 +26,7 @@ from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
 from online.storage.metrics_store import Alarm, MetricsStore
 from online.storage.records import LABELS, Record
-from online.storage.snapshot import Loaded, SnapshotStore
+from online.storage.snapshot import LoadedSnapshot, Provenance, SnapshotStore
 
 __all__ = ["Learner"]
 
@@ -290,11 +290,15 @@ class Learner:
         state = self._fold.state
         try:
             with self._spending("snapshot"):
-                manifest = self._store.save(
-                    self._fold.pipeline, state, schema=self._config.schema, seq=state.seq,
-                    parent=self._version if parent is None else parent, reason=reason,
-                    created_at=self._clock(), probe=state.probe, metrics=state.prequential.report(),
-                )  # fmt: skip
+                provenance = Provenance(
+                    schema=self._config.schema,
+                    seq=state.seq,
+                    parent=self._version if parent is None else parent,
+                    reason=reason,
+                    created_at=self._clock(),
+                    metrics=state.prequential.report(),
+                )
+                manifest = self._store.save(self._fold.pipeline, state, state.probe, provenance)
         except SnapshotError as exc:
             log.error("%s", exc)
             self._trouble, self._snapshot_failed = str(exc), True
@@ -359,7 +363,7 @@ class Learner:
             self._busy[stage] += time.perf_counter() - began
 
 
-def newest_good(store: SnapshotStore) -> Loaded:
+def newest_good(store: SnapshotStore) -> LoadedSnapshot:
     """The newest snapshot that passes its checks; those that fail are named in the log.
 
     One that a replay has made counts only once the journal ordered it, which made it another version, or

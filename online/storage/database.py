@@ -23,7 +23,7 @@ __all__ = ["as_json", "connect", "connect_to_read", "databases", "insert", "read
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 512  # rows of the largest statement, a power of two; SQLite takes 32,766 parameters
+MAX_STATEMENT_ROWS = 512  # a power of two; SQLite takes 32,766 parameters in a statement
 TIMEOUT_SECONDS = 30.0  # a commit of another process is waited for this long
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
@@ -125,7 +125,7 @@ def databases(home: Home) -> dict[DatabaseKind, Path]:
 
 
 def opened(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connection:
-    """The database as it is, up to date."""
+    """Open and migrate the database; errors are as SQLite gives them."""
     connection = sqlite3.connect(path, timeout=TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         refuse_newer(connection, path, kind)  # before anything is changed
@@ -139,7 +139,7 @@ def opened(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connecti
 
 
 def renewed(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connection:
-    """The database, set aside first if it is damaged still."""
+    """Open the database; set the file aside first if it is damaged still."""
     try:
         return opened(path, kind, synchronous)
     except sqlite3.DatabaseError as exc:
@@ -147,7 +147,7 @@ def renewed(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connect
             raise
         aside = path.with_name(f"{path.name}.damaged")
         log.error("%s is damaged (%s): kept as %s, and begun anew", path, exc, aside.name)
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm"):  # a write-ahead log left behind would be read into the new file
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.replace(aside.with_name(aside.name + suffix))
@@ -155,26 +155,38 @@ def renewed(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connect
 
 
 def insert(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows; ``head`` is the statement up to its values.
+    """Insert many rows in few statements: each statement takes and leaves the interpreter's lock.
 
-    Many rows go in one statement, as each statement takes and leaves the interpreter's lock; the statements
-    are of few sizes, so that few are ever parsed.
+    Parameters
+    ----------
+    db
+        The database.
+    head
+        The statement up to its values, for instance ``INSERT INTO block (last, record)``.
+    rows
+        Their values, all of one length.
+
+    Raises
+    ------
+    sqlite3.Error
+        It failed; in a transaction nothing is kept.
     """
-    at, size = 0, TOGETHER
-    while at < len(rows):
-        while size > len(rows) - at:
+    # sizes are powers of two, so that there are ten statements at most: Python keeps parsed ones by their text
+    offset, size = 0, MAX_STATEMENT_ROWS
+    while offset < len(rows):
+        while size > len(rows) - offset:
             size //= 2
-        part = rows[at : at + size]
-        db.execute(head + values(size, len(part[0])), list(itertools.chain.from_iterable(part)))
-        at += size
+        part = rows[offset : offset + size]
+        db.execute(head + values_clause(size, len(part[0])), list(itertools.chain.from_iterable(part)))
+        offset += size
 
 
-def as_json(several: Collection[str] | Collection[int]) -> str:
-    """Texts or integers as SQLite's ``json_each`` takes them."""
-    return msgspec.json.encode(several).decode()
+def as_json(items: Collection[str] | Collection[int]) -> str:
+    """Texts or integers as SQLite's ``json_each`` takes them: one parameter, however many there are."""
+    return msgspec.json.encode(items).decode()
 
 
 @functools.cache
-def values(rows: int, columns: int) -> str:
+def values_clause(rows: int, columns: int) -> str:
     """The end of a statement that inserts so many rows."""
     return " VALUES " + ", ".join([f"({', '.join('?' * columns)})"] * rows)

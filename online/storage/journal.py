@@ -28,7 +28,7 @@ import msgspec
 from online.core.errors import InputError, JournalError
 from online.core.schema import LARGEST
 from online.storage.database import as_json, connect, insert, read_only
-from online.storage.label_validation import RECENT, Fault, LabelValidator, ValidationState
+from online.storage.label_validation import RECENT_LABELS, Fault, LabelValidator, ValidationState
 from online.storage.prediction_log import Served
 from online.storage.records import (
     COLUMNS,
@@ -149,8 +149,8 @@ class Journal:
         """Keep the watch's state; labels set aside for what a crowd does now are taken in after all."""
         if self._watch is None:
             return
-        if self._watch.crowd:
-            since = self._watch.state.judged - RECENT
+        if self._watch.world_has_changed:
+            since = self._watch.state.judged - RECENT_LABELS
             for seq in self._open_since(since):
                 self._release(*seq, received_at)
         state = msgspec.json.encode(self._watch.state).decode()
@@ -368,7 +368,7 @@ class Journal:
         features = row.features if row is not None else submission.features or {}
         expected = row.prediction if row is not None else None
         times = 0 if known is None else self._corrections(known.id)
-        return self._watch.flood(submission.source, submission.received_at) or self._watch.judge(
+        return self._watch.check_rate(submission.source, submission.received_at) or self._watch.judge(
             features, submission.target, submission.expected if expected is None else expected, times
         )
 

@@ -1,9 +1,9 @@
-"""Which labels are set aside: ranges and errors learned from the labels that came before, with slack.
+"""Which labels are quarantined: ranges and errors are learned from the labels that came before.
 
-A label is judged as it is accepted, in the transaction that keeps it, by a state kept in the journal's
-database: the same for every worker, and exactly that of the labels judged so far after any crash. What is
-set aside is not in the journal, so replay never asks these rules. A fifth of the recent labels is no fault
-of a few: where so many break the rules, the world has changed, and they are taken in after all.
+A label is judged as it is accepted, in the transaction that keeps it, by a state that is stored in the
+journal's database. So every worker has the same state, and after a crash it is that of the labels accepted so
+far. Quarantined labels are not in the journal, so a replay never asks these rules. When a fifth of the recent
+labels break a learned rule, it is the world that has changed, and they are accepted after all.
 """
 
 from __future__ import annotations
@@ -20,30 +20,33 @@ from online.features.encoder import number
 
 __all__ = ["Fault", "LabelValidator", "ValidationState"]
 
-WARMUP = 100  # errors before one can be surprising
-RECENT = 100  # labels among which a crowd is counted
-OUTER = 0.95  # share of values inside a learned range, and of errors under the learned error
+WARMUP_ERRORS = 100  # before any error is too large
+RECENT_LABELS = 100  # among which those that break a rule are counted
+RECENT_MASK = (1 << RECENT_LABELS) - 1
+COVERAGE = 0.95  # share of values inside a learned range, and of errors under the learned error
 RANGE_STEP = 0.01  # of a range's width
 ERROR_STEP = 0.05  # of the learned error's logarithm
-GROWTH, DECLINE = math.exp(ERROR_STEP * OUTER), math.exp(ERROR_STEP * (OUTER - 1.0))
-SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error surprises
-SOURCES = 1000  # sources remembered, the last seen
-ALL = (1 << RECENT) - 1
+# The step of stochastic gradient descent on the pinball loss: up by COVERAGE where the quantile is exceeded,
+# down by the rest where it is not. It is taken on the logarithm, as a target's unit may be anything.
+ERROR_GROWTH, ERROR_DECLINE = math.exp(ERROR_STEP * COVERAGE), math.exp(ERROR_STEP * (COVERAGE - 1.0))
+SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error is too large
+MAX_SOURCES = 1000  # the last ones seen are remembered
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why a label is set aside; ``learned`` when a rule says so that a crowd overrules."""
+    """Why a label is quarantined; ``learned`` when by a learned rule, which many such labels overrule."""
 
     reason: str
     learned: bool = True
 
 
 class ValidationState(msgspec.Struct):
-    """What was learned of the labels so far.
+    """What was learned from the labels so far.
 
-    ``error`` is the 95 % quantile of served predictions' absolute errors in target units; ``ranges`` holds
-    the learned low and high by column, in its unit; ``recent`` one bit a label, set where it broke a rule;
-    ``sources`` what each may still send, and since when, in unix seconds.
+    ``judged`` counts them, ``errors`` those with a prediction. ``error`` is the 95 % quantile of served
+    predictions' absolute errors in target units. ``ranges`` has the learned low and high of a column, in its
+    unit. ``recent`` has one bit for each of the last labels, the newest lowest, set where it broke a learned
+    rule. ``sources`` has for each source how many labels it may still send, as of which unix second.
     """
 
     judged: int = 0
@@ -60,9 +63,9 @@ class LabelValidator:
     Parameters
     ----------
     schema
-        The stream: its bootstrap ranges are where the learned ones start, and never shrink below.
+        The stream. Learned ranges start as those of its bootstrap and always hold them.
     settings
-        Slack and bounds.
+        The bounds.
     """
 
     def __init__(self, schema: Schema, settings: QuarantineConfig) -> None:
@@ -74,21 +77,21 @@ class LabelValidator:
             for column in [*columns, schema.target]
             if column.low is not None and column.high is not None
         }
-        self._columns = [(name, *usual) for name, usual in self._bounds.items() if name != self._target]
-        self._usual = self._bounds.get(self._target, (-math.inf, math.inf))
+        self._columns = [(name, *bounds) for name, bounds in self._bounds.items() if name != self._target]
+        self._target_bounds = self._bounds.get(self._target, (-math.inf, math.inf))
         low, high = self._bounds.get(self._target, (0.0, 0.0))
         self._smallest = SMALLEST_ERROR * (high - low) or 1e-12
         self.state = ValidationState()
 
     @property
-    def crowd(self) -> bool:
-        """Whether so many of the recent labels broke a rule that it is no fault of theirs."""
-        return self.state.recent.bit_count() >= self._settings.crowd * RECENT
+    def world_has_changed(self) -> bool:
+        """Whether so many of the recent labels broke a learned rule that the rule is wrong, not they."""
+        return self.state.recent.bit_count() >= self._settings.crowd * RECENT_LABELS
 
     def judge(
         self, features: Mapping[str, Any], target: float, expected: float | None, corrections: int = 0
     ) -> Fault | None:
-        """What is wrong with a label, and learn from it unless it is to be set aside.
+        """Judge a label, and learn from it unless it is to be quarantined.
 
         Parameters
         ----------
@@ -100,34 +103,53 @@ class LabelValidator:
             The prediction as served, or what the model would say of the row now; None where unknown.
         corrections
             How often the label was corrected before.
+
+        Returns
+        -------
+        Fault or None
+            Why it is to be quarantined; None when it is accepted.
         """
         if corrections >= self._settings.corrections:
             return Fault(f"its label was corrected {corrections} times already", learned=False)
         unusual = self._unusual(features, target)
         reason = self._out_of_range(unusual) if unusual else None
         if reason is None and expected is not None:
-            reason = self._surprise(target, expected)
+            reason = self._too_large_error(target, expected)
         state = self.state
         state.judged += 1
-        state.recent = (state.recent << 1 | (reason is not None)) & ALL
-        if reason is not None and not self.crowd:
+        state.recent = (state.recent << 1 | (reason is not None)) & RECENT_MASK
+        if reason is not None and not self.world_has_changed:
             return Fault(reason)
         for name, value in unusual:
-            self._widen(name, value)
+            self._move_range(name, value)
         if expected is not None:
-            self._learn(abs(target - expected))
+            self._learn_error(abs(target - expected))
         return None
 
-    def flood(self, source: str | None, at: float) -> Fault | None:
-        """Count a label of a source, at unix seconds; a fault when it sends more than it may."""
+    def check_rate(self, source: str | None, received_at: float) -> Fault | None:
+        """Count a label of a source in a bucket of tokens, which refills by the minute.
+
+        Parameters
+        ----------
+        source
+            Who sent the label; None is not counted.
+        received_at
+            Unix seconds.
+
+        Returns
+        -------
+        Fault or None
+            The source sends more than it may.
+        """
         rate = self._settings.labels_per_minute
         if not rate or source is None:
             return None
-        left, since = self.state.sources.pop(source, (float(rate), at))
-        left = min(float(rate), left + max(0.0, at - since) * rate / 60.0)
-        allowed = left >= 1.0
-        self.state.sources[source] = (left - allowed, at)
-        while len(self.state.sources) > SOURCES:
+        # popped and put back, so that the dict is in the order in which sources were last seen
+        tokens, since = self.state.sources.pop(source, (float(rate), received_at))
+        tokens = min(float(rate), tokens + max(0.0, received_at - since) * rate / 60.0)
+        allowed = tokens >= 1.0
+        self.state.sources[source] = (tokens - allowed, received_at)
+        while len(self.state.sources) > MAX_SOURCES:
             del self.state.sources[next(iter(self.state.sources))]
         if allowed:
             return None
@@ -136,19 +158,20 @@ class LabelValidator:
     def _unusual(self, features: Mapping[str, Any], target: float) -> list[tuple[str, float]]:
         """The columns and values that may lie outside a range or move it.
 
-        Left out is what lies inside bootstrap's range while nothing else was learned: as nearly all does.
+        A value inside the bootstrap's range of a column whose range has not moved is left out, as nearly all
+        are: such a value changes nothing, and this is on the way of every label.
         """
-        found, learned = [], self.state.ranges
+        unusual, learned = [], self.state.ranges
         for name, low, high in self._columns:
             value = features.get(name)
             if (type(value) is float or type(value) is int) and low <= value <= high and name not in learned:
                 continue
-            if (read := number(value)) is not None:
-                found.append((name, read))
-        low, high = self._usual
+            if (parsed := number(value)) is not None:
+                unusual.append((name, parsed))
+        low, high = self._target_bounds
         if not low <= target <= high or self._target in learned:
-            found.append((self._target, target))
-        return found
+            unusual.append((self._target, target))
+        return unusual
 
     def _range(self, name: str) -> tuple[float, float]:
         return self.state.ranges.get(name) or self._bounds[name]
@@ -163,9 +186,9 @@ class LabelValidator:
                 )
         return None
 
-    def _surprise(self, target: float, expected: float) -> str | None:
+    def _too_large_error(self, target: float, expected: float) -> str | None:
         state = self.state
-        if state.errors < WARMUP:
+        if state.errors < WARMUP_ERRORS:
             return None
         error, bound = abs(target - expected), self._settings.surprise * max(state.error, self._smallest)
         if error <= bound:
@@ -175,22 +198,22 @@ class LabelValidator:
             f" {bound:g} is the most that is plausible now"
         )
 
-    def _learn(self, error: float) -> None:
+    def _learn_error(self, error: float) -> None:
         """Move the learned error towards its quantile."""
         state = self.state
         error = max(error, self._smallest)
         state.errors += 1
-        if state.errors <= WARMUP:  # a high first guess: the larger errors of the first ones
+        if state.errors <= WARMUP_ERRORS:  # the largest of the first errors: a guess that is rather too high
             state.error = error if state.errors == 1 else max(state.error, error)
         else:
-            state.error *= GROWTH if error > state.error else DECLINE
+            state.error *= ERROR_GROWTH if error > state.error else ERROR_DECLINE
 
-    def _widen(self, name: str, value: float) -> None:
-        """Move the learned range towards holding the middle of what comes; never inside bootstrap's."""
+    def _move_range(self, name: str, value: float) -> None:
+        """Move each end of the learned range towards its quantile; it always holds the bootstrap's range."""
         (first_low, first_high), (low, high) = self._bounds[name], self._range(name)
         step = RANGE_STEP * ((high - low) or max(abs(low), 1.0))
-        high += step * (OUTER if value > high else OUTER - 1.0)
-        low -= step * (OUTER if value < low else OUTER - 1.0)
+        high += step * (COVERAGE if value > high else COVERAGE - 1.0)
+        low -= step * (COVERAGE if value < low else COVERAGE - 1.0)
         if high > first_high or low < first_low:
             self.state.ranges[name] = (min(low, first_low), max(high, first_high))
         else:

@@ -1,7 +1,7 @@
-"""What learning saw, for people: outcomes of served predictions, alarms, and the learner's status.
+"""What learning measured, for people: outcomes of served predictions, alarms, and the processes' status.
 
-Written by the learner, read by anyone. All of it follows from the journal, so a repeated write after a
-crash writes the same rows again.
+The learner writes and any process reads. All of it follows from the journal: after a crash the learner writes
+the same rows again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import msgspec
 
 from online.storage import timeline
 from online.storage.database import connect
-from online.storage.timeline import ErrorBreakdown, OutcomeSeries, WeightSeries
+from online.storage.timeline import BIN_LABELS, ErrorBreakdown, OutcomeSeries, WeightSeries
+from online.storage.transactions import transaction
 
 __all__ = ["Alarm", "MetricsStore", "Outcome", "format_quantity"]
 
-BIN = timeline.BIN
-# The naive guess beside each prediction: the newest label of the same key and slot that was known when
-# the prediction was served. The parameters are an outcome's fields, in order.
+# Beside each prediction the naive forecast: the newest label of the same key and slot that was known when
+# the prediction was served. The parameters are an outcome's fields, in order. OR REPLACE, here and below:
+# what was written before a crash is written again.
 ADD_OUTCOME = """
 INSERT OR REPLACE INTO scored SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
     (SELECT truth FROM scored WHERE key = ?10 AND slot = ?11 AND seq <= ?9 ORDER BY seq DESC LIMIT 1)
 """
+# whole bins are computed anew, from the one that the first new outcome falls into
 FILL_BINS = """
 INSERT OR REPLACE INTO bin SELECT seq / :bin, max(seq), count(*), avg(received_at), avg(truth),
     avg(prediction), avg(lower), avg(upper), avg(abs(truth - prediction)), avg(abs(truth - baseline)),
@@ -34,20 +36,20 @@ FROM scored WHERE seq >= :first / :bin * :bin GROUP BY seq / :bin
 
 
 def format_quantity(value: float) -> str:
-    """A number as an alarm tells it: whole thousands, else four digits."""
+    """A number as text: whole from a thousand on, else with four digits."""
     return f"{value:,.0f}" if 1000.0 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """One alarm: an event, however many detectors saw it.
+    """One alarm: an event, by however many detectors it was seen.
 
     ``seq`` is the last label known when it was raised, ``at`` that moment in unix seconds. ``subject`` is
     what changed: ``error``, ``prediction`` or a feature's name, as ``kind`` says; ``operation`` is an alarm
     of the server's own. ``before`` and ``after`` are in the subject's unit. The change began at ``since``
-    (unix seconds), prediction ``since_row`` of the ledger. ``cost`` is what it has added to the absolute
-    error of the ``cost_labels`` labels served since, in target units. ``also`` names other subjects the
-    event showed in, ``times`` how often it was seen. A ``muted`` alarm was over the week's budget: it is
-    listed, not rung.
+    (unix seconds), with prediction ``since_row`` of the prediction log. ``cost`` is what it has added to the
+    absolute error of the ``cost_labels`` labels served since, in target units. ``also`` names other subjects
+    the event showed in, ``times`` how often it was seen. A ``muted`` alarm was over the week's budget: it is
+    listed, and not sent to the webhook. ``ended_at`` is when the event was over (unix seconds).
     """
 
     seq: int
@@ -74,14 +76,16 @@ class Alarm(msgspec.Struct, frozen=True):
         return f"{where}/{self.detector}/{self.subject}"
 
 
-ALARMS = msgspec.json.Decoder(Alarm)
+ALARM_DECODER = msgspec.json.Decoder(Alarm)
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A served prediction with its label; ``baseline`` is what the frozen first model says of the row.
+    """A served prediction with its label, in target units.
 
-    ``known_seq`` is the last journal record learned when the prediction was served; ``key`` and ``slot``
-    are the row's (:class:`online.features.segments.Segments`).
+    ``seq`` and ``received_at`` (unix seconds) are the label's; ``truth`` is its value. ``baseline`` is the
+    prediction of the frozen first model. The label came ``delay_seconds`` after the prediction.
+    ``known_seq`` is the last journal record learned when the prediction was served; ``key`` and ``slot`` are
+    the row's (:class:`online.features.segments.Segments`).
     """
 
     seq: int
@@ -98,7 +102,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class MetricsStore:
-    """The history of one home. A :class:`MetricsStore` belongs to one thread at a time; errors are sqlite3's.
+    """The metrics store of one home. It belongs to one thread at a time; errors are sqlite3's.
 
     Parameters
     ----------
@@ -106,9 +110,15 @@ class MetricsStore:
         The database file; made when missing.
     rows
         How many outcomes are kept.
+
+    Raises
+    ------
+    FormatError
+        A later Millrace has written the file.
     """
 
     def __init__(self, path: Path, rows: int = 200_000) -> None:
+        # NORMAL: what a power cut takes is written again from the journal
         self._db = connect(path, "history", synchronous="NORMAL", expendable=True)
         self._rows = rows
 
@@ -123,9 +133,20 @@ class MetricsStore:
         status: dict[str, Any],
         weights: dict[str, float] | None = None,
     ) -> None:
-        """Commit what a batch of labels showed; ``weights`` are the experts' after its last label."""
-        with self._db:
-            self._db.execute("BEGIN")
+        """Commit what a batch of labels showed.
+
+        Parameters
+        ----------
+        outcomes
+            Served predictions with their labels, in the order of ``seq``.
+        alarms
+            New alarms, and those of which more is known now.
+        status
+            By process: what it says of itself.
+        weights
+            The experts' weights after the last label.
+        """
+        with transaction(self._db):
             self._db.executemany(
                 "INSERT INTO event (key, at, body) VALUES (?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET body = excluded.body",
@@ -139,25 +160,27 @@ class MetricsStore:
                 self._add(outcomes, weights)
 
     def _add(self, outcomes: Sequence[Outcome], weights: dict[str, float] | None) -> None:
-        """Add outcomes, oldest first, fill the bins they fall into, and drop what is too old."""
+        """Add outcomes, oldest first, fill the bins they fall into, and delete what is too old."""
         first, last = outcomes[0].seq, outcomes[-1].seq
         self._db.executemany(ADD_OUTCOME, [msgspec.structs.astuple(outcome) for outcome in outcomes])
-        self._db.execute(FILL_BINS, {"bin": BIN, "first": first})
+        self._db.execute(FILL_BINS, {"bin": BIN_LABELS, "first": first})
         if weights:
-            shown = msgspec.json.encode(weights).decode()
-            self._db.execute("INSERT OR REPLACE INTO weight VALUES (?, ?, ?)", (last // BIN, last, shown))
+            text = msgspec.json.encode(weights).decode()
+            self._db.execute(
+                "INSERT OR REPLACE INTO weight VALUES (?, ?, ?)", (last // BIN_LABELS, last, text)
+            )
         for table in ("scored", "bin", "weight"):
             self._db.execute(f"DELETE FROM {table} WHERE seq <= ?", (last - self._rows,))
 
     def status(self) -> dict[str, Any]:
-        """The learner's last words about itself."""
+        """By process: what it last said of itself."""
         rows = self._db.execute("SELECT key, value FROM status").fetchall()
         return {key: msgspec.json.decode(value) for key, value in rows}
 
     def alarms(self, limit: int = 100) -> list[Alarm]:
         """Alarms, newest first."""
-        found = self._db.execute("SELECT body FROM event ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
-        return [ALARMS.decode(body) for (body,) in found]
+        rows = self._db.execute("SELECT body FROM event ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
+        return [ALARM_DECODER.decode(body) for (body,) in rows]
 
     def alarm_counts(self) -> dict[str, Any]:
         """How many alarms of each kind there were, and when the newest was raised (unix seconds)."""
@@ -167,28 +190,69 @@ class MetricsStore:
         return {"by_kind": counts, "last_at": max((at for _, _, at in rows), default=None)}
 
     def unsent_alarms(self, since: float) -> list[Alarm]:
-        """Alarms raised after a moment that the webhook has not taken yet, oldest first; none that are
-        muted."""
+        """Alarms raised after a moment (unix seconds) that were not sent to the webhook yet, oldest first.
+
+        Muted ones are left out.
+        """
         query = "SELECT body FROM event WHERE told = 0 AND at > ? ORDER BY at, rowid"
-        found = [ALARMS.decode(body) for (body,) in self._db.execute(query, (since,))]
-        return [alarm for alarm in found if not alarm.muted]
+        alarms = [ALARM_DECODER.decode(body) for (body,) in self._db.execute(query, (since,))]
+        return [alarm for alarm in alarms if not alarm.muted]
 
     def mark_sent(self, alarm: Alarm) -> None:
-        """Note that the webhook has taken an alarm."""
+        """Note that the webhook has accepted an alarm."""
         self._db.execute("UPDATE event SET told = 1 WHERE key = ?", (alarm.key,))
 
     def outcomes(self, points: int, last: int) -> OutcomeSeries:
-        """The last outcomes, averaged into at most ``points`` bins of about equal count."""
+        """The last outcomes as columns.
+
+        Parameters
+        ----------
+        points
+            They are averaged into so many bins at most, of about equal count.
+        last
+            How many outcomes are read.
+
+        Returns
+        -------
+        OutcomeSeries
+            Oldest first.
+        """
         return timeline.outcomes(self._db, points, last)
 
     def weights(self, points: int, last: int) -> WeightSeries:
-        """The experts' weights over the last outcomes, at most ``points`` times."""
+        """The experts' weights over the last outcomes.
+
+        Parameters
+        ----------
+        points
+            How many moments at most.
+        last
+            How many journal records back.
+
+        Returns
+        -------
+        WeightSeries
+            Oldest first, the newest included.
+        """
         return timeline.weights(self._db, points, last)
 
     def errors(self, last: int, keys: int, slots: int) -> ErrorBreakdown:
-        """Where the last predictions were wrong, by key and slot, and how late their labels came."""
+        """The last predictions' errors by key and slot, and how late their labels came.
+
+        Parameters
+        ----------
+        last
+            How many journal records back.
+        keys, slots
+            How many keys and slots the stream has.
+
+        Returns
+        -------
+        ErrorBreakdown
+            A row for each key, a column for each slot.
+        """
         return timeline.errors(self._db, last, keys, slots)
 
     def naive_mae(self) -> float | None:
-        """Rolling error of the naive guess: the newest label of the same key and slot known in time."""
+        """Rolling error of the naive forecast: the newest label of the same key and slot known in time."""
         return timeline.naive_mae(self._db)

@@ -1,8 +1,8 @@
-"""The history read for charts: columns over the journal, small however long the history is.
+"""The metrics store read for charts: columns of a bounded length, however many outcomes there are.
 
-Up to :data:`FINE` outcomes, asked for or there, are read one by one; beyond, from bins of :data:`BIN` labels
-that the learner keeps up to date (:mod:`online.storage.metrics_store`), so that a look at 200,000 labels
-costs what one at 4,000 does.
+Up to :data:`MAX_SINGLE_OUTCOMES` outcomes are read one by one; more are read from bins of :data:`BIN_LABELS`
+labels, which the learner keeps up to date (:mod:`online.storage.metrics_store`). So reading 200,000 labels
+costs what reading 4,000 does.
 """
 
 from __future__ import annotations
@@ -13,32 +13,24 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = [
-    "BIN",
-    "WINDOW",
-    "ErrorBreakdown",
-    "OutcomeSeries",
-    "WeightSeries",
-    "errors",
-    "naive_mae",
-    "outcomes",
-    "weights",
-]
+__all__ = ["BIN_LABELS", "ErrorBreakdown", "OutcomeSeries", "WeightSeries"]
 
-BIN = 50  # journal records in a bin
-WINDOW = 1000  # labels in a rolling mean
-FINE = 2000  # outcomes read one by one
-ONE = (
+BIN_LABELS = 50  # journal records in a bin
+ROLLING_LABELS = 1000  # labels in a rolling mean
+MAX_SINGLE_OUTCOMES = 2000  # outcomes read one by one
+# both ways of reading give the same twelve columns
+SINGLE_OUTCOMES = (
     "seq, 1, received_at, truth, prediction, lower, upper, abs(truth - prediction), abs(truth - baseline),"
     " abs(truth - naive), truth BETWEEN lower AND upper, delay_seconds FROM scored"
 )
-BINNED = (
+BINNED_OUTCOMES = (
     "seq, n, received_at, truth, prediction, lower, upper, error, baseline_error, naive_error, covered,"
     " delay_seconds FROM bin"
 )
-PLAIN, ROLLED = slice(2, 7), slice(7, 11)  # which columns are shown as they are, which as rolling means
-DELAYS = 4  # bins of the histogram of delays to a power of ten
-SHORTEST, LONGEST = -3, 8  # powers of ten of seconds: a millisecond, three years
+SHOWN_COLUMNS = slice(2, 7)  # of those twelve: received_at to upper, averaged over what one point stands for
+ROLLING_COLUMNS = slice(7, 11)  # errors and coverage, averaged over the last ROLLING_LABELS
+DELAY_BINS = 4  # of the histogram of delays, for each power of ten
+SHORTEST_DELAY, LONGEST_DELAY = -3, 8  # powers of ten of seconds: a millisecond, three years
 
 Floats = np.ndarray
 
@@ -64,7 +56,7 @@ class OutcomeSeries(msgspec.Struct, frozen=True):
 
 
 class WeightSeries(msgspec.Struct, frozen=True):
-    """The weight of each expert, ``weights[expert]`` having one a ``seq``, oldest first."""
+    """The experts' weights, oldest first: ``weights[i][j]`` is ``experts[i]``'s after label ``seq[j]``."""
 
     seq: list[int]
     experts: list[str]
@@ -87,44 +79,45 @@ class ErrorBreakdown(msgspec.Struct, frozen=True):
 
 def outcomes(db: sqlite3.Connection, points: int, last: int) -> OutcomeSeries:
     """The last outcomes, averaged into at most ``points`` groups of about equal count."""
-    kept = db.execute("SELECT coalesce(sum(n), 0) FROM bin").fetchone()[0]
-    fine = min(last, kept) <= FINE
-    select, size = (ONE, 1) if fine else (BINNED, BIN)
+    stored = db.execute("SELECT coalesce(sum(n), 0) FROM bin").fetchone()[0]
+    single = min(last, stored) <= MAX_SINGLE_OUTCOMES
+    select, size = (SINGLE_OUTCOMES, 1) if single else (BINNED_OUTCOMES, BIN_LABELS)
     query = f"SELECT * FROM (SELECT {select} ORDER BY seq DESC LIMIT ?) ORDER BY seq"
-    rows = db.execute(query, ((last + WINDOW) // size,)).fetchall()
+    # as many more are read as the first one's rolling mean goes back
+    rows = db.execute(query, ((last + ROLLING_LABELS) // size,)).fetchall()
     if not rows:
         return OutcomeSeries(*([] for _ in range(11)))
     table = np.array(rows, dtype=np.float64)
-    table[:, ROLLED] = rolling(table[:, ROLLED], table[:, 1])
+    table[:, ROLLING_COLUMNS] = rolling(table[:, ROLLING_COLUMNS], table[:, 1])
     return grouped(table[-max(1, last // size) :], points)
 
 
 def rolling(values: Floats, counts: Floats) -> Floats:
-    """Means of the last WINDOW labels at each row of ``values`` (rows, columns), of fewer at the start.
+    """Means of the last ROLLING_LABELS labels at each row of ``values`` (rows, columns), fewer at the start.
 
     A row stands for ``counts`` labels. A value that is NaN counts for none; a mean of none is NaN.
     """
     known = ~np.isnan(values)
     weight = known * counts[:, None]
-    total = np.vstack([np.zeros(values.shape[1]), np.cumsum(np.where(known, values, 0.0) * weight, axis=0)])
-    number = np.vstack([np.zeros(values.shape[1]), np.cumsum(weight, axis=0)])
-    reached = np.concatenate([[0.0], np.cumsum(counts)])
+    sums = np.vstack([np.zeros(values.shape[1]), np.cumsum(np.where(known, values, 0.0) * weight, axis=0)])
+    weights_before = np.vstack([np.zeros(values.shape[1]), np.cumsum(weight, axis=0)])
+    labels_before = np.concatenate([[0.0], np.cumsum(counts)])
     ends = np.arange(1, len(values) + 1)
-    starts = np.minimum(np.searchsorted(reached, reached[ends] - WINDOW), ends - 1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((total[ends] - total[starts]) / (number[ends] - number[starts]))
+    starts = np.minimum(np.searchsorted(labels_before, labels_before[ends] - ROLLING_LABELS), ends - 1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the mean of none
+        return np.asarray((sums[ends] - sums[starts]) / (weights_before[ends] - weights_before[starts]))
 
 
 def grouped(table: Floats, points: int) -> OutcomeSeries:
-    """At most ``points`` groups of rows: means weighted by count, and the last rolling means of each."""
+    """At most ``points`` groups of rows: means weighted by count, and each group's last rolling means."""
     edges = np.linspace(0, len(table), min(points, len(table)) + 1).astype(int)
-    ends = edges[1:] - 1
+    last_rows = edges[1:] - 1
     counts = table[:, 1:2]
-    plain = np.column_stack([table[:, PLAIN], table[:, 11]])
-    means = np.add.reduceat(plain * counts, edges[:-1], axis=0) / np.add.reduceat(counts, edges[:-1], axis=0)
-    shown = [column.tolist() for column in means.T]
-    rolled = [without_nan(column) for column in table[ends, ROLLED].T]
-    columns: list[Any] = [[int(seq) for seq in table[ends, 0]], *shown[:5], *rolled, shown[5]]
+    shown = np.column_stack([table[:, SHOWN_COLUMNS], table[:, 11]])
+    means = np.add.reduceat(shown * counts, edges[:-1], axis=0) / np.add.reduceat(counts, edges[:-1], axis=0)
+    *averages, delays = [column.tolist() for column in means.T]
+    rolling_means = [without_nan(column) for column in table[last_rows, ROLLING_COLUMNS].T]
+    columns: list[Any] = [[int(seq) for seq in table[last_rows, 0]], *averages, *rolling_means, delays]
     return OutcomeSeries(*columns)
 
 
@@ -134,11 +127,11 @@ def without_nan(column: Floats) -> list[float | None]:
 
 
 def naive_mae(db: sqlite3.Connection) -> float | None:
-    """Error of the naive guess over about the last WINDOW labels; None before any."""
-    newest = f"SELECT n, naive_error FROM bin ORDER BY bin DESC LIMIT {WINDOW // BIN}"
+    """Error of the naive forecast over about the last ROLLING_LABELS labels; None before any."""
+    newest = f"SELECT n, naive_error FROM bin ORDER BY bin DESC LIMIT {ROLLING_LABELS // BIN_LABELS}"
     query = f"SELECT sum(n * naive_error) / sum(n) FROM ({newest}) WHERE naive_error IS NOT NULL"
-    found: float | None = db.execute(query).fetchone()[0]
-    return found
+    mae: float | None = db.execute(query).fetchone()[0]
+    return mae
 
 
 def weights(db: sqlite3.Connection, points: int, last: int) -> WeightSeries:
@@ -146,25 +139,25 @@ def weights(db: sqlite3.Connection, points: int, last: int) -> WeightSeries:
     query = "SELECT seq, weights FROM weight WHERE seq > (SELECT max(seq) FROM weight) - ? ORDER BY seq"
     rows = db.execute(query, (last,)).fetchall()
     step = -(-len(rows) // points) or 1
-    kept = rows[::-1][::step][::-1]
-    found = [msgspec.json.decode(text, type=dict[str, float]) for _, text in kept]
-    names = list(dict.fromkeys(name for one in reversed(found) for name in one))
-    return WeightSeries(
-        [row[0] for row in kept], names, [[one.get(name, 0.0) for one in found] for name in names]
-    )
+    chosen = rows[::-1][::step][::-1]  # from the newest backwards
+    moments = [msgspec.json.decode(text, type=dict[str, float]) for _, text in chosen]
+    # the newest moment's order; an expert that has come or gone has weight 0 where it was not
+    experts = list(dict.fromkeys(name for moment in reversed(moments) for name in moment))
+    table = [[moment.get(name, 0.0) for moment in moments] for name in experts]
+    return WeightSeries([seq for seq, _ in chosen], experts, table)
 
 
 def errors(db: sqlite3.Connection, last: int, keys: int, slots: int) -> ErrorBreakdown:
-    """Where the last predictions were wrong, by ``keys`` and ``slots``, and how late their labels came."""
+    """The last predictions' errors by ``keys`` and ``slots``, and how late their labels came."""
     newest = "FROM scored WHERE seq > (SELECT max(seq) FROM scored) - ?"
     query = f"SELECT key, slot, avg(abs(truth - prediction)), avg(prediction - truth), count(*) {newest}"
     mae: list[list[float | None]] = [[None] * slots for _ in range(keys)]
     bias: list[list[float | None]] = [[None] * slots for _ in range(keys)]
-    n = [[0] * slots for _ in range(keys)]
-    for key, slot, error, lean, count in db.execute(f"{query} GROUP BY key, slot", (last,)):
-        if 0 <= key < keys and 0 <= slot < slots:
-            mae[key][slot], bias[key][slot], n[key][slot] = error, lean, count
+    counts = [[0] * slots for _ in range(keys)]
+    for key, slot, mean_error, mean_bias, count in db.execute(f"{query} GROUP BY key, slot", (last,)):
+        if 0 <= key < keys and 0 <= slot < slots:  # -1 is a row of no key or slot
+            mae[key][slot], bias[key][slot], counts[key][slot] = mean_error, mean_bias, count
     delays = [row[0] for row in db.execute(f"SELECT delay_seconds {newest}", (last,))]
-    edges = np.logspace(SHORTEST, LONGEST, DELAYS * (LONGEST - SHORTEST) + 1)
-    counts, _ = np.histogram(np.clip(delays, edges[0], edges[-1]), edges)
-    return ErrorBreakdown(mae, bias, n, edges.tolist(), counts.tolist())
+    edges = np.logspace(SHORTEST_DELAY, LONGEST_DELAY, DELAY_BINS * (LONGEST_DELAY - SHORTEST_DELAY) + 1)
+    delay_counts, _ = np.histogram(np.clip(delays, edges[0], edges[-1]), edges)
+    return ErrorBreakdown(mae, bias, counts, edges.tolist(), delay_counts.tolist())

@@ -22,7 +22,7 @@ from online.learning.replay_engine import Comparison, Replay
 from online.model.pipeline import build_pipeline
 from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
-from online.storage.snapshot import SnapshotStore
+from online.storage.snapshot import Provenance, SnapshotStore
 
 __all__ = ["replay"]
 
@@ -140,10 +140,15 @@ def put_live(
         for _ in run.run(journal.last_seq()):
             pass
     state = run.fold.state
-    manifest = store.save(
-        run.fold.pipeline, state, schema=config.schema, seq=state.seq, parent=start, reason="replay",
-        created_at=time.time(), probe=state.probe, metrics=run.comparison().replayed,
-    )  # fmt: skip
+    provenance = Provenance(
+        schema=config.schema,
+        seq=state.seq,
+        parent=start,
+        reason="replay",
+        created_at=time.time(),
+        metrics=run.comparison().replayed,
+    )
+    manifest = store.save(run.fold.pipeline, state, state.probe, provenance)
     learned = state.seq if until is None else journal.last_seq()
     seq = journal.append_command(
         "replay", time.time(), version=manifest.version, learned=learned, without=run.left_out
