@@ -171,7 +171,7 @@ def insert(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> 
     sqlite3.Error
         It failed; in a transaction nothing is kept.
     """
-    # sizes are powers of two, so that there are ten statements at most: Python keeps parsed ones by their text
+    # sizes are powers of two, so at most ten statements are parsed: Python keeps them by their text
     offset, size = 0, MAX_STATEMENT_ROWS
     while offset < len(rows):
         while size > len(rows) - offset:
