@@ -53,6 +53,35 @@ def test_settings_load_with_their_defaults(tmp_path: Path) -> None:
     assert load(written(tmp_path, dump(CONFIG)), {}) == CONFIG
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ledger.waiting", "ledger.max_queued"),
+        ("quarantine.slack", "quarantine.range_margin"),
+        ("quarantine.surprise", "quarantine.error_factor"),
+        ("quarantine.crowd", "quarantine.majority_share"),
+    ],
+)
+def test_a_renamed_setting_is_known_by_its_old_name_with_a_warning(
+    old: str, new: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (section, old_name), (_, new_name) = old.split("."), new.split(".")
+    value = "1" if section == "ledger" else "0.5"
+    head = 'stream = "s"\nfeatures = []\n[target]\nname = "y"\n'
+    wanted = load(written(tmp_path, f"{head}[{section}]\n{new_name} = {value}\n"), {})
+    assert caplog.text == "" and wanted != load(written(tmp_path, head), {})
+    path = written(tmp_path, f"{head}[{section}]\n{old_name} = {value}\n")
+    assert load(path, {}, quiet=True) == wanted and caplog.text == ""
+    assert load(path, {}) == wanted
+    assert f"{path}: old names" in caplog.text and f"{old} is now {new}" in caplog.text
+    caplog.clear()
+    variables = [f"MILLRACE_{section}_{name}".upper() for name in (old_name, new_name)]
+    assert load(written(tmp_path, head), {variables[0]: value}) == wanted
+    assert f"{variables[0]} is now {variables[1]}" in caplog.text
+    both = written(tmp_path, f"{head}[{section}]\n{old_name} = {value}\n{new_name} = {value}\n")
+    refused(both, f"{old} is now {new}")
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_unknown_setting_is_named(section: str, tmp_path: Path) -> None:
     refused(changed(tmp_path, f"[{section}]\n", f"[{section}]\nhots = 3\n"), "hots", section)
@@ -113,7 +142,7 @@ WRONG_VALUES = [
     ("refresh.rows", ["0", "1.5"]),
     ("ledger.rows", ["0", "1.5", "-1"]),
     ("ledger.flush_seconds", ["0", "-1", "nan", "inf"]),
-    ("ledger.waiting", ["0"]),
+    ("ledger.max_queued", ["0"]),
     ("ledger.days", ["-1", "nan"]),
     ("server.host", ["1"]),
     ("server.port", ["-1", "65536", '"8000"', "80.5"]),

@@ -1,12 +1,14 @@
 """``millrace.toml``: strict settings with defaults, and their overrides from the environment.
 
 A variable ``MILLRACE_<SECTION>_<SETTING>`` overrides one setting, for instance
-``MILLRACE_SERVER_ADMIN_KEY`` or ``MILLRACE_LEARNER_SNAPSHOT_EVERY_LABELS``.
+``MILLRACE_SERVER_ADMIN_KEY`` or ``MILLRACE_LEARNER_SNAPSHOT_EVERY_LABELS``. A setting that was renamed is
+known by its old name for one release.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -34,7 +36,16 @@ __all__ = [
     "load",
 ]
 
+log = logging.getLogger(__name__)
+
 PREFIX = "MILLRACE_"
+# (section, old name): new name
+RENAMED_SETTINGS = {
+    ("ledger", "waiting"): "max_queued",
+    ("quarantine", "crowd"): "majority_share",
+    ("quarantine", "slack"): "range_margin",
+    ("quarantine", "surprise"): "error_factor",
+}
 OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -115,15 +126,15 @@ class RefreshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Predictions as served: how many are kept (``rows``), how often they are written, how many may wait.
+    """Predictions as served: how many are kept (``rows``), how often they are written.
 
-    With ``days``, those older than that go as well.
+    At most ``max_queued`` wait to be written. With ``days``, those older than that are deleted as well.
     """
 
     rows: Positive = 1_000_000
     days: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     flush_seconds: Seconds = 0.05
-    waiting: Positive = 100_000
+    max_queued: Positive = 100_000
 
 
 class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,16 +161,16 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class QuarantineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which labels are set aside instead of learned.
 
-    Those further than ``slack`` widths outside the learned range of the target or of a numeric feature;
-    those whose error is above ``surprise`` times the 95 % quantile of the recent errors; labels of one
-    source beyond ``labels_per_minute`` (0 for any number); corrections of one label after so many
-    ``corrections``. Where at least a ``crowd`` of the last 100 labels break a learned rule, they are
-    taken in.
+    Those further than ``range_margin`` widths outside the learned range of the target or of a numeric
+    feature; those whose error is above ``error_factor`` times the 95 % quantile of the recent errors; labels
+    of one source beyond ``labels_per_minute`` (0 for any number); corrections of one label after so many
+    ``corrections``. When at least ``majority_share`` of the last 100 labels break a learned rule, they are
+    accepted.
     """
 
-    slack: Annotated[float, msgspec.Meta(gt=0)] = 3.0
-    surprise: Annotated[float, msgspec.Meta(gt=0)] = 4.0
-    crowd: Annotated[float, msgspec.Meta(ge=0.02, le=1)] = 0.2
+    range_margin: Annotated[float, msgspec.Meta(gt=0)] = 3.0
+    error_factor: Annotated[float, msgspec.Meta(gt=0)] = 4.0
+    majority_share: Annotated[float, msgspec.Meta(ge=0.02, le=1)] = 0.2
     labels_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 0
     corrections: Positive = 10
 
@@ -235,8 +246,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Schema(self.stream, self.target, self.features, self.context)
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+def load(path: Path, environ: Mapping[str, str] = os.environ, *, quiet: bool = False) -> Config:
     """Read the settings, the environment's overrides applied.
+
+    Parameters
+    ----------
+    path
+        The file, ``millrace.toml``.
+    environ
+        The environment's variables.
+    quiet
+        Whether old names of settings pass without a warning: a server's first process has given it.
+
+    Returns
+    -------
+    Config
+        Valid settings.
 
     Raises
     ------
@@ -249,6 +274,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(f"{path} is missing: run 'millrace bootstrap' first, or give --home") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
+    renamed = rename_settings(content, path)
+    if renamed and not quiet:
+        log.warning("%s: old names, which the next release will not know: %s", path, ", ".join(renamed))
     for section, setting, value in overrides(environ):
         if not isinstance(content.setdefault(section, {}), dict):
             raise ConfigError(f"{path}: {section} must be a table, [{section}]")
@@ -259,6 +287,20 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     except (msgspec.ValidationError, SchemaError) as exc:
         raise ConfigError(f"{path}: {exc}") from exc
     return config
+
+
+def rename_settings(content: dict[str, Any], path: Path) -> list[str]:
+    """Give settings their new names; what was renamed. Raises ConfigError where both names are given."""
+    renamed = []
+    for (section, old), new in RENAMED_SETTINGS.items():
+        settings = content.get(section)
+        if not isinstance(settings, dict) or old not in settings:
+            continue
+        if new in settings:
+            raise ConfigError(f"{path}: {section}.{old} is now {section}.{new}, and both are there")
+        settings[new] = settings.pop(old)
+        renamed.append(f"{section}.{old} is now {section}.{new}")
+    return renamed
 
 
 def overrides(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
@@ -276,11 +318,18 @@ def overrides(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
         for section, struct in sections.items()
         for field in msgspec.structs.fields(struct)
     }
+    old_names = {
+        f"{PREFIX}{section}_{old}".upper(): f"{PREFIX}{section}_{new}".upper()
+        for (section, old), new in RENAMED_SETTINGS.items()
+    }
     found = []
     for variable in sorted(v for v in environ if v.startswith(PREFIX) and v not in OTHER_VARIABLES):
-        if variable not in settings:
+        name = old_names.get(variable, variable)
+        if name != variable:
+            log.warning("%s is now %s; the next release will not know the old name", variable, name)
+        if name not in settings:
             raise ConfigError(f"{variable}: no such setting; known are {', '.join(sorted(settings))}")
-        section, field = settings[variable]
+        section, field = settings[name]
         try:
             value = msgspec.convert(environ[variable], field.type, strict=False)
         except msgspec.ValidationError as exc:

@@ -129,7 +129,7 @@ def main() -> int:
     logging.basicConfig(format="%(levelname)s %(message)s")
     home = Home(Path(sys.argv[1]))
     try:
-        refresh(home, load(home.config))
+        refresh(home, load(home.config, quiet=True))
     except MillraceError as exc:
         log.error("%s", exc)
         return 1

@@ -86,7 +86,7 @@ class LabelValidator:
     @property
     def world_has_changed(self) -> bool:
         """Whether so many of the recent labels broke a learned rule that the rule is wrong, not they."""
-        return self.state.recent.bit_count() >= self._settings.crowd * RECENT_LABELS
+        return self.state.recent.bit_count() >= self._settings.majority_share * RECENT_LABELS
 
     def judge(
         self, features: Mapping[str, Any], target: float, expected: float | None, corrections: int = 0
@@ -179,10 +179,10 @@ class LabelValidator:
     def _out_of_range(self, unusual: Sequence[tuple[str, float]]) -> str | None:
         for name, value in unusual:
             low, high = self._range(name)
-            slack = self._settings.slack * ((high - low) or max(abs(low), 1.0))
-            if not low - slack <= value <= high + slack:
+            margin = self._settings.range_margin * ((high - low) or max(abs(low), 1.0))
+            if not low - margin <= value <= high + margin:
                 return (
-                    f"{name} {value:g} lies outside the plausible range {low - slack:g} to {high + slack:g}"
+                    f"{name} {value:g} lies outside the plausible range {low - margin:g} to {high + margin:g}"
                 )
         return None
 
@@ -190,7 +190,7 @@ class LabelValidator:
         state = self.state
         if state.errors < WARMUP_ERRORS:
             return None
-        error, bound = abs(target - expected), self._settings.surprise * max(state.error, self._smallest)
+        error, bound = abs(target - expected), self._settings.error_factor * max(state.error, self._smallest)
         if error <= bound:
             return None
         return (

@@ -124,7 +124,7 @@ class PredictionLog:
         settings = config.ledger
         return cls(
             home.ledger, config.schema, rows=settings.rows, flush_seconds=settings.flush_seconds,
-            waiting=settings.waiting, days=settings.days, expendable=expendable,
+            waiting=settings.max_queued, days=settings.days, expendable=expendable,
         )  # fmt: skip
 
     @property

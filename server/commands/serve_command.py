@@ -81,7 +81,7 @@ def child(
     if parent_fd is not None:
         end_with_parent(parent_fd)
     home = Home(root)
-    config = configuration.load(home.config)
+    config = configuration.load(home.config, quiet=True)
     log_to(sys.stderr, role, config.server.log_format, config.server.log_level)
     if role == "learner":
         run_learner(home, config)
