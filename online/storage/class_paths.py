@@ -1,7 +1,7 @@
 """Where the classes in a snapshot of an earlier format are now.
 
-A pickle names classes by module and name, so a class that moves takes its snapshots with it only by these
-tables. A module or class that moves or is renamed gets a line here, and :data:`FORMAT` goes up once a
+A pickle names classes by module and name, so a snapshot of before a class moved is readable by these tables
+alone. A module or class that moves or is renamed gets a line here, and :data:`SNAPSHOT_FORMAT` goes up once a
 release. An instance attribute that is renamed is read by its class's own ``__setstate__``.
 """
 
@@ -11,9 +11,9 @@ import io
 import pickle
 from typing import Any
 
-__all__ = ["FORMAT", "read_pickles"]
+__all__ = ["SNAPSHOT_FORMAT", "read_pickles"]
 
-FORMAT = 2
+SNAPSHOT_FORMAT = 2
 
 # format 1: every module of the learning core lay flat in online/
 MODULES = {
@@ -57,20 +57,20 @@ class OldUnpickler(pickle.Unpickler):
     """Reads pickles of format 1."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class that now stands for one of then."""
+        """The class as it is now, from its module and name of then."""
         module = MODULES.get(module, module)
         return super().find_class(module, CLASSES.get((module, name), name))
 
 
-def read_pickles(content: bytes, made_by: int) -> tuple[Any, Any]:
+def read_pickles(content: bytes, format_number: int) -> tuple[Any, Any]:
     """Read the two pickles of a snapshot whose hash was checked.
 
     Parameters
     ----------
     content
         The bytes of a ``model_vN.pkl``.
-    made_by
-        The format its manifest names, at most :data:`FORMAT`.
+    format_number
+        The format its manifest names, at most :data:`SNAPSHOT_FORMAT`.
 
     Returns
     -------
@@ -83,5 +83,5 @@ def read_pickles(content: bytes, made_by: int) -> tuple[Any, Any]:
         It is no such file, or a class in it is gone.
     """
     file = io.BytesIO(content)
-    reader = OldUnpickler if made_by < FORMAT else pickle.Unpickler
+    reader = OldUnpickler if format_number < SNAPSHOT_FORMAT else pickle.Unpickler
     return reader(file).load(), reader(file).load()

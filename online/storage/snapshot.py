@@ -26,7 +26,7 @@ import numpy as np
 from online.core.errors import SchemaError, SnapshotError
 from online.core.home import write_atomically
 from online.core.schema import Schema
-from online.storage.class_paths import FORMAT, read_pickles
+from online.storage.class_paths import SNAPSHOT_FORMAT, read_pickles
 
 __all__ = ["LoadedSnapshot", "Manifest", "Probe", "Provenance", "SnapshotStore", "version_of_path"]
 
@@ -203,7 +203,7 @@ class SnapshotStore:
             python=platform.python_version(),
             river=RIVER_VERSION,
             numpy=np.__version__,
-            format=FORMAT,
+            format=SNAPSHOT_FORMAT,
         )
         manifest = msgspec.structs.replace(manifest, hmac=self._sign(manifest))
         try:
@@ -328,17 +328,17 @@ def version_of_path(path: Path) -> int:
 
 def check_format(path: Path, format_number: int) -> None:
     """Raise SnapshotError for a format of a later Millrace."""
-    if format_number > FORMAT:
+    if format_number > SNAPSHOT_FORMAT:
         raise SnapshotError(
             f"{path} is of format {format_number}, made by a later Millrace: this one reads formats up to"
-            f" {FORMAT}; upgrade, or remove that version to go on from an older one"
+            f" {SNAPSHOT_FORMAT}; upgrade, or remove that version to go on from an older one"
         )
 
 
-def unpickled(content: bytes, name: str, made_by: int) -> tuple[Any, Any]:
+def unpickled(content: bytes, name: str, format_number: int) -> tuple[Any, Any]:
     """The two pickles of a snapshot whose hash, and HMAC where a key is set, were just checked."""
     try:
-        return read_pickles(content, made_by)
+        return read_pickles(content, format_number)
     except (  # each of them is how pickle says that a class or its content is not what it was
         AttributeError,
         EOFError,
