@@ -115,8 +115,11 @@ def refuse_newer_files(home: Home) -> None:
     Other errors are for those who open the file to use it.
     """
     for kind, path in databases(home).items():
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
-            refuse_newer(db, path, kind)
+        try:
+            with contextlib.closing(read_only(path)) as db:
+                refuse_newer(db, path, kind)
+        except sqlite3.Error as exc:
+            log.debug("%s cannot be looked at before it is opened: %s", path, exc)  # as in a new home
 
 
 def databases(home: Home) -> dict[DatabaseKind, Path]:
