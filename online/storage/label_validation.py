@@ -23,12 +23,15 @@ __all__ = ["Fault", "LabelValidator", "ValidationState"]
 WARMUP_ERRORS = 100  # before any error is too large
 RECENT_LABELS = 100  # among which those that break a rule are counted
 RECENT_MASK = (1 << RECENT_LABELS) - 1
-COVERAGE = 0.95  # share of values inside a learned range, and of errors under the learned error
+LEARNED_QUANTILE = 0.95  # share of values inside a learned range, and of errors under the learned error
 RANGE_STEP = 0.01  # of a range's width
 ERROR_STEP = 0.05  # of the learned error's logarithm
-# The step of stochastic gradient descent on the pinball loss: up by COVERAGE where the quantile is exceeded,
+# The step of stochastic gradient descent on the pinball loss: up by LEARNED_QUANTILE where the quantile is exceeded,
 # down by the rest where it is not. It is taken on the logarithm, as a target's unit may be anything.
-ERROR_GROWTH, ERROR_DECLINE = math.exp(ERROR_STEP * COVERAGE), math.exp(ERROR_STEP * (COVERAGE - 1.0))
+ERROR_GROWTH, ERROR_DECLINE = (
+    math.exp(ERROR_STEP * LEARNED_QUANTILE),
+    math.exp(ERROR_STEP * (LEARNED_QUANTILE - 1.0)),
+)
 SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error is too large
 MAX_SOURCES = 1000  # the last ones seen are remembered
 
@@ -212,8 +215,8 @@ class LabelValidator:
         """Move each end of the learned range towards its quantile; it always holds the bootstrap's range."""
         (first_low, first_high), (low, high) = self._bounds[name], self._range(name)
         step = RANGE_STEP * ((high - low) or max(abs(low), 1.0))
-        high += step * (COVERAGE if value > high else COVERAGE - 1.0)
-        low -= step * (COVERAGE if value < low else COVERAGE - 1.0)
+        high += step * (LEARNED_QUANTILE if value > high else LEARNED_QUANTILE - 1.0)
+        low -= step * (LEARNED_QUANTILE if value < low else LEARNED_QUANTILE - 1.0)
         if high > first_high or low < first_low:
             self.state.ranges[name] = (min(low, first_low), max(high, first_high))
         else:

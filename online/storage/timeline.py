@@ -30,7 +30,7 @@ BINNED_OUTCOMES = (
 SHOWN_COLUMNS = slice(2, 7)  # of those twelve: received_at to upper, averaged over what one point stands for
 ROLLING_COLUMNS = slice(7, 11)  # errors and coverage, averaged over the last ROLLING_LABELS
 DELAY_BINS = 4  # of the histogram of delays, for each power of ten
-SHORTEST_DELAY, LONGEST_DELAY = -3, 8  # powers of ten of seconds: a millisecond, three years
+MIN_DELAY_POWER, MAX_DELAY_POWER = -3, 8  # powers of ten of seconds: a millisecond, three years
 
 Floats = np.ndarray
 
@@ -158,6 +158,8 @@ def errors(db: sqlite3.Connection, last: int, keys: int, slots: int) -> ErrorBre
         if 0 <= key < keys and 0 <= slot < slots:  # -1 is a row of no key or slot
             mae[key][slot], bias[key][slot], counts[key][slot] = mean_error, mean_bias, count
     delays = [row[0] for row in db.execute(f"SELECT delay_seconds {newest}", (last,))]
-    edges = np.logspace(SHORTEST_DELAY, LONGEST_DELAY, DELAY_BINS * (LONGEST_DELAY - SHORTEST_DELAY) + 1)
+    edges = np.logspace(
+        MIN_DELAY_POWER, MAX_DELAY_POWER, DELAY_BINS * (MAX_DELAY_POWER - MIN_DELAY_POWER) + 1
+    )
     delay_counts, _ = np.histogram(np.clip(delays, edges[0], edges[-1]), edges)
     return ErrorBreakdown(mae, bias, counts, edges.tolist(), delay_counts.tolist())
