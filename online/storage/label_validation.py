@@ -26,12 +26,10 @@ RECENT_MASK = (1 << RECENT_LABELS) - 1
 LEARNED_QUANTILE = 0.95  # share of values inside a learned range, and of errors under the learned error
 RANGE_STEP = 0.01  # of a range's width
 ERROR_STEP = 0.05  # of the learned error's logarithm
-# The step of stochastic gradient descent on the pinball loss: up by LEARNED_QUANTILE where the quantile is exceeded,
-# down by the rest where it is not. It is taken on the logarithm, as a target's unit may be anything.
-ERROR_GROWTH, ERROR_DECLINE = (
-    math.exp(ERROR_STEP * LEARNED_QUANTILE),
-    math.exp(ERROR_STEP * (LEARNED_QUANTILE - 1.0)),
-)
+# The step of stochastic gradient descent on the pinball loss: up by LEARNED_QUANTILE where the quantile is
+# exceeded, down by the rest where it is not. It is taken on the logarithm, as a target may have any unit.
+ERROR_GROWTH = math.exp(ERROR_STEP * LEARNED_QUANTILE)
+ERROR_DECLINE = math.exp(ERROR_STEP * (LEARNED_QUANTILE - 1.0))
 SMALLEST_ERROR = 0.01  # of the target's bootstrap range: no smaller error is too large
 MAX_SOURCES = 1000  # the last ones seen are remembered
 
