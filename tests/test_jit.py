@@ -23,8 +23,8 @@ from online.core.jit import (
     load_i64,
     matrix_at,
     njit_cached,
-    package_hash,
     prefetch,
+    sources_hash,
     store_f64,
     store_i64,
     table_pointer,
@@ -150,7 +150,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any
         (package / "inner.py").write_text(INNER.format(size=size))
         for name in [name for name in sys.modules if name.startswith(package.name)]:
             del sys.modules[name]
-        package_hash.cache_clear()
+        sources_hash.cache_clear()
         importlib.invalidate_caches()
         return importlib.import_module(f"{package.name}.outer").outer
 

@@ -13,6 +13,7 @@ import pytest
 
 from millrace import load_model
 from online.core.errors import SnapshotError
+from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.snapshot import SnapshotStore
 from tests.support.running import serving
 
@@ -46,6 +47,15 @@ def test_it_starts_predicts_the_same_and_learns_the_same(old_home: Path) -> None
         assert aside["released_as"] is not None
         newer = server.client.post("/snapshots").json()["version"]
     assert SnapshotStore(old_home / "models").manifest(newer).format == 2
+
+
+def test_its_plan_is_served_by_scorers_alone(old_home: Path) -> None:
+    then = expected(old_home)
+    scored = Scorer(PlanWatch(old_home / "models" / "plan.safetensors")).score(then["rows"])
+    reply = then["started_again"]
+    assert [one.prediction for one in scored] == pytest.approx(reply["predictions"], rel=1e-9)
+    assert [one.lower for one in scored] == pytest.approx(reply["lower"], rel=1e-9)
+    assert [one.upper for one in scored] == pytest.approx(reply["upper"], rel=1e-9)
 
 
 def test_its_journal_replays_to_the_same_model(old_home: Path) -> None:

@@ -145,6 +145,19 @@ def stages(name: str) -> dict[int, Stage]:
     return found
 
 
+def branches_with_alternates(pipeline: compose.Pipeline) -> list[Any]:
+    """The branches of the pipeline's River trees that have another tree beside them."""
+    experts = pipeline[POOL].experts
+    waiting = [tree._root for tree in (*experts["bagging"], experts["tree"])]
+    found = []
+    while waiting:
+        node = waiting.pop()
+        if hasattr(node, "children"):
+            waiting += node.children
+            found += [node] if getattr(node, "_alternate_tree", None) is not None else []
+    return found
+
+
 @functools.cache
 def drifted(name: str) -> Stage:
     """A stream's pipeline soon after an abrupt drift, while alternate trees grow."""
@@ -152,10 +165,8 @@ def drifted(name: str) -> Stage:
     stream = lessons(8, flipped=True)
     for count in range(3000):
         pipeline.learn_one(*next(stream))
-        if count % 20 == 0:
-            plan = compiled(pipeline, name)
-            if (plan.arrays["node_alternate"] >= 0).any():
-                return pipeline, plan
+        if count % 20 == 0 and branches_with_alternates(pipeline):
+            return pipeline, compiled(pipeline, name)
     raise AssertionError("no alternate tree was started in 3,000 rows")
 
 
@@ -224,9 +235,10 @@ def test_plan_gives_what_the_pipeline_gives_while_alternate_trees_grow(name: str
     assert len(before.arrays["node"]) > len(before.arrays["tree_root"])  # trees have grown
     alternates = 0
     pipeline, plan = drifted(name)
-    main_only = ScoringPlan(
-        plan.info, plan.arrays | {"expert_beside": np.zeros_like(plan.arrays["expert_beside"])}
-    )
+    without = pickle.loads(pickle.dumps(pipeline))
+    for branch in branches_with_alternates(without):
+        branch._alternate_tree = None
+    main_only = compiled(without, name)
     for _ in range(300):
         row = dirty_row(rng)
         assert_plan_is_pipeline((pipeline, plan), row)
@@ -426,12 +438,64 @@ def test_a_plan_is_a_safetensors_file() -> None:
         assert arrays[name].tobytes() == array.tobytes()
 
 
-def test_a_plan_of_the_format_before_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [({}, r"format 1.*start the learner"), ({"format": 99}, r"format 99, of a later release.*upgrade")],
+    ids=["format 1", "a later one"],
+)
+def test_a_plan_of_another_format_is_refused_by_name(
+    said: dict[str, int], refused: str, tmp_path: Path
+) -> None:
     plan, path = stages("numeric")[10][1], tmp_path / "plan.safetensors"
-    head = {"info": msgspec.to_builtins(plan.info), "sha256": "0" * 64}
+    head = {"info": msgspec.to_builtins(plan.info), "sha256": "0" * 64} | said
     path.write_bytes(safetensors.numpy.save({"impute": np.zeros(2)}, {"plan": json.dumps(head)}))
-    with pytest.raises(PlanError, match=r"plan\.safetensors is a plan of format 1.*start the learner"):
+    with pytest.raises(PlanError, match=rf"plan\.safetensors is a plan of {refused}"):
         ScoringPlan.load(path)
+
+
+def with_link_bit(bit: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Nodes whose links all have a bit set."""
+    return lambda node: np.column_stack((node[:, 0], node[:, 1] | 1 << bit))
+
+
+def with_first(value: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda array: np.concatenate(([value], array[1:]))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("tree_root", with_first(10**6), "'tree_root' points outside 'node'"),
+        ("tree_root", with_first(-1), "'tree_root' points outside 'node'"),
+        ("read_column", with_first(10**6), "'read_column' points outside the columns of a row"),
+        ("expert_tree_start", with_first(1), "'expert_tree_start' does not divide 'tree_root'"),
+        ("leaf", lambda leaf: leaf + 1e6, "'leaf' points outside 'weight'"),
+        ("leaf", lambda leaf: leaf[:1], "'node' points outside 'leaf'"),
+        ("node", with_link_bit(30), "'node' points outside 'node'"),
+        ("node", with_link_bit(50), "'node' points outside the columns of a row"),
+        ("mean", lambda mean: mean[1:], "'mean' is of shape"),
+        ("weight", lambda weight: weight[:, None], "'weight' has 2 dimensions, not 1"),
+        ("scale", lambda scale: np.full(len(scale), "text"), "'scale' cannot be read as float64"),
+    ],
+    ids=lambda value: None if callable(value) else str(value)[:60],
+)
+def test_a_bad_plan_names_its_array(name: str, change: Callable[[np.ndarray], np.ndarray], said: str) -> None:
+    plan = drifted("everything")[1]
+    with pytest.raises(PlanError, match=f"array {said}"):
+        ScoringPlan(plan.info, plan.arrays | {name: change(plan.arrays[name])})
+
+
+def test_a_plan_that_is_only_published_builds_nothing_for_scoring() -> None:
+    plan = compiled(stages("everything")[300][0], "everything")
+    bare = set(vars(plan))
+    plan.dumps()
+    assert set(vars(plan)) == bare
+    plan.prepare()
+    prepared = set(vars(plan))
+    assert prepared > bare
+    plan.score_row(plain_row(random.Random(22)))
+    plan.score(np.zeros((40, plan.columns)))
+    assert set(vars(plan)) == prepared
 
 
 @given(data=st.data())
@@ -469,7 +533,7 @@ def without(array: str) -> bytes:
 
 def with_tree_of_no_expert() -> bytes:
     plan = stages("everything")[10][1]
-    arrays = plan.arrays | {"expert_tree": plan.arrays["expert_tree"] + 100}
+    arrays = plan.arrays | {"expert_tree_start": plan.arrays["expert_tree_start"] + 100}
     return plan_file.dumps(msgspec.json.encode(plan.info), arrays)
 
 

@@ -38,7 +38,7 @@ from numba.np.numpy_support import from_dtype
 
 __all__ = [
     "Array", "cfunc_cached", "count_trailing_zeros", "kernel", "load_f64", "load_i32", "load_i64",
-    "matrix_at", "njit_cached", "package_hash", "prefetch", "store_f64", "store_i64", "table_pointer",
+    "matrix_at", "njit_cached", "prefetch", "sources_hash", "store_f64", "store_i64", "table_pointer",
     "table_reader", "vector_at",
 ]  # fmt: skip
 
@@ -104,12 +104,13 @@ class PackageCache(FunctionCache):
     """Numba's cache of compiled forms, which here also notices a change in any other module of the package.
 
     Numba looks for a function's compiled form by the function's own source file, but the form contains all
-    kernels that the function calls. So the whole folder of the function counts, as a list of modules kept by
-    hand would be forgotten, and this one.
+    kernels that the function calls, and constants of modules beside them. So all modules of the function's
+    folder count, as a list kept by hand would be forgotten, those of other folders whose kernels it calls,
+    and this one.
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), package_hash(self._py_func.__code__.co_filename))
+        return (*super()._index_key(sig, codegen), sources_hash(frozenset(sources_of(self._py_func))))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled form for a signature; None, and it is compiled, when it cannot be had."""
@@ -127,11 +128,28 @@ class PackageCache(FunctionCache):
             log.warning("a compiled kernel cannot be kept, which makes the next start slower: %s", exc)
 
 
+def sources_of(function: Callable[..., Any]) -> set[Path]:
+    """The modules that a function's compiled form may come from."""
+    module = Path(function.__code__.co_filename)
+    return {Path(__file__), *module.parent.glob("*.py"), *kernel_modules(function)}
+
+
+def kernel_modules(function: Callable[..., Any]) -> set[Path]:
+    """The modules of a function and of all kernels that it calls."""
+    seen, waiting = {function}, [function]
+    while waiting:
+        caller = waiting.pop()
+        for called in map(caller.__globals__.get, caller.__code__.co_names):
+            if isinstance(called, Dispatcher) and called.py_func not in seen:
+                seen.add(called.py_func)
+                waiting.append(called.py_func)
+    return {Path(kernel_function.__code__.co_filename) for kernel_function in seen}
+
+
 @functools.cache
-def package_hash(module_file: str) -> int:
-    """A checksum of all modules in a module's folder, and of this one."""
-    modules = sorted(Path(module_file).parent.glob("*.py"))
-    return zlib.crc32(b"".join(module.read_bytes() for module in (*modules, Path(__file__))))
+def sources_hash(modules: frozenset[Path]) -> int:
+    """A checksum of modules, read once a process."""
+    return zlib.crc32(b"".join(module.read_bytes() for module in sorted(modules)))
 
 
 # Elements by address

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from online.core.jit import njit_cached
+from online.core.jit import kernel, njit_cached
 from online.core.schema import Schema
 from online.features.context import GroupColumn, group_columns, group_count, group_of, groups_of
 from online.features.matrix import MISSING
@@ -190,9 +190,9 @@ def disagreement_of(outputs: Floats, weights: Floats) -> Floats:
 #   outputs: (k,) float64, the experts' outputs; weights: (k,) float64, one in sum.
 
 
-@njit_cached
-def disagreement_of_row(outputs: Floats, weights: Floats) -> float:
-    """As :func:`disagreement_of`, of one row.
+@kernel
+def row_disagreement(outputs: Floats, weights: Floats) -> float:
+    """As :func:`disagreement_of`, of one row, for kernels: the plan's asks for every row.
 
     Parameters
     ----------
@@ -216,6 +216,25 @@ def disagreement_of_row(outputs: Floats, weights: Floats) -> float:
 
 
 @njit_cached
+def disagreement_of_row(outputs: Floats, weights: Floats) -> float:
+    """As :func:`disagreement_of`, of one row, for Python.
+
+    Parameters
+    ----------
+    outputs
+        The experts' outputs, (k,), in target units.
+    weights
+        Their weights, (k,), positive and one in sum.
+
+    Returns
+    -------
+    float
+        In target units.
+    """
+    return row_disagreement(outputs, weights)
+
+
+@kernel
 def median_distance(outputs: Floats, mean: float) -> float:
     """The median of the distances of outputs (k,) from a mean, the upper one where there are two.
 

@@ -1,16 +1,13 @@
-"""Plans as bytes: safetensors, written whole and read without copying.
+"""Plans as files: safetensors, whose metadata say what the plan is and what its bytes must hash to.
 
-The format: eight bytes, little endian, with the length of a JSON object; that object, padded with spaces; the
-arrays' bytes. The object names each array's dtype, shape and place. Its ``__metadata__`` has one key,
-``plan``: a JSON object of ``format`` (a number), ``info`` (what the plan says of itself) and ``sha256``, that
-of the info's JSON and of every array's name, dtype, shape and bytes.
+The metadata have one key, ``plan``: a JSON object of ``format`` (a number), ``info`` (what the plan says of
+itself) and ``sha256``, that of the info's JSON and of every array's name, dtype, shape and bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,23 +16,22 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors import numpy as safetensors_numpy
 
 from online.core.errors import PlanError
 from online.core.schema import Schema
 
-__all__ = ["FORMAT", "PlanContent", "dumps", "keep_previous", "previous_of", "read", "read_schema"]
+__all__ = ["PLAN_FORMAT", "PlanContent", "dumps", "keep_previous", "previous_of", "read", "read_schema"]
 
 Array = npt.NDArray[Any]
 
-FORMAT = 2
-HEAD = "plan"
-METADATA = "__metadata__"
-LENGTH = 8
-DTYPES: dict[str, type] = {"F64": np.float64, "I64": np.int64, "I32": np.int32}
-NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+PLAN_FORMAT = 3  # 2 had other names of arrays, and River's alternate trees
+OLDEST_FORMAT = 2
+METADATA_KEY = "plan"
 
 
-class Head(msgspec.Struct, frozen=True):
+class PlanHead(msgspec.Struct, frozen=True):
     """What a plan's file says of itself; ``info`` is JSON, byte for byte."""
 
     info: msgspec.Raw
@@ -43,34 +39,39 @@ class Head(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-class Tensor(msgspec.Struct, frozen=True):
-    """Where an array lies in the data, in bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    data_offsets: tuple[int, int]
-
-
 class PlanContent(NamedTuple):
-    """What a file holds: the info's JSON, and read-only arrays by name."""
+    """What a file holds: its format, the info's JSON, and arrays by name."""
 
+    format: int
     info: bytes
     arrays: dict[str, Array]
 
+    def arrays_now(self) -> dict[str, Array]:
+        """The arrays as this format has them. Raises LookupError or ValueError where they are none of it."""
+        if self.format == PLAN_FORMAT:
+            return self.arrays
+        from online.scoring.plan_format_2 import from_format_2  # kernels, and perhaps River, come with it
+
+        return from_format_2(self.arrays)
+
 
 def dumps(info: bytes, arrays: Mapping[str, Array]) -> bytes:
-    """A plan's file from the info's JSON and C-contiguous arrays."""
-    ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)  # so that all are aligned
-    tensors: dict[str, object] = {}
-    end = 0
-    for name, array in ordered:
-        end += array.nbytes
-        tensors[name] = Tensor(NAMES[array.dtype], array.shape, (end - array.nbytes, end))
-    head = Head(msgspec.Raw(info), digest(info, arrays), FORMAT)
-    tensors[METADATA] = {HEAD: msgspec.json.encode(head).decode()}
-    header = msgspec.json.encode(tensors)
-    header += b" " * (-len(header) % LENGTH)
-    return b"".join((len(header).to_bytes(LENGTH, "little"), header, *(raw(array) for _, array in ordered)))
+    """A plan's file.
+
+    Parameters
+    ----------
+    info
+        The info's JSON.
+    arrays
+        C-contiguous, by name.
+
+    Returns
+    -------
+    bytes
+        The same for the same plan.
+    """
+    head = PlanHead(msgspec.Raw(info), digest(info, arrays), PLAN_FORMAT)
+    return safetensors_numpy.save(dict(arrays), {METADATA_KEY: msgspec.json.encode(head).decode()})
 
 
 def read(path: Path) -> PlanContent:
@@ -82,24 +83,31 @@ def read(path: Path) -> PlanContent:
         The file is missing, torn, damaged, of another version or no plan.
     """
     try:
-        content = path.read_bytes()
-        end = LENGTH + int.from_bytes(content[:LENGTH], "little")
-        header = msgspec.json.decode(content[LENGTH:end], type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(header.pop(METADATA), type=dict[str, str])
-        head = msgspec.json.decode(metadata[HEAD], type=Head)
-        if head.format != FORMAT:
-            raise PlanError(
-                f"{path} is a plan of format {head.format}, this version reads {FORMAT}:"
-                " start the learner, it writes the plan anew"
-            )
-        arrays = {
-            name: tensor(content, end, msgspec.json.decode(raw, type=Tensor)) for name, raw in header.items()
-        }
-    except (OSError, LookupError, ValueError, OverflowError, msgspec.MsgspecError) as exc:
+        # pread, not mmap: what was checked must not change afterwards, and a mapped file that someone cuts
+        # short would kill the process. It is the only copy.
+        with safe_open(path, framework="np", backend="pread") as file:
+            head = msgspec.json.decode(file.metadata()[METADATA_KEY], type=PlanHead)
+            check_format(path, head.format)
+            arrays: dict[str, Array] = file.get_tensors()
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, msgspec.MsgspecError) as exc:
         raise PlanError(f"{path} is no whole plan: {exc}") from exc
     if digest(bytes(head.info), arrays) != head.sha256:
         raise PlanError(f"{path} is damaged: its sha256 is not the one it names")
-    return PlanContent(bytes(head.info), arrays)
+    return PlanContent(head.format, bytes(head.info), arrays)
+
+
+def check_format(path: Path, number: int) -> None:
+    """Refuse a format that cannot be read, by name and with what helps."""
+    if number < OLDEST_FORMAT:
+        raise PlanError(
+            f"{path} is a plan of format {number}, this version reads {OLDEST_FORMAT} to {PLAN_FORMAT}:"
+            " start the learner, it writes the plan anew"
+        )
+    if number > PLAN_FORMAT:
+        raise PlanError(
+            f"{path} is a plan of format {number}, of a later release, this one reads up to {PLAN_FORMAT}:"
+            " upgrade Millrace, or start the learner of this release, which writes the plan anew"
+        )
 
 
 def previous_of(path: Path) -> Path:
@@ -110,13 +118,14 @@ def previous_of(path: Path) -> Path:
 def keep_previous(path: Path) -> None:
     """Keep what a file holds under its second name, before the file is replaced; where links can be made."""
     spare = path.with_name(f".{path.name}.{os.getpid()}.link")
+    # not everywhere are there hard links, nor is there a plan the first time; only a fallback is lost then
     with contextlib.suppress(OSError):
         os.link(path, spare)
         spare.replace(previous_of(path))
     spare.unlink(missing_ok=True)  # also where both names were of one file already
 
 
-class Described(msgspec.Struct):
+class DescribedPlan(msgspec.Struct):
     """The part of a plan's info that says what its rows are."""
 
     schema: Schema
@@ -125,19 +134,9 @@ class Described(msgspec.Struct):
 def read_schema(path: Path) -> Schema:
     """The schema of the plan in a file; no kernel is loaded. Raises PlanError as :func:`read` does."""
     try:
-        return msgspec.json.decode(read(path).info, type=Described).schema
+        return msgspec.json.decode(read(path).info, type=DescribedPlan).schema
     except msgspec.MsgspecError as exc:
         raise PlanError(f"{path} is no whole plan: {exc}") from exc
-
-
-def tensor(content: bytes, start: int, at: Tensor) -> Array:
-    """One array, where it lies. Raises ValueError or LookupError for what is none."""
-    dtype = DTYPES[at.dtype]
-    count, size = math.prod(at.shape), np.dtype(dtype).itemsize
-    first, last = at.data_offsets
-    if first < 0 or last - first != count * size or start + last > len(content):
-        raise ValueError("an array lies outside of the file")
-    return np.frombuffer(content, dtype, count, start + first).reshape(at.shape)
 
 
 def digest(info: bytes, arrays: Mapping[str, Array]) -> str:
@@ -145,10 +144,5 @@ def digest(info: bytes, arrays: Mapping[str, Array]) -> str:
     content = hashlib.sha256(info)
     for name, array in sorted(arrays.items()):
         content.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        content.update(raw(array))
+        content.update(array.reshape(-1).view(np.uint8).data)
     return content.hexdigest()
-
-
-def raw(array: Array) -> memoryview:
-    """A C-contiguous array's bytes, not copied."""
-    return array.reshape(-1).view(np.uint8).data

@@ -1,24 +1,54 @@
-"""River's own trees, and baggings of them, as the trees of a scoring plan."""
+"""River's own trees, and baggings of them, as the trees of a scoring plan.
+
+A branch of River's adaptive tree may have an *alternate* beside it, a tree that grows to replace it. Where
+a row passes such a branch it goes down both, and the tree answers with the mean of all leaves reached. Plans
+know no alternates: here a tree with them becomes a plain one that answers the same, each of its leaves
+standing for the leaves that its rows reach together. A mean of linear leaves is a linear leaf. The plain tree
+may be as large as the branch times its alternate; in River 0.26.1 an alternate is a single leaf, as its first
+split already replaces the branch.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from river import tree
 from river.tree.nodes.branch import NumericBinaryBranch
 
 from online.core.errors import PlanError
+from online.core.jit import Array
 from online.model.experts.river.adwin_bagging import ADWINBaggingRegressor
-from online.scoring.tree_arrays import NOWHERE, Trees
+from online.scoring.tree_arrays import NONE, Leaves, LineInputs, Nodes, Trees
 
-__all__ = ["compiled"]
+__all__ = ["Branch", "merge_alternates", "river_trees"]
 
 
-def compiled(expert: object, places: dict[str, int]) -> Trees:
-    """A tree or bagging as trees; ``places`` says where in a row each column that it reads is.
+class Branch(NamedTuple):
+    """A branch of a tree with alternates: a value of a column at most the threshold goes left."""
+
+    column: int
+    threshold: float
+    left: Any
+    right: Any
+    alternate: Any = None  # the root of a tree beside it
+
+
+def river_trees(expert: object, columns: dict[str, int]) -> Trees:
+    """A tree or bagging as trees.
+
+    Parameters
+    ----------
+    expert
+        A Hoeffding tree of River's, or a bagging of them.
+    columns
+        Where in a row each column is that it reads.
+
+    Returns
+    -------
+    Trees
+        Their mean, without alternates.
 
     Raises
     ------
@@ -26,66 +56,112 @@ def compiled(expert: object, places: dict[str, int]) -> Trees:
         It is something else, or holds a node that cannot be compiled.
     """
     if isinstance(expert, ADWINBaggingRegressor):
-        return mean_of(list(expert.data), places)
-    if isinstance(expert, tree.HoeffdingTreeRegressor):
-        return mean_of([expert], places)
-    raise PlanError(f"an expert of type {type(expert).__name__} cannot be compiled")
+        roots = [member._root for member in expert.data]
+    elif isinstance(expert, tree.HoeffdingTreeRegressor):
+        roots = [expert._root]
+    else:
+        raise PlanError(f"an expert of type {type(expert).__name__} cannot be compiled")
+    order = {column: index for index, column in enumerate(columns)}
+    shares = np.full(len(roots), 1.0 / len(roots))
+    return merge_alternates(
+        roots,
+        shares,
+        np.array(list(columns.values()), int),
+        look=lambda node: river_branch(node, columns),
+        answer=lambda node: leaf_line(node, order),
+    )
 
 
-@dataclasses.dataclass
-class Growing:
-    """Nodes and leaves of River trees while they are gathered: a list a column of :class:`Trees`."""
-
-    places: dict[str, int]
-    nodes: list[list[Any]] = dataclasses.field(default_factory=list)
-    leaves: list[tuple[float, Any]] = dataclasses.field(default_factory=list)
-
-    def add(self, node: Any) -> int:
-        """Add a River node and all below and beside it; returns its number."""
-        number = len(self.nodes)
-        if node is None or not hasattr(node, "children"):
-            self.nodes.append([NOWHERE, 0.0, NOWHERE, NOWHERE, len(self.leaves), NOWHERE])
-            self.leaves.append(leaf_line(node))
-            return number
-        if not isinstance(node, NumericBinaryBranch):
-            raise PlanError(f"a tree node of type {type(node).__name__} cannot be compiled")
-        self.nodes.append([self.places[node.feature], node.threshold])
-        below = [self.add(child) for child in node.children]
-        alternate = getattr(node, "_alternate_tree", None)
-        beside = NOWHERE if alternate is None else self.add(alternate)
-        self.nodes[number] += [*below, NOWHERE, beside]
-        return number
+def river_branch(node: Any, columns: dict[str, int]) -> Branch | None:
+    """A River node as a branch; None for a leaf."""
+    if node is None or not hasattr(node, "children"):
+        return None
+    if not isinstance(node, NumericBinaryBranch):
+        raise PlanError(f"a tree node of type {type(node).__name__} cannot be compiled")
+    left, right = node.children
+    return Branch(columns[node.feature], node.threshold, left, right, getattr(node, "_alternate_tree", None))
 
 
-def mean_of(models: list[Any], places: dict[str, int]) -> Trees:
-    """The mean of River trees."""
-    growing = Growing(places)
-    roots = [growing.add(model._root) for model in models]
-    feature, threshold, left, right, leaf, beside = map(np.array, zip(*growing.nodes, strict=True))
-    weights = np.zeros((len(growing.leaves), len(places)))
-    known = {column: place for place, column in enumerate(places)}
-    for row, (_, line) in enumerate(growing.leaves):
-        for column, weight in line.items():
-            weights[row, known[column]] = weight
-    n, bound = len(weights), np.full(len(places), math.inf)
-    return Trees(
-        np.array(roots), np.full(len(roots), 1.0 / len(roots)), feature, threshold, left, right, leaf,
-        np.array([bias for bias, _ in growing.leaves]), np.full(n, -math.inf), np.full(n, math.inf),
-        np.arange(n), weights, np.array(list(places.values()), int), -bound, bound, np.zeros(len(places)),
-        np.zeros(len(feature), bool), beside,
-    )  # fmt: skip
-
-
-def leaf_line(leaf: Any) -> tuple[float, dict[str, float]]:
-    """A River leaf as the linear function it predicts by: intercept and weights; zero for no leaf.
+def leaf_line(leaf: Any, order: dict[str, int]) -> Array:
+    """A River leaf as the linear function it predicts by: intercept, then weights; zeros for no leaf.
 
     An adaptive leaf answers with its mean while that has the smaller faded squared error, else with its
     model; other leaves have only the one or the other.
     """
+    line = np.zeros(1 + len(order))
     if leaf is None:
-        return 0.0, {}
+        return line
     model = getattr(leaf, "_leaf_model", None)
     faded = getattr(leaf, "_fmse_mean", None)
     if model is None or (faded is not None and faded < leaf._fmse_model):
-        return leaf.stats.mean.get(), {}
-    return model.intercept, dict(model.weights)
+        line[0] = leaf.stats.mean.get()
+        return line
+    line[0] = model.intercept
+    for column, weight in model.weights.items():
+        line[1 + order[column]] = weight
+    return line
+
+
+def merge_alternates(
+    roots: list[Any],
+    tree_weights: Array,
+    columns: Array,
+    *,
+    look: Callable[[Any], Branch | None],
+    answer: Callable[[Any], Array],
+) -> Trees:
+    """Trees with alternates as trees without, that answer the same.
+
+    Parameters
+    ----------
+    roots
+        The trees' first nodes, (T,).
+    tree_weights
+        Their weights, (T,).
+    columns
+        What the lines of their leaves read, (R,).
+    look
+        A node as a branch, None where it is a leaf.
+    answer
+        What a leaf answers: intercept and weights, (1 + R,).
+
+    Returns
+    -------
+    Trees
+        Their weighted sum.
+    """
+    nodes: list[list[float]] = []  # rows of Nodes: column, threshold, left, right, leaf
+    lines: list[Array] = []
+
+    def add(waiting: tuple[Any, ...], reached: tuple[Any, ...]) -> int:
+        """Add the tree that sends a row on from the waiting nodes, having reached some leaves."""
+        number = len(nodes)
+        nodes.append([])
+        node, *others = waiting
+        branch = look(node)
+        if branch is None:
+            reached = (*reached, node)
+            if others:
+                nodes.pop()
+                return add(tuple(others), reached)
+            nodes[number] = [NONE, 0.0, NONE, NONE, len(lines)]
+            lines.append(np.mean([answer(leaf) for leaf in reached], axis=0))
+            return number
+        beside = () if branch.alternate is None else (branch.alternate,)
+        left, right = (add((child, *beside, *others), reached) for child in (branch.left, branch.right))
+        nodes[number] = [branch.column, branch.threshold, left, right, NONE]
+        return number
+
+    starts = [add((root,), ()) for root in roots]
+    column, threshold, left, right, leaf = np.array(nodes).T
+    table = np.array(lines)
+    return Trees(
+        roots=np.array(starts),
+        tree_weights=tree_weights,
+        nodes=Nodes(
+            column=column.astype(int), threshold=threshold, left=left.astype(int),
+            right=right.astype(int), leaf=leaf.astype(int),
+        ),
+        leaves=Leaves(intercept=table[:, 0], line=np.arange(len(table)), weights=table[:, 1:]),
+        inputs=LineInputs(columns=columns),
+    )  # fmt: skip

@@ -79,7 +79,7 @@ class PlanWatch:
             self.plan.info.seq,
             self.plan.info.version,
         ):
-            self.plan = plan
+            self.plan = plan.prepare()
             self.loaded_at = time.time()
 
 

@@ -1,4 +1,7 @@
-"""Experts' trees as arrays of their own, and all of them laid out as the arrays of a plan."""
+"""Experts' trees as arrays of their own, and all of them laid out as the arrays of a plan.
+
+Columns are those of a row as it is scored: C imputed values, then C scaled ones.
+"""
 
 from __future__ import annotations
 
@@ -9,102 +12,162 @@ from collections.abc import Sequence
 import numpy as np
 
 from online.core.jit import Array
-from online.scoring.kernels.plan_arrays import FEATURE_BIT, GAP_BIT, LINE, padded
+from online.scoring.kernels.plan_arrays import COLUMN_BIT, MISSING_RIGHT_BIT, WEIGHTS_AT, padded
 
-__all__ = ["Trees", "assembled", "lines"]
+__all__ = ["NONE", "Leaves", "LineInputs", "Nodes", "Trees", "constant_trees", "lay_out", "linear_trees"]
 
-NOWHERE = -1
+NONE = -1  # no column, node or line
 
 
-@dataclasses.dataclass(frozen=True)
-class Trees:
-    """One expert: the weighted sum of its trees. N nodes, L leaves, T trees, R places its leaves read.
-
-    Places are those of a row as it is scored: C imputed values, then C scaled ones.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nodes:
+    """Branches and leaves of all trees of an expert, in any order.
 
     Parameters
     ----------
-    roots, shares
-        The trees: (T,) nodes, and weights.
-    feature, threshold
-        (N,) the place a branch tests, -1 at a leaf; a value at most the threshold goes left.
+    column, threshold
+        (N,) the column that a branch tests, -1 at a leaf; a value at most the threshold goes left.
     left, right
         (N,) nodes; not looked at for a leaf.
     leaf
-        (N,) a leaf's row of the leaf table; not looked at for a branch.
-    intercept, low, high
-        (L,) a leaf answers ``min(max(intercept + weights . row, low), high)``.
-    line, weights
-        (L,) row of the weights (lines, R), or -1 where a leaf answers with its intercept alone.
-    places
-        (R,) what the weights are for, each held to ``read_low`` and ``read_high``.
-    reach
-        A value further from 0 counts as missing: then ``read_fill`` is read in its place, and a branch sends
-        it right where ``gap_right`` (N,) says so.
-    beside
-        (N,) root of a tree whose answer is averaged in where this branch is passed, -1 for none.
+        (N,) a leaf's row of the leaves; not looked at for a branch.
+    missing_right
+        (N,) whether a branch sends a missing value right; False for all by default.
     """
 
-    roots: Array
-    shares: Array
-    feature: Array
+    column: Array
     threshold: Array
     left: Array
     right: Array
     leaf: Array
-    intercept: Array
-    low: Array
-    high: Array
-    line: Array
-    weights: Array
-    places: Array
-    read_low: Array
-    read_high: Array
-    read_fill: Array
-    gap_right: Array
-    beside: Array
-    reach: float = math.inf
+    missing_right: Array | bool = False
 
 
-def lines(intercepts: Array, weights: Array, places: Array, shares: Array) -> Trees:
-    """An expert of linear models alone: the sum of ``share * (intercept + weights . row)``.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leaves:
+    """What leaves answer: ``min(max(intercept + weights[line] . row, low), high)``.
 
-    Weights are (models, R), everything else one a model, places (R,).
+    Parameters
+    ----------
+    intercept
+        (L,) in target units.
+    low, high
+        (L,), or one for all, in target units.
+    line
+        (L,) a leaf's row of the weights, -1 where it answers with its intercept alone, as all do by default.
+    weights
+        (lines, R) for what the lines of the expert read; none by default.
     """
-    n, r = weights.shape
-    none, each = np.full(n, NOWHERE), np.arange(n)
-    free, bound = np.zeros(n), np.full(r, math.inf)
+
+    intercept: Array
+    low: Array | float = -math.inf
+    high: Array | float = math.inf
+    line: Array | int = NONE
+    weights: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineInputs:
+    """What the lines of an expert read.
+
+    Parameters
+    ----------
+    columns
+        (R,) of a row.
+    low, high
+        (R,), or one for all: the bounds that each value is held to.
+    fill
+        (R,), or one for all: what is read in place of a missing value.
+    """
+
+    columns: Array = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    low: Array | float = -math.inf
+    high: Array | float = math.inf
+    fill: Array | float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trees:
+    """One expert: the weighted sum of its trees.
+
+    Parameters
+    ----------
+    roots, tree_weights
+        (T,) the trees' first nodes, and their weights.
+    nodes, leaves, inputs
+        What they consist of.
+    missing_above
+        A value further from 0 counts as missing.
+    """
+
+    roots: Array
+    tree_weights: Array
+    nodes: Nodes
+    leaves: Leaves
+    inputs: LineInputs = LineInputs()
+    missing_above: float = math.inf
+
+
+def linear_trees(intercepts: Array, weights: Array, columns: Array) -> Trees:
+    """An expert of linear models alone: the sum of ``intercept + weights . row``.
+
+    Parameters
+    ----------
+    intercepts
+        (models,) in target units.
+    weights
+        (models, R).
+    columns
+        (R,) what the weights are for.
+
+    Returns
+    -------
+    Trees
+        One tree of one leaf a model.
+    """
+    models = np.arange(len(intercepts))
+    none = np.full(len(models), NONE)
     return Trees(
-        each, shares, none, free, none, none, each, intercepts, np.full(n, -math.inf), np.full(n, math.inf),
-        each, weights, places, -bound, bound, np.zeros(r), none > 0, none,
-    )  # fmt: skip
+        roots=models,
+        tree_weights=np.ones(len(models)),
+        nodes=Nodes(column=none, threshold=np.zeros(len(models)), left=none, right=none, leaf=models),
+        leaves=Leaves(intercept=intercepts, line=models, weights=weights),
+        inputs=LineInputs(columns=columns),
+    )
 
 
-def assembled(experts: Sequence[Trees]) -> dict[str, Array]:
-    """A plan's arrays that hold its experts, as :mod:`online.scoring.kernels.plan_arrays` lays them out."""
-    parts: dict[str, list[Array]] = {name: [] for name in ("node", "beside", "leaf", "weight", "root")}
-    nodes = leaves = weights = 0
+def constant_trees(answer: float) -> Trees:
+    """An expert that always answers the same; NaN for one that has nothing to answer."""
+    return linear_trees(np.full(1, answer), np.zeros((1, 0)), np.zeros(0, int))
+
+
+def lay_out(experts: Sequence[Trees]) -> dict[str, Array]:
+    """The arrays of a plan that hold its experts, as :mod:`online.scoring.kernels.plan_arrays` has them."""
+    nodes, roots, leaves, weights = [], [], [], []
+    node_count = leaf_count = weight_count = 0
     for expert in experts:
-        node, beside, roots = laid_out(expert, nodes, leaves)
-        leaf, weight = leaf_table(expert, weights)
-        for name, part in zip(parts, (node, beside, leaf, weight, roots), strict=True):
-            parts[name].append(part)
-        nodes, leaves, weights = nodes + len(node), leaves + len(leaf), weights + len(weight)
+        expert_nodes, expert_roots = node_words(expert, node_count, leaf_count)
+        expert_leaves, expert_weights = leaf_rows(expert, weight_count)
+        nodes.append(expert_nodes)
+        roots.append(expert_roots)
+        leaves.append(expert_leaves)
+        weights.append(expert_weights)
+        node_count += len(expert_nodes)
+        leaf_count += len(expert_leaves)
+        weight_count += len(expert_weights)
     return {
-        "node": np.concatenate(parts["node"]),
-        "node_alternate": np.concatenate(parts["beside"]),
-        "leaf": np.concatenate(parts["leaf"]),
-        "weight": np.concatenate(parts["weight"]),
-        "tree_root": np.concatenate(parts["root"]),
-        "tree_weight": np.concatenate([expert.shares for expert in experts]),
-        "expert_tree": starts([len(expert.roots) for expert in experts]),
-        "expert_read": starts([len(expert.places) for expert in experts]),
-        "expert_reach": np.array([expert.reach for expert in experts]),
-        "expert_beside": np.array([(beside > NOWHERE).any() for beside in parts["beside"]]),
-        "read_place": np.concatenate([expert.places for expert in experts]),
-        "read_low": np.concatenate([expert.read_low for expert in experts]),
-        "read_high": np.concatenate([expert.read_high for expert in experts]),
-        "read_fill": np.concatenate([expert.read_fill for expert in experts]),
+        "node": np.concatenate(nodes),
+        "leaf": np.concatenate(leaves),
+        "weight": np.concatenate(weights),
+        "tree_root": np.concatenate(roots),
+        "tree_weight": np.concatenate([expert.tree_weights for expert in experts]),
+        "expert_tree_start": starts([len(expert.roots) for expert in experts]),
+        "expert_read_start": starts([len(expert.inputs.columns) for expert in experts]),
+        "expert_missing_above": np.array([expert.missing_above for expert in experts]),
+        "read_column": np.concatenate([expert.inputs.columns for expert in experts]),
+        "read_low": per_input(experts, "low"),
+        "read_high": per_input(experts, "high"),
+        "read_fill": per_input(experts, "fill"),
     }
 
 
@@ -113,33 +176,47 @@ def starts(counts: Sequence[int]) -> Array:
     return np.cumsum([0, *counts])
 
 
-def laid_out(expert: Trees, first: int, first_leaf: int) -> tuple[Array, Array, Array]:
-    """Nodes, alternates and roots of an expert whose nodes start at ``first``: roots first, then pairs."""
-    heads = np.concatenate((expert.roots, expert.beside[expert.beside > NOWHERE])).astype(np.int64)
-    inner = np.flatnonzero(expert.feature >= 0)
-    pairs = len(heads) + 2 * np.arange(len(inner))
-    size = len(heads) + 2 * len(inner)
-    at = np.full(len(expert.feature) + 1, NOWHERE)  # NOWHERE, the last, stays
-    at[heads] = np.arange(len(heads))
-    at[expert.left[inner]], at[expert.right[inner]] = pairs, pairs + 1
-    way = np.asarray(expert.leaf, np.int64) + first_leaf
-    way[inner] = first + pairs
-    way += (np.asarray(expert.gap_right, np.int64) << GAP_BIT) * (expert.feature >= 0)
-    way |= np.where(expert.feature >= 0, np.asarray(expert.feature, np.int64), NOWHERE) << FEATURE_BIT
-    node, beside = np.zeros((size, 2), np.int64), np.full(size, NOWHERE)
-    used = at[:-1] > NOWHERE
-    node[at[:-1][used], 0] = np.ascontiguousarray(expert.threshold, np.float64).view(np.int64)[used]
-    node[at[:-1][used], 1] = way[used]
-    other = at[expert.beside]
-    beside[at[:-1][used]] = np.where(other > NOWHERE, other + first, NOWHERE)[used]
-    return node, beside, at[expert.roots] + first
+def per_input(experts: Sequence[Trees], name: str) -> Array:
+    """One of the experts' bounds or fills, for each column that their lines read."""
+    return np.concatenate(
+        [np.broadcast_to(getattr(expert.inputs, name), len(expert.inputs.columns)) for expert in experts]
+    )
 
 
-def leaf_table(expert: Trees, first: int) -> tuple[Array, Array]:
+def node_words(expert: Trees, first: int, first_leaf: int) -> tuple[Array, Array]:
+    """The nodes of an expert, which start at ``first``, and its roots: roots first, then pairs of children.
+
+    Nodes that no root leads to are left out.
+    """
+    nodes = expert.nodes
+    inner = np.flatnonzero(nodes.column >= 0)
+    pairs = len(expert.roots) + 2 * np.arange(len(inner))
+    position = np.full(len(nodes.column), NONE)
+    position[expert.roots] = np.arange(len(expert.roots))
+    position[nodes.left[inner]], position[nodes.right[inner]] = pairs, pairs + 1
+
+    is_branch, column = nodes.column >= 0, np.asarray(nodes.column, np.int64)
+    link = np.asarray(nodes.leaf, np.int64) + first_leaf
+    link[inner] = first + pairs
+    link |= (np.broadcast_to(nodes.missing_right, len(link)) & is_branch).astype(
+        np.int64
+    ) << MISSING_RIGHT_BIT
+    link |= np.where(is_branch, column, NONE) << COLUMN_BIT
+
+    words = np.zeros((len(expert.roots) + 2 * len(inner), 2), np.int64)
+    used = position > NONE
+    words[position[used], 0] = np.ascontiguousarray(nodes.threshold, np.float64).view(np.int64)[used]
+    words[position[used], 1] = link[used]
+    return words, position[expert.roots] + first
+
+
+def leaf_rows(expert: Trees, first: int) -> tuple[Array, Array]:
     """The leaf table of an expert whose weights start at ``first``, and those weights."""
-    width = padded(len(expert.places))
-    weights = np.zeros((len(expert.weights), width))
-    weights[:, : len(expert.places)] = expert.weights
-    table = np.column_stack((expert.intercept, expert.low, expert.high, expert.line)).astype(np.float64)
-    table[expert.line > NOWHERE, LINE] = first + width * expert.line[expert.line > NOWHERE]
+    leaves, reads = expert.leaves, len(expert.inputs.columns)
+    weights = np.zeros((len(leaves.weights), padded(reads)))
+    weights[:, :reads] = leaves.weights
+    table = np.column_stack(np.broadcast_arrays(leaves.intercept, leaves.low, leaves.high, leaves.line))
+    table = table.astype(np.float64)
+    has_line = table[:, WEIGHTS_AT] > NONE
+    table[has_line, WEIGHTS_AT] = first + padded(reads) * table[has_line, WEIGHTS_AT]
     return table, weights.ravel()

@@ -44,8 +44,8 @@ def report(service: Service) -> dict[str, Any]:
         ],
         "interval": {
             "coverage": service.config.model.coverage,
-            "below": info.reach.below * info.reach.level,
-            "above": info.reach.above * info.reach.level,
+            "below": info.interval.below * info.interval.level,
+            "above": info.interval.above * info.interval.level,
         },
         "features": [described(feature) for feature in info.schema.features],
         "schema_hash": info.schema.hash,

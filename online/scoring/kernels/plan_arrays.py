@@ -1,34 +1,19 @@
-"""The arrays of a plan as kernels see them.
+"""The arrays of a plan: one description, from which their table, their checks and their file follow.
 
-Everything is a weighted set of trees. A linear model is a tree of one leaf, and so is the value of a column.
-Rows are scored as ``[imputed values, scaled values]``, of C columns each, so a tree on either only differs
-in which places it asks for.
+Everything a plan scores with is a weighted set of trees. A linear model is a tree of one leaf, and so is the
+value of a column. Rows are scored as ``[imputed values, scaled values]``, of C columns each, so a tree on
+either only differs in which columns it asks for.
 
-    node            int64 (N, 2)  bits of the float64 threshold, and of what is tested and where that leads:
-                                  the higher 32 the place tested, -1 at a leaf; the lower 31 the child a
-                                  value <= the threshold goes to, which the other child follows, or at a leaf
-                                  its row of the leaf table; between them 1 where a missing value goes to
-                                  the second child
-    node_alternate  int32 (N,)    root of a tree that stands beside this branch, -1 for none: what their
-                                  leaves say is averaged
-    leaf            float64 (L, 4)  intercept, lowest and highest answer, and where its weights start, -1
-                                  where it answers with the intercept alone
-    weight          float64 (M,)  lines' weights for what their expert reads, then zeros up to whole fours
-    tree_root       int32 (T,)
-    tree_weight     float64 (T,)  an expert's output is the weighted sum of its trees
-    expert_tree     int32 (k + 1,)  where each expert's trees start
-    expert_read     int32 (k + 1,)  where the places its lines read start
-    expert_reach    float64 (k,)  a value beyond counts as missing, for this expert
-    expert_beside   int32 (k,)    1 if any of its branches has an alternate
-    read_place      int32 (R,)    places lines read
-    read_low, read_high, read_fill  float64 (R,)  bounds of what they read, and what for a missing value
-    head_bias, head_margin, head_share  float64 (Q,)
-    head_weight     float64 (Q, k)
-    impute, mean, scale  float64 (C,)  missing values, then (value - mean) / scale, 0 for scale 0
-    limits          float64 (3,)  lowest and highest target seen, and what stands in for no number
-    expert_share    float64 (k,)  how much each counts in how far experts stand apart, one in all
+A node is two words of 64 bits: the bits of the float64 threshold, and the *link*, what is tested and where
+that leads::
 
-Those of :mod:`online.scoring.kernels.quickscorer` are made from these.
+    bit 63 ... 32   the column tested, of 2 C; -1 at a leaf
+    bit 31          1 where a missing value goes to the second child
+    bit 30 ... 0    the child a value <= the threshold goes to, which the other child follows;
+                    at a leaf its row of the leaf table
+
+A row of the leaf table is intercept, lowest and highest answer, and where its weights start, -1 where it
+answers with the intercept alone. Weights come in whole fours, so that a line is summed four at a time.
 
 With the experts' outputs o, each finite and within the limits, the prediction is::
 
@@ -40,171 +25,181 @@ within the limits as well.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, get_type_hints
 
 import numpy as np
 
-from online.core.jit import Array, kernel, load_i64
+from online.core.jit import Array, kernel, table_reader
 
 __all__ = [
-    "PLAN_ARRAYS", "PlanArrays", "Scratch", "handle_of", "opened", "opened_scratch", "padded",
-    "scratch_size",
+    "BUILT", "STORED", "ArraySpec", "ArrayTable", "PlanArrays", "Scratch", "padded",
+    "read_plan", "scratch_of", "scratch_size",
 ]  # fmt: skip
 
-BLOCK = 64  # rows scored together: what they need stays in the caches closest to the core
+BLOCK_ROWS = 64  # rows scored together: what they need stays in the caches closest to the core
 LANES = 8  # walkers that go down trees together
-STACK = 256  # alternates that wait while a row descends
 
-# columns of leaf, and how many
-BIAS, LOW, HIGH, LINE = range(4)
-LEAF = 4
-# parts of a node
+# columns of the leaf table
+INTERCEPT, ANSWER_LOW, ANSWER_HIGH, WEIGHTS_AT = range(4)
+LEAF_COLUMNS = 4
+# columns and bits of a node
+NODE_THRESHOLD, NODE_LINK = range(2)
 CHILD_BITS = 2**31 - 1
-GAP_BIT = 31
-FEATURE_BIT = 32
+MISSING_RIGHT_BIT = 31
+COLUMN_BIT = 32
 # limits
-LEAST, MOST, FALLBACK = range(3)
-# the handle: sizes, then addresses in the order of PlanArrays
-COLUMNS, NODES, LEAVES, WEIGHTS, TREES, EXPERTS, READS, HEADS, WIDEST, MOST_TREES = range(10)
-SIZES = 10
+TARGET_LOW, TARGET_HIGH, FALLBACK = range(3)
+
+
+class ArraySpec(NamedTuple):
+    """What one array is.
+
+    Parameters
+    ----------
+    dtype
+        Of its elements.
+    shape
+        In numbers and named dimensions, which must be the same in all arrays; ``x+1`` is one more than ``x``.
+    rows_of
+        The array whose rows its elements point at.
+    starts_of
+        The array in whose rows each part starts; the last element is where the last part ends.
+    columns_of_row
+        Whether its elements are columns of a row as it is scored, in [0, 2 C).
+    """
+
+    dtype: type
+    shape: tuple[int | str, ...]
+    rows_of: str = ""
+    starts_of: str = ""
+    columns_of_row: bool = False
+
+
+I32, I64, F64 = np.int32, np.int64, np.float64
 
 
 class PlanArrays(NamedTuple):
-    """Addresses of all arrays of a plan; see this module's docstring. Then sizes."""
+    """The array table of a plan as kernels see it: addresses of its arrays, then sizes, all int64."""
 
-    node: int
-    node_alternate: int
-    leaf: int
-    weight: int
-    tree_root: int
-    tree_weight: int
-    expert_tree: int
-    expert_read: int
-    expert_reach: int
-    expert_beside: int
-    read_place: int
-    read_low: int
-    read_high: int
-    read_fill: int
-    head_bias: int
-    head_margin: int
-    head_share: int
-    head_weight: int
-    impute: int
-    mean: int
-    scale: int
-    limits: int
-    expert_share: int
-    expert_cut: int
-    cut_start: int
-    cut_value: int
-    cut_tree: int
-    cut_mask: int
-    tree_answer: int
-    cut_answer: int
-    tree_branch: int
-    branch: int
-    columns: int
+    # trees
+    node: Annotated[int, ArraySpec(I64, ("nodes", 2))]
+    leaf: Annotated[int, ArraySpec(F64, ("leaves", LEAF_COLUMNS))]
+    weight: Annotated[int, ArraySpec(F64, ("weights",))]
+    tree_root: Annotated[int, ArraySpec(I32, ("trees",), rows_of="node")]
+    tree_weight: Annotated[int, ArraySpec(F64, ("trees",))]  # an expert's output is the sum of its trees'
+    # experts
+    expert_tree_start: Annotated[int, ArraySpec(I32, ("experts+1",), starts_of="tree_root")]
+    expert_read_start: Annotated[int, ArraySpec(I32, ("experts+1",), starts_of="read_column")]
+    expert_missing_above: Annotated[int, ArraySpec(F64, ("experts",))]  # in size, for this expert
+    # what the lines of an expert read, each held to its bounds
+    read_column: Annotated[int, ArraySpec(I32, ("reads",), columns_of_row=True)]
+    read_low: Annotated[int, ArraySpec(F64, ("reads",))]
+    read_high: Annotated[int, ArraySpec(F64, ("reads",))]
+    read_fill: Annotated[int, ArraySpec(F64, ("reads",))]  # for a missing value
+    # heads
+    head_bias: Annotated[int, ArraySpec(F64, ("heads",))]
+    head_margin: Annotated[int, ArraySpec(F64, ("heads",))]
+    head_share: Annotated[int, ArraySpec(F64, ("heads",))]
+    head_weight: Annotated[int, ArraySpec(F64, ("heads", "experts"))]
+    # rows: missing values, then (value - mean) / scale, 0 for scale 0
+    impute: Annotated[int, ArraySpec(F64, ("columns",))]
+    mean: Annotated[int, ArraySpec(F64, ("columns",))]
+    scale: Annotated[int, ArraySpec(F64, ("columns",))]
+
+    # Built from those and the plan's info when a plan is to score, in no file
+    limits: Annotated[int, ArraySpec(F64, (3,))]  # lowest and highest target, and what stands in for NaN
+    expert_share: Annotated[int, ArraySpec(F64, ("experts",))]  # in the experts' disagreement, one in all
+    # small trees as online.scoring.kernels.quickscorer scores them
+    qs_expert: Annotated[int, ArraySpec(I32, ("experts",))]  # 1 if an expert is scored so
+    qs_offset: Annotated[int, ArraySpec(I32, ("tested+1",))]  # where an expert's tests of a column start
+    qs_threshold: Annotated[int, ArraySpec(F64, ("tests",))]  # rising
+    qs_tree_id: Annotated[int, ArraySpec(I32, ("tests",))]  # which of the expert's trees
+    qs_bitvector: Annotated[int, ArraySpec(I64, ("tests",))]  # the leaves left if the value lies beyond
+    qs_leaf_start: Annotated[int, ArraySpec(I32, ("trees",))]  # where a tree's leaf values start
+    qs_leaf_value: Annotated[int, ArraySpec(F64, ("values",))]  # the first child's before the second's
+    qs_tree_test: Annotated[int, ArraySpec(I32, ("trees", 2))]  # where a tree's rows of qs_test start, end
+    qs_test: Annotated[int, ArraySpec(I64, ("tests", 4))]  # the same tests tree by tree
+
+    # Sizes
+    columns: int  # C
     experts: int
     heads: int
+    widest_line: int  # weights, whole fours
+    most_trees: int  # of an expert
 
 
-SMALL = frozenset(
-    ("node_alternate", "tree_root", "expert_tree", "expert_read", "expert_beside", "read_place")
-)
-ARRAYS = PlanArrays._fields[: PlanArrays._fields.index("columns")]
-PLAN_ARRAYS: dict[str, type] = {
-    name: np.int64 if name == "node" else np.int32 if name in SMALL else np.float64
-    for name in ARRAYS[: ARRAYS.index("limits")]
-}  # those that a plan holds; the others are made from it
+SPECS: dict[str, ArraySpec] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(PlanArrays, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
+}
+BUILT = tuple(SPECS)[tuple(SPECS).index("limits") :]
+# What a plan's file holds: the kernels' arrays, and three that Python reads: the cells of all context tables
+# one after the other, those of the table of groups' errors, and what each expert weighs in the prediction.
+STORED: dict[str, ArraySpec] = {name: spec for name, spec in SPECS.items() if name not in BUILT} | {
+    "context": ArraySpec(F64, ("context cells",)),
+    "group_error": ArraySpec(F64, ("groups",)),
+    "expert_weight": ArraySpec(F64, ("experts",)),
+}
+
+read_plan = table_reader(PlanArrays)  # read_plan(address of the table), for kernels
 
 
 def padded(width: int) -> int:
-    """Weights of a line that reads so many places: whole fours."""
+    """Weights of a line that reads so many columns: whole fours."""
     return (width + 3) // 4 * 4
 
 
-def sizes_of(a: Mapping[str, Array]) -> list[int]:
-    """How large everything is, in the handle's order."""
-    widths, trees = np.diff(a["expert_read"]), np.diff(a["expert_tree"])
-    return [
-        len(a["impute"]), len(a["node"]), len(a["leaf"]), len(a["weight"]), len(a["tree_root"]),
-        len(a["expert_reach"]), len(a["read_place"]), len(a["head_bias"]),
-        padded(int(widths.max(initial=0))), int(trees.max(initial=0)),
-    ]  # fmt: skip
+def plan_sizes(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes in a plan's array table, by name."""
+    reads, trees = np.diff(arrays["expert_read_start"]), np.diff(arrays["expert_tree_start"])
+    return {
+        "columns": len(arrays["impute"]),
+        "experts": len(arrays["expert_missing_above"]),
+        "heads": len(arrays["head_bias"]),
+        "widest_line": padded(int(reads.max(initial=0))),
+        "most_trees": int(trees.max(initial=0)),
+    }
 
 
-def handle_of(a: Mapping[str, Array]) -> Array:
-    """Sizes and addresses of a plan's arrays, which must be C-contiguous and outlive the handle."""
-    return np.array([*sizes_of(a), *(a[name].ctypes.data for name in ARRAYS)], np.int64)
+class ArrayTable(NamedTuple):
+    """The array table of a plan, with what its addresses are of: they must live as long."""
+
+    words: Array
+    arrays: Mapping[str, Array]
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> ArrayTable:
+        """The table of C-contiguous arrays, those that are built included."""
+        sizes = plan_sizes(arrays)
+        words = {name: arrays[name].ctypes.data for name in SPECS} | sizes
+        return cls(np.array(PlanArrays(**words), np.int64), arrays, sizes)
 
 
 class Scratch(NamedTuple):
     """Addresses of what a kernel notes on the way; W walkers: rows of a block, or trees of an expert."""
 
-    x: int  # (BLOCK * 2 C,) float64: rows imputed, then scaled; the cell before may be read too
-    across: int  # (2 C * BLOCK,) float64: the same place by place
-    line: int  # (BLOCK * widest,) float64: what lines read of each
-    total: int  # (BLOCK,) float64: an expert's outputs so far
-    gap: int  # (BLOCK,) int64: 1 where a row misses a value
-    place: int  # (W,) int64: each walker's node, then its leaf
-    stack: int  # (STACK,) int64: alternates still to go down
+    x: int  # (BLOCK_ROWS * 2 C,) float64: rows imputed, then scaled; the cell before may be read too
+    by_column: int  # (2 C * BLOCK_ROWS,) float64: the same column by column
+    line: int  # (BLOCK_ROWS * widest_line,) float64: what lines read of each
+    total: int  # (BLOCK_ROWS,) float64: an expert's outputs so far
+    gap: int  # (BLOCK_ROWS,) int64: 1 where a row misses a value
+    walker: int  # (W,) int64: each walker's node, then its leaf
 
 
-def scratch_size(handle: Array) -> int:
-    """Cells of 8 bytes that scoring needs."""
-    walkers = max(BLOCK, int(handle[MOST_TREES]) + LANES)
-    return 1 + BLOCK * (4 * int(handle[COLUMNS]) + int(handle[WIDEST]) + 2) + walkers + STACK
-
-
-@kernel
-def opened(h: int) -> PlanArrays:
-    """The arrays of the handle at an address."""
-    return PlanArrays(
-        load_i64(h, SIZES + 0),
-        load_i64(h, SIZES + 1),
-        load_i64(h, SIZES + 2),
-        load_i64(h, SIZES + 3),
-        load_i64(h, SIZES + 4),
-        load_i64(h, SIZES + 5),
-        load_i64(h, SIZES + 6),
-        load_i64(h, SIZES + 7),
-        load_i64(h, SIZES + 8),
-        load_i64(h, SIZES + 9),
-        load_i64(h, SIZES + 10),
-        load_i64(h, SIZES + 11),
-        load_i64(h, SIZES + 12),
-        load_i64(h, SIZES + 13),
-        load_i64(h, SIZES + 14),
-        load_i64(h, SIZES + 15),
-        load_i64(h, SIZES + 16),
-        load_i64(h, SIZES + 17),
-        load_i64(h, SIZES + 18),
-        load_i64(h, SIZES + 19),
-        load_i64(h, SIZES + 20),
-        load_i64(h, SIZES + 21),
-        load_i64(h, SIZES + 22),
-        load_i64(h, SIZES + 23),
-        load_i64(h, SIZES + 24),
-        load_i64(h, SIZES + 25),
-        load_i64(h, SIZES + 26),
-        load_i64(h, SIZES + 27),
-        load_i64(h, SIZES + 28),
-        load_i64(h, SIZES + 29),
-        load_i64(h, SIZES + 30),
-        load_i64(h, SIZES + 31),
-        load_i64(h, COLUMNS), load_i64(h, EXPERTS), load_i64(h, HEADS),
-    )  # fmt: skip
+def scratch_size(sizes: Mapping[str, int]) -> int:
+    """Cells of 8 bytes that scoring by a plan of such sizes needs."""
+    walkers = max(BLOCK_ROWS, sizes["most_trees"] + LANES)
+    return 1 + BLOCK_ROWS * (4 * sizes["columns"] + sizes["widest_line"] + 2) + walkers
 
 
 @kernel
-def opened_scratch(h: int, work: int) -> Scratch:
-    """The scratch space at an address, for the plan of the handle at another."""
-    x = work + 8
-    across = x + 8 * BLOCK * 2 * load_i64(h, COLUMNS)
-    line = across + 8 * BLOCK * 2 * load_i64(h, COLUMNS)
-    total = line + 8 * BLOCK * load_i64(h, WIDEST)
-    gap = total + 8 * BLOCK
-    place = gap + 8 * BLOCK
-    stack = place + 8 * max(BLOCK, load_i64(h, MOST_TREES) + LANES)
-    return Scratch(x, across, line, total, gap, place, stack)
+def scratch_of(p: PlanArrays, work: int) -> Scratch:
+    """The scratch space at an address."""
+    x = work + 8  # the cell before is what a leaf "tests", see tree_descent.step
+    by_column = x + 8 * BLOCK_ROWS * 2 * p.columns
+    line = by_column + 8 * BLOCK_ROWS * 2 * p.columns
+    total = line + 8 * BLOCK_ROWS * p.widest_line
+    gap = total + 8 * BLOCK_ROWS
+    return Scratch(x, by_column, line, total, gap, gap + 8 * BLOCK_ROWS)

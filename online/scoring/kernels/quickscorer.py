@@ -1,26 +1,22 @@
 """Small trees scored by their thresholds in order, not from the root down.
 
-QuickScorer (Lucchese and others 2015): a branch whose test fails rules out the leaves below its first child.
-So all branches of an expert's trees are sorted by what they test and against what; for a row, those whose
-tests fail are the first few of each place, and each strikes out leaves in the set of its tree's, one bit a
-leaf. The leaf reached is the first that is left. No step waits for the one before, and memory is read in
-order.
+QuickScorer (Lucchese and others 2015, QuickScorer: a fast algorithm to rank documents with additive ensembles
+of regression trees, SIGIR): a test that fails (a *false node*) rules out the leaves below its branch's first
+child. So all branches of an expert's trees are sorted by the column they test and the threshold; for a row,
+the false nodes are the first few of each column, and the bitvector of each clears leaves in its tree's set,
+one bit a leaf. The leaf reached is the lowest bit that is left. No step waits for the one before, and memory
+is read in order.
 
-For experts whose trees have at most ``MOST_LEAVES`` leaves without lines; a plan's other arrays say it all,
-these are made from them when it is loaded::
+For experts whose trees have at most ``MOST_LEAVES`` leaves, a word's bits, without lines. The other arrays of
+a plan say it all; scorers build these from them when they load a plan (``qs_...`` of
+:class:`~online.scoring.kernels.plan_arrays.PlanArrays`), with the tests in two orders:
 
-    expert_cut   int32 (k,)   1 if an expert is scored so
-    cut_start    int32 (k * 2 C + 1,)  where the cuts of each expert's each place start
-    cut_value    float64 (n,)  thresholds, rising
-    cut_tree     int32 (n,)   whose tree of the expert's
-    cut_mask     int64 (n,)   the leaves that are left when the value lies beyond
-    tree_answer  int32 (T,)   where a tree's answers start
-    cut_answer   float64 (m,)  what leaves say, the first child's before the second's
-    tree_branch  int32 (T, 2)  where a tree's branches start and end
-    branch       int64 (n, 4)  the same cuts tree by tree: place, with 2 C for every expert before; the
-                               threshold's bits; tree; mask
+- by expert, column and threshold (``qs_threshold``, ``qs_tree_id``, ``qs_bitvector``, where each column's
+  start in ``qs_offset``) for a single row, which tests a few of them;
+- tree by tree (``qs_test``: columns TESTED, THRESHOLD, TREE_ID and BITVECTOR below) for a block of rows, of
+  which all are tested against one branch in a few instructions.
 
-In a batch, many rows are tested against one branch, all of them in a few instructions.
+Kernels, because bit operations on words are what the method is made of; NumPy has no count of trailing zeros.
 """
 
 from __future__ import annotations
@@ -42,30 +38,35 @@ from online.core.jit import (
     store_i64,
 )
 from online.scoring.kernels.plan_arrays import (
-    BIAS,
-    BLOCK,
+    ANSWER_HIGH,
+    ANSWER_LOW,
+    BLOCK_ROWS,
     CHILD_BITS,
-    FEATURE_BIT,
-    HIGH,
-    LEAF,
-    LOW,
+    COLUMN_BIT,
+    INTERCEPT,
+    LEAF_COLUMNS,
     PlanArrays,
     Scratch,
 )
 
-__all__ = ["answer_by_cuts", "answers_by_cuts", "cuts_of"]
+__all__ = ["build_bitvectors", "score_by_bitvectors", "score_rows_by_bitvectors"]
 
-MOST_LEAVES = 64
-WORTHWHILE = 8  # trees
-PLACE, THRESHOLD, TREE, MASK = range(4)  # columns of a cut
+MOST_LEAVES = 64  # bits of a word
+FEWEST_TREES = 8  # of an expert for which building the tables is worth it
+# Columns of a test, an int64 row: 2 C for every expert before, and the column tested; the threshold's bits;
+# which of the expert's trees; the leaves that are left when the value lies beyond
+TESTED, TEST_THRESHOLD, TREE_ID, BITVECTOR = range(4)
+TEST_COLUMNS = 4
+
+# Scoring
 
 
 @kernel
-def failing(p: PlanArrays, first: int, last: int, value: float) -> int:
-    """The first of some cuts that a value does not lie beyond."""
+def end_of_false_nodes(p: PlanArrays, first: int, last: int, value: float) -> int:
+    """The first of a column's tests that a value passes: a binary search, thresholds rise."""
     while first < last:
         middle = (first + last) >> 1
-        if value <= load_f64(p.cut_value, middle):
+        if value <= load_f64(p.qs_threshold, middle):
             last = middle
         else:
             first = middle + 1
@@ -73,183 +74,196 @@ def failing(p: PlanArrays, first: int, last: int, value: float) -> int:
 
 
 @kernel
-def answer_by_cuts(p: PlanArrays, s: Scratch, e: int, at: int) -> float:
-    """The weighted sum of an expert's trees for the row at ``x[at]``."""
-    tree, trees = load_i32(p.expert_tree, e), load_i32(p.expert_tree, e + 1) - load_i32(p.expert_tree, e)
+def score_by_bitvectors(p: PlanArrays, s: Scratch, expert: int, offset: int) -> float:
+    """The weighted sum of an expert's trees for the row at ``x[offset]``."""
+    tree = load_i32(p.expert_tree_start, expert)
+    trees = load_i32(p.expert_tree_start, expert + 1) - tree
     for i in range(trees):
-        store_i64(s.place, i, -1)
-    for place in range(2 * p.columns):
-        first = load_i32(p.cut_start, 2 * p.columns * e + place)
-        last = load_i32(p.cut_start, 2 * p.columns * e + place + 1)
+        store_i64(s.walker, i, -1)
+    for column in range(2 * p.columns):
+        first = load_i32(p.qs_offset, 2 * p.columns * expert + column)
+        last = load_i32(p.qs_offset, 2 * p.columns * expert + column + 1)
         if first < last:
-            for j in range(first, failing(p, first, last, load_f64(s.x, at + place))):
-                i = load_i32(p.cut_tree, j)
-                store_i64(s.place, i, load_i64(s.place, i) & load_i64(p.cut_mask, j))
+            for j in range(first, end_of_false_nodes(p, first, last, load_f64(s.x, offset + column))):
+                i = load_i32(p.qs_tree_id, j)
+                store_i64(s.walker, i, load_i64(s.walker, i) & load_i64(p.qs_bitvector, j))
     total = 0.0
     for i in range(trees):
-        leaf = load_i32(p.tree_answer, tree + i) + count_trailing_zeros(load_i64(s.place, i))
-        total += load_f64(p.tree_weight, tree + i) * load_f64(p.cut_answer, leaf)
+        leaf = load_i32(p.qs_leaf_start, tree + i) + count_trailing_zeros(load_i64(s.walker, i))
+        total += load_f64(p.tree_weight, tree + i) * load_f64(p.qs_leaf_value, leaf)
     return total
 
 
 @kernel
-def strike(left: int, column: int, threshold: float, mask: int) -> None:
-    """Strike out, for each row of a block, the leaves that a branch rules out."""
-    for i in range(BLOCK):
-        beyond = -1 if load_f64(column, i) <= threshold else mask
-        store_i64(left, i, load_i64(left, i) & beyond)
+def clear_leaves(leaves: int, column: int, threshold: float, bitvector: int) -> None:
+    """Clear, for each row of a block, the leaves that a branch rules out.
+
+    Always a whole block, the rows beyond the last with it: a loop of a constant length becomes vector
+    instructions.
+    """
+    for i in range(BLOCK_ROWS):
+        left = -1 if load_f64(column, i) <= threshold else bitvector
+        store_i64(leaves, i, load_i64(leaves, i) & left)
 
 
 @kernel
-def answers_by_cuts(p: PlanArrays, s: Scratch, e: int, n: int) -> None:
-    """As :func:`answer_by_cuts`, of the n rows of ``across``, into ``total``: the same sums."""
-    before = s.across - 8 * BLOCK * 2 * p.columns * e
-    for i in range(n):
+def score_rows_by_bitvectors(p: PlanArrays, s: Scratch, expert: int, rows: int) -> None:
+    """As :func:`score_by_bitvectors`, of the rows of ``by_column``, into ``total``: the same sums."""
+    # tests count the columns of all experts before; so does this address, to save a subtraction each
+    before = s.by_column - 8 * BLOCK_ROWS * 2 * p.columns * expert
+    for i in range(rows):
         store_f64(s.total, i, 0.0)
-    for tree in range(load_i32(p.expert_tree, e), load_i32(p.expert_tree, e + 1)):
-        for i in range(BLOCK):
-            store_i64(s.place, i, -1)
-        for j in range(load_i32(p.tree_branch, 2 * tree), load_i32(p.tree_branch, 2 * tree + 1)):
-            column = before + 8 * BLOCK * load_i64(p.branch, 4 * j + PLACE)
-            strike(s.place, column, load_f64(p.branch, 4 * j + THRESHOLD), load_i64(p.branch, 4 * j + MASK))
-        weight, answers = load_f64(p.tree_weight, tree), p.cut_answer + 8 * load_i32(p.tree_answer, tree)
-        for i in range(n):
-            answer = load_f64(answers, count_trailing_zeros(load_i64(s.place, i)))
-            store_f64(s.total, i, load_f64(s.total, i) + weight * answer)
+    for tree in range(load_i32(p.expert_tree_start, expert), load_i32(p.expert_tree_start, expert + 1)):
+        for i in range(BLOCK_ROWS):
+            store_i64(s.walker, i, -1)
+        for j in range(load_i32(p.qs_tree_test, 2 * tree), load_i32(p.qs_tree_test, 2 * tree + 1)):
+            test = p.qs_test + 8 * TEST_COLUMNS * j
+            column = before + 8 * BLOCK_ROWS * load_i64(test, TESTED)
+            clear_leaves(s.walker, column, load_f64(test, TEST_THRESHOLD), load_i64(test, BITVECTOR))
+        weight = load_f64(p.tree_weight, tree)
+        values = p.qs_leaf_value + 8 * load_i32(p.qs_leaf_start, tree)
+        for i in range(rows):
+            value = load_f64(values, count_trailing_zeros(load_i64(s.walker, i)))
+            store_f64(s.total, i, load_f64(s.total, i) + weight * value)
+
+
+# Building
 
 
 @kernel
-def answer_of(leaf: int) -> float:
-    """What the row of the leaf table at an address says, which has no line."""
-    return min(max(load_f64(leaf, BIAS), load_f64(leaf, LOW)), load_f64(leaf, HIGH))
+def leaf_value(leaf: int) -> float:
+    """What the row of the leaf table at an address answers, which has no line."""
+    return min(max(load_f64(leaf, INTERCEPT), load_f64(leaf, ANSWER_LOW)), load_f64(leaf, ANSWER_HIGH))
 
 
 @kernel
-def numbered(node: int, leaf: int, root: int, begin: int, todo: int, answers: int) -> int:
-    """Write what a tree's leaves say, in order, and to ``begin`` where each node's leaves begin.
+def number_leaves(node: int, leaf: int, root: int, first_leaf: int, stack: int, values: int) -> int:
+    """Write what a tree's leaves answer, in order, and to ``first_leaf`` the first leaf below each node.
 
     Returns how many leaves there are, or more than may be.
     """
     count, waiting = 0, 1
-    store_i64(todo, 0, root)
+    store_i64(stack, 0, root)
     while waiting > 0 and count + waiting <= MOST_LEAVES:
         waiting -= 1
-        here = load_i64(todo, waiting)
-        way = load_i64(node, 2 * here + 1)
-        store_i64(begin, here, count)
-        if way < 0:
-            store_f64(answers, count, answer_of(leaf + 8 * LEAF * (way & CHILD_BITS)))
+        here = load_i64(stack, waiting)
+        link = load_i64(node, 2 * here + 1)
+        store_i64(first_leaf, here, count)
+        if link < 0:
+            store_f64(values, count, leaf_value(leaf + 8 * LEAF_COLUMNS * (link & CHILD_BITS)))
             count += 1
-        else:
-            store_i64(todo, waiting, (way & CHILD_BITS) + 1)
-            store_i64(todo, waiting + 1, way & CHILD_BITS)
+        else:  # the first child on top: its leaves are numbered first
+            store_i64(stack, waiting, (link & CHILD_BITS) + 1)
+            store_i64(stack, waiting + 1, link & CHILD_BITS)
             waiting += 2
     return count + waiting
 
 
 @kernel
-def cut(node: int, root: int, tree: int, begin: int, todo: int, cuts: int) -> int:
-    """Write a tree's branches as rows of PLACE, THRESHOLD (its bits), TREE and MASK; returns how many."""
+def write_tests(node: int, root: int, tree: int, first_leaf: int, stack: int, tests: int) -> int:
+    """Write a tree's branches as rows of tests; returns how many."""
     count, waiting = 0, 1
-    store_i64(todo, 0, root)
+    store_i64(stack, 0, root)
     while waiting > 0:
         waiting -= 1
-        here = load_i64(todo, waiting)
-        way = load_i64(node, 2 * here + 1)
-        if way >= 0:
-            below = way & CHILD_BITS
-            first, last = load_i64(begin, below), load_i64(begin, below + 1)
-            store_i64(cuts, 4 * count + PLACE, way >> FEATURE_BIT)
-            store_i64(cuts, 4 * count + THRESHOLD, load_i64(node, 2 * here))
-            store_i64(cuts, 4 * count + TREE, tree)
-            store_i64(cuts, 4 * count + MASK, ~(((1 << (last - first)) - 1) << first))
+        here = load_i64(stack, waiting)
+        link = load_i64(node, 2 * here + 1)
+        if link >= 0:
+            below = link & CHILD_BITS
+            first, end = load_i64(first_leaf, below), load_i64(first_leaf, below + 1)
+            test = tests + 8 * TEST_COLUMNS * count
+            store_i64(test, TESTED, link >> COLUMN_BIT)
+            store_i64(test, TEST_THRESHOLD, load_i64(node, 2 * here))
+            store_i64(test, TREE_ID, tree)
+            store_i64(test, BITVECTOR, ~(((1 << (end - first)) - 1) << first))
             count += 1
-            store_i64(todo, waiting, below + 1)
-            store_i64(todo, waiting + 1, below)
+            store_i64(stack, waiting, below + 1)
+            store_i64(stack, waiting + 1, below)
             waiting += 2
     return count
 
 
 @njit_cached
-def cutting(
-    node: int, leaf: int, root: int, trees: int, begin: int, todo: int, cuts: int, answers: int, starts: int
-) -> int:
-    """Write the cuts of all trees, their leaves' answers and where each tree's start, with the end of all.
+def write_expert(
+    node: int, leaf: int, roots: int, trees: int, first_leaf: int, stack: int, tests: int, values: int,
+    leaf_start: int,
+) -> int:  # fmt: skip
+    """Write the tests of all trees, their leaves' values and where each tree's start, with the end of all.
 
-    All arguments but ``trees`` are addresses. Returns how many cuts there are, or -1 when a tree has too many
-    leaves.
+    All arguments but ``trees`` are addresses. Returns how many tests there are, or -1 when a tree has too
+    many leaves.
     """
-    count = said = 0
+    count = leaves = 0
     for tree in range(trees):
-        at = load_i32(root, tree)
-        leaves = numbered(node, leaf, at, begin, todo, answers + 8 * said)
-        if leaves > MOST_LEAVES:
+        root = load_i32(roots, tree)
+        found = number_leaves(node, leaf, root, first_leaf, stack, values + 8 * leaves)
+        if found > MOST_LEAVES:
             return -1
-        store_i64(starts, tree, said)
-        count += cut(node, at, tree, begin, todo, cuts + 32 * count)
-        said += leaves
-    store_i64(starts, trees, said)
+        store_i64(leaf_start, tree, leaves)
+        count += write_tests(node, root, tree, first_leaf, stack, tests + 8 * TEST_COLUMNS * count)
+        leaves += found
+    store_i64(leaf_start, trees, leaves)
     return count
 
 
-def cuts_of(a: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays named in this module's docstring, from those of a plan."""
-    experts, places = len(a["expert_reach"]), 2 * len(a["impute"])
-    chosen, tree_answer = np.zeros(experts, np.int32), np.zeros(len(a["tree_root"]), np.int32)
-    tree_branch = np.zeros((len(a["tree_root"]), 2), np.int32)
-    cuts, answers, said, branches = [np.zeros((0, 4), np.int64)], [np.zeros(0)], 0, 0
-    for e in range(experts):
-        first, last = a["expert_tree"][e : e + 2]
-        found = expert_cuts(a, a["tree_root"][first:last]) if may_be_cut(a, e) else None
-        if found is not None:
-            found.cuts[:, PLACE] += places * e
-            chosen[e], tree_answer[first:last] = 1, found.starts + said
-            edges = np.searchsorted(found.cuts[:, TREE], np.arange(len(found.starts) + 1))
-            tree_branch[first:last] = branches + np.column_stack((edges[:-1], edges[1:]))
-            branches += len(found.cuts)
-            cuts.append(found.cuts)
-            answers.append(found.answers)
-            said += len(found.answers)
-    every = np.concatenate(cuts)
-    value = every[:, THRESHOLD].copy().view(np.float64)
-    order = np.lexsort((value, every[:, PLACE]))
+class ExpertTests(NamedTuple):
+    """An expert's tests (n, 4), its leaves' values, and where each tree's start."""
+
+    tests: Array
+    values: Array
+    leaf_start: Array
+
+
+def build_bitvectors(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The ``qs_`` arrays of a plan, built from those that its file holds."""
+    experts, columns = len(arrays["expert_missing_above"]), 2 * len(arrays["impute"])
+    trees = len(arrays["tree_root"])
+    chosen, leaf_start = np.zeros(experts, np.int32), np.zeros(trees, np.int32)
+    tree_test = np.zeros((trees, 2), np.int32)
+    tests, values = [np.zeros((0, TEST_COLUMNS), np.int64)], [np.zeros(0)]
+    tests_before = leaves_before = 0
+    for expert in range(experts):
+        first, last = arrays["expert_tree_start"][expert : expert + 2]
+        built = tests_of(arrays, arrays["tree_root"][first:last]) if may_be_small(arrays, expert) else None
+        if built is not None:
+            built.tests[:, TESTED] += columns * expert
+            edges = np.searchsorted(built.tests[:, TREE_ID], np.arange(last - first + 1))
+            tree_test[first:last] = tests_before + np.column_stack((edges[:-1], edges[1:]))
+            chosen[expert], leaf_start[first:last] = 1, built.leaf_start + leaves_before
+            tests.append(built.tests)
+            values.append(built.values)
+            tests_before, leaves_before = tests_before + len(built.tests), leaves_before + len(built.values)
+    by_tree = np.concatenate(tests)
+    thresholds = by_tree[:, TEST_THRESHOLD].copy().view(np.float64)
+    order = np.lexsort((thresholds, by_tree[:, TESTED]))
+    starts = np.searchsorted(by_tree[order, TESTED], np.arange(experts * columns + 1))
     return {
-        "expert_cut": chosen,
-        "cut_start": np.searchsorted(every[order, PLACE], np.arange(experts * places + 1)).astype(np.int32),
-        "cut_value": value[order],
-        "cut_tree": every[order, TREE].astype(np.int32),
-        "cut_mask": every[order, MASK],
-        "tree_answer": tree_answer,
-        "cut_answer": np.concatenate(answers),
-        "tree_branch": tree_branch,
-        "branch": every,
+        "qs_expert": chosen,
+        "qs_offset": starts.astype(np.int32),
+        "qs_threshold": thresholds[order],
+        "qs_tree_id": by_tree[order, TREE_ID].astype(np.int32),
+        "qs_bitvector": by_tree[order, BITVECTOR],
+        "qs_leaf_start": leaf_start,
+        "qs_leaf_value": np.concatenate(values),
+        "qs_tree_test": tree_test,
+        "qs_test": by_tree,
     }
 
 
-def may_be_cut(a: Mapping[str, Array], e: int) -> bool:
-    """Whether nothing but the size of its trees stands against scoring an expert by cuts."""
-    trees = a["expert_tree"][e + 1] - a["expert_tree"][e]
-    lines = a["expert_read"][e + 1] - a["expert_read"][e]
-    return trees >= WORTHWHILE and not lines and not a["expert_beside"][e] and a["expert_reach"][e] == np.inf
+def may_be_small(arrays: Mapping[str, Array], expert: int) -> bool:
+    """Whether nothing but the size of its trees stands against scoring an expert by bitvectors."""
+    trees = arrays["expert_tree_start"][expert + 1] - arrays["expert_tree_start"][expert]
+    reads = arrays["expert_read_start"][expert + 1] - arrays["expert_read_start"][expert]
+    return bool(trees >= FEWEST_TREES and not reads and arrays["expert_missing_above"][expert] == np.inf)
 
 
-class Cuts(NamedTuple):
-    """An expert's cuts, their answers, and where each tree's answers start."""
-
-    cuts: Array
-    answers: Array
-    starts: Array
-
-
-def expert_cuts(a: Mapping[str, Array], roots: Array) -> Cuts | None:
-    """The cuts of an expert's trees, in no order; None when one has too many leaves."""
+def tests_of(arrays: Mapping[str, Array], roots: Array) -> ExpertTests | None:
+    """The tests of an expert's trees, tree by tree; None when one has too many leaves."""
     most = len(roots) * MOST_LEAVES
-    begin, todo = np.empty(len(a["node"]), np.int64), np.empty(MOST_LEAVES + 2, np.int64)
-    cuts, answers = np.empty((most, 4), np.int64), np.empty(most + 1)
-    starts = np.empty(len(roots) + 1, np.int64)
-    given = (a["node"], a["leaf"], roots)
-    room = (begin, todo, cuts, answers, starts)
-    arguments = [array.ctypes.data for array in (*given, *room)]
-    arguments.insert(len(given), len(roots))
-    count = cutting(*arguments)
-    return None if count < 0 else Cuts(cuts[:count], answers[: starts[-1]], starts[:-1])
+    first_leaf, stack = np.empty(len(arrays["node"]), np.int64), np.empty(MOST_LEAVES + 2, np.int64)
+    tests, values = np.empty((most, TEST_COLUMNS), np.int64), np.empty(most + 1)
+    leaf_start = np.empty(len(roots) + 1, np.int64)
+    node, leaf, trees = arrays["node"].ctypes.data, arrays["leaf"].ctypes.data, roots.ctypes.data
+    room = [array.ctypes.data for array in (first_leaf, stack, tests, values, leaf_start)]
+    count = write_expert(node, leaf, trees, len(roots), *room)
+    return None if count < 0 else ExpertTests(tests[:count], values[: leaf_start[-1]], leaf_start[:-1])
