@@ -123,7 +123,7 @@ def test_labels_that_begin_to_come_at_once_make_room_for_the_experts_that_gain_b
 
 def test_an_aggregator_of_another_layout_is_refused() -> None:
     aggregator = Aggregator(3)
-    state = aggregator.__dict__ | {"_places": aggregator._places._replace(length=1)}
+    state = aggregator.__getstate__() | {"experts": 4}
     with pytest.raises(ValueError, match="another version"):
         Aggregator.__new__(Aggregator).__setstate__(state)
 

@@ -18,7 +18,7 @@ SNAPSHOT_FORMAT = 2
 # format 1: every module of the learning core lay flat in online/
 MODULES = {
     "online.aggregation.aggregator": "online.model.aggregation.aggregator",
-    "online.aggregation.state": "online.model.aggregation.weights_state",
+    "online.aggregation.state": "online.model.aggregation.flat_weights",
     "online.context": "online.features.context",
     "online.difficulty": "online.features.error_scale",
     "online.experts.adwin_bagging": "online.model.experts.river.adwin_bagging",
@@ -50,6 +50,7 @@ CLASSES: dict[tuple[str, str], str] = {
     ("online.features.matrix", "WholeRows"): "FeatureIndex",
     ("online.model.micro_batch", "View"): "FeatureView",
     ("online.learning.e_detector", "Guard"): "EDetector",
+    ("online.model.aggregation.flat_weights", "Places"): "FlatOffsets",
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from online.model.aggregation.heads import Array, Heads
-from online.model.aggregation.update import combine, learn
-from online.model.aggregation.weights_state import fresh, heads_at, places
+from online.model.aggregation.update import combine_at, learn_at
+from online.model.aggregation.weights_state import WeightsState
 
 __all__ = ["Aggregator"]
 
@@ -15,8 +17,8 @@ class Aggregator:
     """Combine experts' outputs in several ways at once, and those by their regrets.
 
     The ways, or heads: ML-Poly weights for good and with fading, whoever was best of late, and three stacks
-    with long and short memory, held to the experts' hull and a margin. ML-Poly over the heads gives each its
-    share. Everything is learned from outputs as they were served, a head being judged as it was then.
+    with long and short memory, clipped to the experts' hull and a margin. ML-Poly over the heads gives each
+    its share. Everything is learned from outputs as they were served, a head being judged as it was then.
 
     Parameters
     ----------
@@ -37,11 +39,10 @@ class Aggregator:
 
     def __init__(self, experts: int) -> None:
         self.experts = experts
-        self._numbers = fresh(experts)
-        self._places = places(experts)
+        self._state = WeightsState(experts)
 
     def learn(self, outputs: Array, y: float, age: int = 0) -> None:
-        """Take in one target.
+        """Learn from one target.
 
         Parameters
         ----------
@@ -50,37 +51,41 @@ class Aggregator:
         y
             The target, finite.
         age
-            How many labels were taken in between the serving and now.
+            How many labels were learned between the serving and now.
         """
-        learn(self._numbers, self._places, outputs, y, age)
+        outputs = np.ascontiguousarray(outputs, np.float64)  # the kernel takes an address
+        learn_at(self._state.address, outputs.ctypes.data, float(y), age)
 
     def weights(self) -> Array:
         """Each expert's weight in the combination, (k,), summing to one; a stack's may be below zero."""
-        heads = self._now()
+        heads = self._state.heads()
         return heads.share @ heads.weights
 
     def sizes(self) -> Array:
-        """The size of each expert's weight, (k,), summing to one."""
-        sizes = self._places.sizes
-        return self._numbers[sizes : sizes + self.experts]
+        """The size of each expert's weight, (k,), summing to one; to be read at once, not kept."""
+        return self._state.arrays["sizes"]
 
     def regrets(self) -> Array:
         """How much better each expert would have been, (k,), mean absolute error a row, in target units."""
-        gained = self._places.gained
-        return self._numbers[gained : gained + self.experts].copy()
+        return self._state.arrays["gained"].copy()
 
     def heads(self) -> Heads:
         """How outputs are combined now."""
-        return Heads(*(part.copy() for part in self._now()))
+        return Heads(*(part.copy() for part in self._state.heads()))
 
     def combine(self, outputs: Array) -> float:
         """The prediction for outputs (k,), all finite, in target units."""
-        return float(combine(self._numbers, self._places, outputs))
+        outputs = np.ascontiguousarray(outputs, np.float64)
+        return float(combine_at(self._state.address, outputs.ctypes.data))
 
-    def _now(self) -> Heads:
-        return heads_at(self._numbers, self._places.now, self.experts)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"experts": self.experts, "arrays": self._state.arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self._places != places(self.experts):
-            raise ValueError("this aggregator was pickled by another version of Millrace")
+        self.experts = state["experts"]
+        arrays = state.get("arrays")
+        if arrays is None:  # format 1 had all numbers in one array, and where each part began
+            from online.model.aggregation.flat_weights import from_flat
+
+            arrays = from_flat(state["_numbers"], state["_places"], self.experts)
+        self._state = WeightsState(self.experts, arrays)

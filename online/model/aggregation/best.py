@@ -12,8 +12,11 @@ from online.model.aggregation.heads import Array
 
 __all__ = ["learn_best"]
 
-KEEP = 0.999  # of the errors, when a label comes
-POWER = 20.0
+ERROR_RETENTION = 0.999  # what is left of the errors when a label comes
+ERROR_POWER = 20.0
+
+# Kernel, as it is one step of the label's kernel in update.py; O(k).
+#   weights, errors: (k,) float64, a row each of WeightsState.recent_best; outputs: (k,) float64
 
 
 @kernel
@@ -21,13 +24,13 @@ def learn_best(weights: Array, errors: Array, outputs: Array, y: float) -> None:
     """Move convex weights (k,) and faded errors (k,) on by the target of outputs (k,), all finite."""
     least = 0.0
     for j in range(weights.shape[0]):
-        errors[j] = KEEP * errors[j] + abs(outputs[j] - y)
+        errors[j] = ERROR_RETENTION * errors[j] + abs(outputs[j] - y)
         least = errors[j] if j == 0 else min(least, errors[j])
     total = 0.0
     for j in range(weights.shape[0]):
         if least > 0.0:
-            weights[j] = (least / errors[j]) ** POWER
-        else:
+            weights[j] = (least / errors[j]) ** ERROR_POWER
+        else:  # those without any error share all
             weights[j] = 1.0 if errors[j] == 0.0 else 0.0
         total += weights[j]
     for j in range(weights.shape[0]):

@@ -11,33 +11,36 @@ from __future__ import annotations
 
 from online.core.jit import kernel
 from online.model.aggregation.heads import Array
+from online.model.aggregation.weights_state import REGRETS, SQUARES, WEIGHTS
 
-__all__ = ["learn_weights"]
+__all__ = ["learn_poly"]
+
+# Kernel, as it is one step of the label's kernel in update.py; O(k).
+#   poly: (3, k) float64, rows WEIGHTS (convex), REGRETS and SQUARES (sums)
+#   largest: (3,) float64, the largest disagreement of each ML-Poly, in target units; `which` is this one's
 
 
 @kernel
-def learn_weights(
-    weights: Array, regrets: Array, squares: Array, largest: Array, outputs: Array, y: float, keep: float
-) -> None:
-    """Move convex weights (k,) on by the target of outputs (k,), all finite.
+def learn_poly(poly: Array, largest: Array, which: int, outputs: Array, y: float, retention: float) -> None:
+    """Move an ML-Poly on by the target of outputs (k,), all finite.
 
-    ``regrets`` and ``squares`` (k,) are sums, of which ``keep`` in (0, 1] is left when a label comes;
-    ``largest`` (1,) is the largest disagreement, in target units.
+    ``retention`` in (0, 1] is what is left of regrets and squares when a label comes.
     """
+    size = poly.shape[1]
     guess = 0.0
-    for j in range(weights.shape[0]):
-        guess += weights[j] * outputs[j]
-    for j in range(weights.shape[0]):
-        largest[0] = max(largest[0], abs(guess - outputs[j]))
-    if largest[0] == 0.0:
+    for j in range(size):
+        guess += poly[WEIGHTS, j] * outputs[j]
+    for j in range(size):
+        largest[which] = max(largest[which], abs(guess - outputs[j]))
+    if largest[which] == 0.0:
         return
     slope = 1.0 if guess > y else -1.0 if guess < y else 0.0
     total = 0.0
-    for j in range(weights.shape[0]):
-        better = slope * ((guess - outputs[j]) / largest[0])
-        regrets[j] = keep * regrets[j] + better
-        squares[j] = keep * squares[j] + better * better
-        weights[j] = max(regrets[j], 0.0) / (1.0 + squares[j])
-        total += weights[j]
-    for j in range(weights.shape[0]):
-        weights[j] = weights[j] / total if total > 0.0 else 1.0 / weights.shape[0]
+    for j in range(size):
+        regret = slope * ((guess - outputs[j]) / largest[which])
+        poly[REGRETS, j] = retention * poly[REGRETS, j] + regret
+        poly[SQUARES, j] = retention * poly[SQUARES, j] + regret * regret
+        poly[WEIGHTS, j] = max(poly[REGRETS, j], 0.0) / (1.0 + poly[SQUARES, j])
+        total += poly[WEIGHTS, j]
+    for j in range(size):
+        poly[WEIGHTS, j] = poly[WEIGHTS, j] / total if total > 0.0 else 1.0 / size

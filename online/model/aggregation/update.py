@@ -1,227 +1,234 @@
-"""One label taken in by an aggregator: the kernel that moves everything in its array of numbers on."""
+"""One label learned by an aggregator: the kernel that moves its whole state on.
+
+Kernels, because a label passes three ML-Poly, three stacks and six heads over a dozen experts each: some
+10 us, where NumPy's calls alone would take 300. They reach the state through the address of its array table;
+the arrays and their shapes are described in :mod:`online.model.aggregation.weights_state`.
+
+In the order of a label: missing outputs are filled (``complete``), the state is discounted when labels come
+sooner than they did (``delay_shrank``, ``discount_state``), the heads as they were when the row was served
+answer it (``snapshot_index``, ``apply_heads``) and are judged by ML-Poly, every head learns, and the heads of
+now are written and noted (``write_heads``, ``push_snapshot``).
+"""
 
 from __future__ import annotations
 
 import math
 
-from online.core.jit import kernel, njit_cached
+from online.core.jit import kernel, njit_cached, vector_at
 from online.model.aggregation.best import learn_best
 from online.model.aggregation.heads import Array
-from online.model.aggregation.poly import learn_weights
-from online.model.aggregation.stack import RIDGE, SEEN, learn_stack, write_line
-from online.model.aggregation.weights_state import CONVEX, HEADS, KEPT, MEMORIES, POLY, STRIDE, Places
+from online.model.aggregation.poly import learn_poly
+from online.model.aggregation.stack import RIDGE, State, learn_stack, line_unit, write_line
+from online.model.aggregation.weights_state import (
+    CONVEX,
+    CURRENT,
+    DELAY,
+    ERRORS,
+    HEADS,
+    LEARNED,
+    LONGEST_DELAY,
+    MEMORIES,
+    NOTED,
+    OF_FADING,
+    OF_HEADS,
+    OF_LASTING,
+    REGRETS,
+    SNAPSHOTS,
+    STACKS,
+    STRIDE,
+    WEIGHTS,
+    weights_at,
+)
 
-__all__ = ["combine", "learn"]
+__all__ = ["combine_at", "learn_at"]
 
-LARGEST = 1e140  # in size: beyond it squares could overflow
-MARGIN = 0.2  # how far beyond its experts a stack may go, in units of their disagreement
-FADING = 0.0005  # what the second head's regrets lose when a label comes
-PROMPT, PROMPT_OVER = 0.004, 0.006  # what they, and those of the heads, lose when it comes at once
-LATENESS_ROWS = 200.0  # labels that tell how late labels come
-DOUBT = 0.05  # what is left of regrets when they come sooner than they did
-LATE = 2.0  # labels that late quarter that: they tell less of what is to come
+LARGEST_OUTPUT = 1e140  # in size: beyond it squares could overflow
+STACK_MARGIN = 0.2  # how far beyond its experts a stack may go, in units of their disagreement
+SLOW_DECAY = 0.0005  # what the second head's regrets lose when a label comes
+FAST_DECAY, FAST_DECAY_HEADS = 0.004, 0.006  # what they, and those of the heads, lose when it comes at once
+DELAY_ROWS = 200.0  # labels that tell how late labels come
+DISCOUNT = 0.05  # what is left of regrets when they come sooner than they did
+DELAY_SCALE = 2.0  # labels that late quarter the fast decay: they tell less of what is to come
 
 
 @kernel
-def learn_row(f: Array, at: Places, served: Array, y: float, age: int) -> None:
-    """Take in the target of outputs (k,) as served ``age`` labels ago, NaN where an expert had none."""
-    k = served.shape[0]
-    outputs = f[at.scratch : at.scratch + k]
-    made = f[at.scratch + k : at.scratch + k + HEADS]
-    if not complete(served, f[at.long : at.long + k], outputs):
+def learn_row(s: State, served: Array, y: float, age: int) -> None:
+    """Learn the target of outputs (k,) as served ``age`` labels ago, NaN where an expert had none."""
+    if not complete(served, s.lasting[WEIGHTS], s.outputs):
         return
-    y = min(max(y, -LARGEST), LARGEST)
-    if sooner(f[at.counts : at.largest], age):
-        doubt(f, at, k)
-    then = f[ago(f, at, k, age) :]
-    apply_heads(then, k, outputs, made)
+    y = min(max(y, -LARGEST_OUTPUT), LARGEST_OUTPUT)
+    if delay_shrank(s.counters, age):
+        discount_state(s)
+    then = snapshot_index(s.counters, age)
+    apply_heads(s, then, s.outputs)
     guess = 0.0
     for q in range(HEADS):
-        guess += f[at.over + q] * made[q]
-    f[at.counts] += 1.0
-    for j in range(k):
-        better = abs(guess - y) - abs(outputs[j] - y)
-        f[at.gained + j] += (better - f[at.gained + j]) / f[at.counts]
-    learn_poly(f, at.over, HEADS, f[at.largest + 2 :], made, y, keep(0.0, PROMPT_OVER, age))
-    learn_poly(f, at.long, k, f[at.largest :], outputs, y, 1.0)
-    learn_poly(f, at.short, k, f[at.largest + 1 :], outputs, y, keep(FADING, PROMPT, age))
-    learn_best(f[at.best : at.best + k], f[at.best + k : at.best + 2 * k], outputs, y)
-    learn_stacks(f, at, k, outputs, then[:k], y)
-    write_heads(f, at, k)
-    note(f, at, k)
+        guess += s.over_heads[WEIGHTS, q] * s.answers[q]
+    s.counters[LEARNED] += 1.0
+    for j in range(s.outputs.shape[0]):
+        regret = abs(guess - y) - abs(s.outputs[j] - y)
+        s.gained[j] += (regret - s.gained[j]) / s.counters[LEARNED]
+    learn_poly(s.over_heads, s.largest, OF_HEADS, s.answers, y, retention(0.0, FAST_DECAY_HEADS, age))
+    learn_poly(s.lasting, s.largest, OF_LASTING, s.outputs, y, 1.0)
+    learn_poly(s.fading, s.largest, OF_FADING, s.outputs, y, retention(SLOW_DECAY, FAST_DECAY, age))
+    learn_best(s.recent_best[WEIGHTS], s.recent_best[ERRORS], s.outputs, y)
+    for i in range(STACKS):  # anchored in the first head as served
+        learn_stack(s, i, s.head_weights[then, 0], y, MEMORIES[i])
+    write_heads(s)
+    push_snapshot(s)
 
 
 @kernel
-def sooner(counts: Array, age: int) -> bool:
+def delay_shrank(counters: Array, age: int) -> bool:
     """Whether labels come sooner than they did, by a factor of e in the mean of many."""
-    late = math.log1p(max(age, 0))
-    if counts[0] == 0.0:
-        counts[2] = counts[3] = late
-    counts[2] += (late - counts[2]) / LATENESS_ROWS
-    counts[3] = max(counts[3], counts[2])
-    changed = bool(counts[3] - counts[2] > 1.0)
-    if changed:
-        counts[3] = counts[2]
-    return changed
+    delay = math.log1p(max(age, 0))
+    if counters[LEARNED] == 0.0:
+        counters[DELAY] = counters[LONGEST_DELAY] = delay
+    counters[DELAY] += (delay - counters[DELAY]) / DELAY_ROWS
+    counters[LONGEST_DELAY] = max(counters[LONGEST_DELAY], counters[DELAY])
+    shrank = bool(counters[LONGEST_DELAY] - counters[DELAY] > 1.0)
+    if shrank:
+        counters[LONGEST_DELAY] = counters[DELAY]
+    return shrank
 
 
 @kernel
-def doubt(f: Array, at: Places, k: int) -> None:
-    """Hold what is known of experts and heads less certain: labels that come sooner make others the best.
+def discount_state(s: State) -> None:
+    """Take what is known of experts and heads for less: labels that come sooner make others the best.
 
     When they come later, what is known stays: little could be learned in its place.
     """
-    for i in range(at.long + k, at.long + POLY * k):
-        f[i] *= DOUBT
-    for i in range(at.short + k, at.short + POLY * k):
-        f[i] *= DOUBT
-    for i in range(at.over + HEADS, at.over + POLY * HEADS):
-        f[i] *= DOUBT
-    for i in range(at.best + k, at.best + 2 * k):
-        f[i] *= DOUBT
-    side = k + 1
-    for i in range(len(MEMORIES)):
-        inverse = at.stacks + i * (side + side * side + SEEN) + side
-        for j in range(side * side):
-            f[inverse + j] = 1.0 / RIDGE if j % (side + 1) == 0 else 0.0
+    for i in range(REGRETS, 3):
+        for j in range(s.outputs.shape[0]):
+            s.lasting[i, j] *= DISCOUNT
+            s.fading[i, j] *= DISCOUNT
+        for q in range(HEADS):
+            s.over_heads[i, q] *= DISCOUNT
+    for j in range(s.outputs.shape[0]):
+        s.recent_best[ERRORS, j] *= DISCOUNT
+    for i in range(STACKS):
+        for a in range(s.row.shape[0]):
+            for b in range(s.row.shape[0]):
+                s.stack_inverse[i, a, b] = 1.0 / RIDGE if a == b else 0.0
 
 
 @kernel
-def keep(fading: float, prompt: float, age: int) -> float:
+def retention(slow_decay: float, fast_decay: float, age: int) -> float:
     """What is left of regrets when a label comes that was served so many labels ago."""
-    return 1.0 - max(fading, prompt / (1.0 + max(age, 0) / LATE) ** 2)
+    return 1.0 - max(slow_decay, fast_decay / (1.0 + max(age, 0) / DELAY_SCALE) ** 2)
 
 
 @kernel
-def complete(served: Array, shares: Array, outputs: Array) -> bool:
-    """Put the others' mean, by shares, in the place of missing outputs; False where all are missing.
+def complete(served: Array, weights: Array, outputs: Array) -> bool:
+    """Put the others' weighted mean in the place of missing outputs; False where all are missing.
 
-    So nothing is learned of them.
+    So nothing is learned of them. Means move by steps, which do not overflow as sums would.
     """
     total = mean = plain = 0.0
-    there = 0
+    present = 0
     for j in range(served.shape[0]):
         if abs(served[j]) < math.inf:
-            value = min(max(served[j], -LARGEST), LARGEST)
-            there += 1
-            plain += (value - plain) / there
-            if shares[j] > 0.0:
-                total += shares[j]
-                mean += (value - mean) * (shares[j] / total)
+            value = min(max(served[j], -LARGEST_OUTPUT), LARGEST_OUTPUT)
+            present += 1
+            plain += (value - plain) / present
+            if weights[j] > 0.0:
+                total += weights[j]
+                mean += (value - mean) * (weights[j] / total)
     for j in range(served.shape[0]):
         if abs(served[j]) < math.inf:
-            outputs[j] = min(max(served[j], -LARGEST), LARGEST)
+            outputs[j] = min(max(served[j], -LARGEST_OUTPUT), LARGEST_OUTPUT)
         else:
             outputs[j] = mean if total > 0.0 else plain
-    return there > 0
+    return present > 0
 
 
 @kernel
-def ago(f: Array, at: Places, k: int, age: int) -> int:
-    """Where the heads lie as they were about so many labels ago, no newer than that where there are any."""
-    learned = int(f[at.counts + 1])
-    if age <= 0 or learned == 0:
-        return at.now
-    newest = (learned - 1) // STRIDE
-    since = (learned - 1) % STRIDE  # labels since the newest kept state
+def snapshot_index(counters: Array, age: int) -> int:
+    """Which heads are those of about so many labels ago, no newer than that where there are any."""
+    noted = int(counters[NOTED])
+    if age <= 0 or noted == 0:
+        return CURRENT
+    newest = (noted - 1) // STRIDE
+    since = (noted - 1) % STRIDE  # labels since the newest snapshot
     back = max(0, (age - since + STRIDE - 1) // STRIDE)
-    return at.past + max(0, newest - min(back, KEPT - 1)) % KEPT * HEADS * (k + 3)
+    return max(0, newest - min(back, SNAPSHOTS - 1)) % SNAPSHOTS
 
 
 @kernel
-def apply_heads(heads: Array, k: int, outputs: Array, made: Array) -> None:
-    """What each head makes of the outputs."""
+def apply_heads(s: State, snapshot: int, outputs: Array) -> None:
+    """Write what each head of a snapshot makes of outputs to ``answers``."""
+    k = outputs.shape[0]
     low, high = outputs[0], outputs[0]
     for j in range(k):
         low, high = min(low, outputs[j]), max(high, outputs[j])
     for q in range(HEADS):
-        total = heads[HEADS * k + q]
+        total = s.head_bias[snapshot, q]
         for j in range(k):
-            total += heads[q * k + j] * outputs[j]
-        margin = heads[HEADS * (k + 1) + q]
-        made[q] = min(max(total, low - margin), high + margin)
+            total += s.head_weights[snapshot, q, j] * outputs[j]
+        margin = s.head_margin[snapshot, q]
+        s.answers[q] = min(max(total, low - margin), high + margin)
 
 
 @kernel
-def combine_row(f: Array, at: Places, outputs: Array) -> float:
+def combine_row(s: State, outputs: Array) -> float:
     """The prediction for outputs (k,), all finite."""
-    k = outputs.shape[0]
-    made = f[at.scratch + k : at.scratch + k + HEADS]
-    apply_heads(f[at.now :], k, outputs, made)
+    apply_heads(s, CURRENT, outputs)
     total = 0.0
     for q in range(HEADS):
-        total += f[at.now + HEADS * (k + 2) + q] * made[q]
+        total += s.head_share[CURRENT, q] * s.answers[q]
     return total
 
 
 @kernel
-def learn_poly(f: Array, at: int, size: int, largest: Array, outputs: Array, y: float, keep: float) -> None:
-    """ML-Poly on the weights, regrets and squares that lie at a place."""
-    regrets, squares = at + size, at + 2 * size
-    learn_weights(f[at:regrets], f[regrets:squares], f[squares : squares + size], largest, outputs, y, keep)
-
-
-@kernel
-def learn_stacks(f: Array, at: Places, k: int, outputs: Array, anchor: Array, y: float) -> None:
-    """Teach every stack; the anchor is the first head as served."""
-    side, scratch = k + 1, at.scratch + k + HEADS
-    for i in range(len(MEMORIES)):
-        w = at.stacks + i * (side + side * side + SEEN)
-        inverse, seen = w + side, w + side + side * side
-        learn_stack(
-            f[w:inverse], f[inverse:seen], f[seen : seen + SEEN], outputs, anchor, y, MEMORIES[i],
-            f[scratch : scratch + side], f[scratch + side : scratch + 2 * side],
-        )  # fmt: skip
-
-
-@kernel
-def write_heads(f: Array, at: Places, k: int) -> None:
-    """Bring the heads of now up to date."""
-    bias, margin, share = at.now + HEADS * k, at.now + HEADS * (k + 1), at.now + HEADS * (k + 2)
+def write_heads(s: State) -> None:
+    """Bring the heads of now, and the sizes of the experts' weights, up to date."""
+    weights, bias, share = s.head_weights[CURRENT], s.head_bias[CURRENT], s.head_share[CURRENT]
+    k = s.outputs.shape[0]
     for j in range(k):
-        f[at.now + j] = f[at.long + j]
-        f[at.now + k + j] = f[at.short + j]
-        f[at.now + 2 * k + j] = f[at.best + j]
-    side = k + 1
-    for i in range(len(MEMORIES)):
-        w, q = at.stacks + i * (side + side * side + SEEN), CONVEX + i
-        seen = w + side + side * side
-        unit = write_line(
-            f[w : w + side], f[seen : seen + SEEN], f[at.long : at.long + k],
-            f[at.now + q * k : at.now + (q + 1) * k], f[bias + q : bias + q + 1],
-        )  # fmt: skip
-        f[margin + q] = MARGIN * unit
+        weights[0, j] = s.lasting[WEIGHTS, j]
+        weights[1, j] = s.fading[WEIGHTS, j]
+        weights[2, j] = s.recent_best[WEIGHTS, j]
+    for i in range(STACKS):
+        q = CONVEX + i
+        bias[q] = write_line(s, i, s.lasting[WEIGHTS], weights[q])
+        s.head_margin[CURRENT, q] = STACK_MARGIN * line_unit(s, i)
     for q in range(HEADS):
-        f[share + q] = f[at.over + q]
+        share[q] = s.over_heads[WEIGHTS, q]
     total = 0.0
     for j in range(k):
         weight = 0.0
         for q in range(HEADS):
-            weight += f[share + q] * f[at.now + q * k + j]
-        f[at.sizes + j] = abs(weight)
+            weight += share[q] * weights[q, j]
+        s.sizes[j] = abs(weight)
         total += abs(weight)
     for j in range(k):
-        f[at.sizes + j] = f[at.sizes + j] / total if total > 0.0 else 1.0 / k
+        s.sizes[j] = s.sizes[j] / total if total > 0.0 else 1.0 / k
 
 
 @kernel
-def note(f: Array, at: Places, k: int) -> None:
+def push_snapshot(s: State) -> None:
     """Keep the heads of now, every so many labels."""
-    learned, block = int(f[at.counts + 1]), HEADS * (k + 3)
-    if learned % STRIDE == 0:
-        to = at.past + learned // STRIDE % KEPT * block
-        for i in range(block):
-            f[to + i] = f[at.now + i]
-    f[at.counts + 1] += 1.0
+    noted = int(s.counters[NOTED])
+    if noted % STRIDE == 0:
+        to = noted // STRIDE % SNAPSHOTS
+        for q in range(HEADS):
+            for j in range(s.outputs.shape[0]):
+                s.head_weights[to, q, j] = s.head_weights[CURRENT, q, j]
+            s.head_bias[to, q] = s.head_bias[CURRENT, q]
+            s.head_margin[to, q] = s.head_margin[CURRENT, q]
+            s.head_share[to, q] = s.head_share[CURRENT, q]
+    s.counters[NOTED] += 1.0
 
 
 @njit_cached
-def learn(f: Array, at: Places, served: Array, y: float, age: int) -> None:
-    """As :func:`learn_row`, for Python: the one that is cached on disk, with all others in it."""
-    learn_row(f, at, served, y, age)
+def learn_at(table: int, served: int, y: float, age: int) -> None:
+    """As :func:`learn_row`, by addresses: the one that Python calls, with all others in it."""
+    s = weights_at(table)
+    learn_row(s, vector_at(served, s.outputs.shape[0]), y, age)
 
 
 @njit_cached
-def combine(f: Array, at: Places, outputs: Array) -> float:
-    """As :func:`combine_row`, for Python."""
-    return combine_row(f, at, outputs)
+def combine_at(table: int, outputs: int) -> float:
+    """As :func:`combine_row`, by addresses."""
+    s = weights_at(table)
+    return combine_row(s, vector_at(outputs, s.outputs.shape[0]))
