@@ -194,7 +194,7 @@ store_i64 = _storing(types.int64)
 
 @intrinsic
 def count_trailing_zeros(typing: Any, number: Any) -> Any:
-    """The index of the lowest bit that is set, 64 when none is."""
+    """The index of the lowest bit of ``number`` that is set, 64 when none is."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], cgutils.false_bit)
@@ -220,7 +220,7 @@ def _array_value(context: Any, builder: Any, array_type: Any, address: Any, shap
 
 @intrinsic
 def vector_at(typing: Any, address: Any, length: Any) -> Any:
-    """So many doubles at an address, as an array."""
+    """``length`` doubles at an address, as an array."""
     array_type = types.Array(types.float64, 1, "C")
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -231,7 +231,7 @@ def vector_at(typing: Any, address: Any, length: Any) -> Any:
 
 @intrinsic
 def matrix_at(typing: Any, address: Any, rows: Any, columns: Any) -> Any:
-    """Rows of doubles at an address, as an array."""
+    """``rows`` of ``columns`` doubles at an address, as an array."""
     array_type = types.Array(types.float64, 2, "C")
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -17,7 +17,23 @@ __all__ = ["learn_at", "predict_at"]
 def learn_at(  # noqa: PLR0913 - a kernel takes each array
     table: int, rows: int, targets: int, weights: int, asked: int, count: int
 ) -> int:
-    """Learn rows (count, D) at addresses, and answer those with a place in ``asked``; how many were done."""
+    """Learn rows until all are, or a pool has to grow first; answer those that are asked about.
+
+    Parameters
+    ----------
+    table
+        The address of the forest's array table.
+    rows, targets, weights, asked
+        The addresses of rows (count, D) and one number for each (count,), all float64; where ``asked`` is
+        not 0 the prediction takes the target's place.
+    count
+        How many rows.
+
+    Returns
+    -------
+    int
+        How many were done.
+    """
     s = forest_at(table)
     return learn_rows(
         s, matrix_at(rows, count, s.feature.shape[0]), vector_at(targets, count), vector_at(weights, count),
@@ -27,6 +43,16 @@ def learn_at(  # noqa: PLR0913 - a kernel takes each array
 
 @njit_cached
 def predict_at(table: int, rows: int, out: int, count: int) -> None:
-    """Write the predictions for rows (count, D) to ``out``, both at addresses."""
+    """Predict rows.
+
+    Parameters
+    ----------
+    table
+        The address of the forest's array table.
+    rows, out
+        The addresses of rows (count, D) and of where the predictions go (count,), all float64.
+    count
+        How many rows.
+    """
     s = forest_at(table)
     predict_rows(s, matrix_at(rows, count, s.feature.shape[0]), vector_at(out, count))

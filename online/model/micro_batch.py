@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from river import base
 
+from online.core.clip import clip
 from online.features.matrix import Floats, rows_to_matrix
 
 __all__ = ["BatchRegressor", "BatchScaler", "FeatureView", "MicroBatch", "QueuedRow", "TargetStats"]
@@ -38,7 +39,7 @@ class TargetStats(NamedTuple):
             return output
         if not self.is_known or not math.isfinite(output):
             return self.mean
-        return min(max(output, self.low), self.high)
+        return clip(output, self.low, self.high)
 
 
 class QueuedRow(NamedTuple):

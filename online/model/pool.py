@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from river import base
 
+from online.core.clip import clip
 from online.model.aggregation.aggregator import Aggregator
 from online.model.aggregation.heads import Array, Heads
 from online.model.experts.nlms import NormalizedLMS
@@ -185,7 +186,7 @@ class ExpertPool(base.Regressor):
         if not stats.is_known:
             return 0.0
         # not stats.clip: the plan's kernel does just this, and both must agree to the last bit
-        return min(max(self._aggregator.combine(outputs), stats.low), stats.high)
+        return clip(self._aggregator.combine(outputs), stats.low, stats.high)
 
     def set_served_outputs(self, outputs: Sequence[float], age: int = 0) -> None:
         """Hand over the experts' outputs as they were served for the row that is learned next.

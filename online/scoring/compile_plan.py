@@ -23,7 +23,7 @@ from online.model.pool import ALL_FEATURES, ExpertPool
 from online.model.scaling import deviations_of
 from online.scoring.plan import IntervalFactors, PlanInfo, ScoringPlan
 from online.scoring.tree_arrays import (
-    NONE,
+    NO_INDEX,
     Leaves,
     LineInputs,
     Nodes,
@@ -159,7 +159,9 @@ def _(expert: AdaptiveForestRegressor, columns: dict[str, int]) -> Trees:
     row, trees = expert.row_bounds(), expert.members()
     if not len(trees.root):
         return constant_trees(0.0)
-    column_of = np.array([*(columns[name] for name in row.features), NONE], int)  # NONE[-1] is for leaves
+    column_of = np.array(
+        [*(columns[name] for name in row.features), NO_INDEX], int
+    )  # NO_INDEX[-1] is for leaves
     has_line = trees.lines[:, :-1].any(axis=1)
     return Trees(
         roots=trees.root,
@@ -176,7 +178,7 @@ def _(expert: AdaptiveForestRegressor, columns: dict[str, int]) -> Trees:
             intercept=trees.lines[:, -1],
             low=trees.low,
             high=trees.high,
-            line=np.where(has_line, np.cumsum(has_line) - 1, NONE),
+            line=np.where(has_line, np.cumsum(has_line) - 1, NO_INDEX),
             weights=trees.lines[has_line, :-1],
         ),
         inputs=LineInputs(columns=column_of[:-1], low=row.low, high=row.high, fill=row.fill),
@@ -195,7 +197,7 @@ def _(expert: BoostedTrees, columns: dict[str, int]) -> Trees:
         roots=trees.root,
         tree_weights=np.ones(len(trees.root)),
         nodes=Nodes(
-            column=np.where(inner, column_of[trees.feature], NONE),
+            column=np.where(inner, column_of[trees.feature], NO_INDEX),
             threshold=trees.threshold,
             left=trees.left,
             right=trees.right,

@@ -20,7 +20,7 @@ from river.tree.nodes.branch import NumericBinaryBranch
 from online.core.errors import PlanError
 from online.core.jit import Array
 from online.model.experts.river.adwin_bagging import ADWINBaggingRegressor
-from online.scoring.tree_arrays import NONE, Leaves, LineInputs, Nodes, Trees
+from online.scoring.tree_arrays import NO_INDEX, Leaves, LineInputs, Nodes, Trees
 
 __all__ = ["Branch", "merge_alternates", "river_trees"]
 
@@ -56,9 +56,9 @@ def river_trees(expert: object, columns: dict[str, int]) -> Trees:
         It is something else, or holds a node that cannot be compiled.
     """
     if isinstance(expert, ADWINBaggingRegressor):
-        roots = [member._root for member in expert.data]
+        roots = [member._root for member in expert.data]  # noqa: SLF001 - River has no public way to a tree
     elif isinstance(expert, tree.HoeffdingTreeRegressor):
-        roots = [expert._root]
+        roots = [expert._root]  # noqa: SLF001 - River has no public way to a tree
     else:
         raise PlanError(f"an expert of type {type(expert).__name__} cannot be compiled")
     order = {column: index for index, column in enumerate(columns)}
@@ -93,7 +93,7 @@ def leaf_line(leaf: Any, order: dict[str, int]) -> Array:
         return line
     model = getattr(leaf, "_leaf_model", None)
     faded = getattr(leaf, "_fmse_mean", None)
-    if model is None or (faded is not None and faded < leaf._fmse_model):
+    if model is None or (faded is not None and faded < leaf._fmse_model):  # noqa: SLF001 - as River's leaf does
         line[0] = leaf.stats.mean.get()
         return line
     line[0] = model.intercept
@@ -144,12 +144,12 @@ def merge_alternates(
             if others:
                 nodes.pop()
                 return add(tuple(others), reached)
-            nodes[number] = [NONE, 0.0, NONE, NONE, len(lines)]
+            nodes[number] = [NO_INDEX, 0.0, NO_INDEX, NO_INDEX, len(lines)]
             lines.append(np.mean([answer(leaf) for leaf in reached], axis=0))
             return number
         beside = () if branch.alternate is None else (branch.alternate,)
         left, right = (add((child, *beside, *others), reached) for child in (branch.left, branch.right))
-        nodes[number] = [branch.column, branch.threshold, left, right, NONE]
+        nodes[number] = [branch.column, branch.threshold, left, right, NO_INDEX]
         return number
 
     starts = [add((root,), ()) for root in roots]

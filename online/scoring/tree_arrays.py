@@ -14,9 +14,9 @@ import numpy as np
 from online.core.jit import Array
 from online.scoring.kernels.plan_arrays import COLUMN_BIT, MISSING_RIGHT_BIT, WEIGHTS_AT, padded
 
-__all__ = ["NONE", "Leaves", "LineInputs", "Nodes", "Trees", "constant_trees", "lay_out", "linear_trees"]
+__all__ = ["NO_INDEX", "Leaves", "LineInputs", "Nodes", "Trees", "constant_trees", "lay_out", "linear_trees"]
 
-NONE = -1  # no column, node or line
+NO_INDEX = -1  # no column, node or line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Leaves:
     intercept: Array
     low: Array | float = -math.inf
     high: Array | float = math.inf
-    line: Array | int = NONE
+    line: Array | int = NO_INDEX
     weights: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
 
 
@@ -126,7 +126,7 @@ def linear_trees(intercepts: Array, weights: Array, columns: Array) -> Trees:
         One tree of one leaf a model.
     """
     models = np.arange(len(intercepts))
-    none = np.full(len(models), NONE)
+    none = np.full(len(models), NO_INDEX)
     return Trees(
         roots=models,
         tree_weights=np.ones(len(models)),
@@ -191,7 +191,7 @@ def node_words(expert: Trees, first: int, first_leaf: int) -> tuple[Array, Array
     nodes = expert.nodes
     inner = np.flatnonzero(nodes.column >= 0)
     pairs = len(expert.roots) + 2 * np.arange(len(inner))
-    position = np.full(len(nodes.column), NONE)
+    position = np.full(len(nodes.column), NO_INDEX)
     position[expert.roots] = np.arange(len(expert.roots))
     position[nodes.left[inner]], position[nodes.right[inner]] = pairs, pairs + 1
 
@@ -201,10 +201,10 @@ def node_words(expert: Trees, first: int, first_leaf: int) -> tuple[Array, Array
     link |= (np.broadcast_to(nodes.missing_right, len(link)) & is_branch).astype(
         np.int64
     ) << MISSING_RIGHT_BIT
-    link |= np.where(is_branch, column, NONE) << COLUMN_BIT
+    link |= np.where(is_branch, column, NO_INDEX) << COLUMN_BIT
 
     words = np.zeros((len(expert.roots) + 2 * len(inner), 2), np.int64)
-    used = position > NONE
+    used = position > NO_INDEX
     words[position[used], 0] = np.ascontiguousarray(nodes.threshold, np.float64).view(np.int64)[used]
     words[position[used], 1] = link[used]
     return words, position[expert.roots] + first
@@ -217,6 +217,6 @@ def leaf_rows(expert: Trees, first: int) -> tuple[Array, Array]:
     weights[:, :reads] = leaves.weights
     table = np.column_stack(np.broadcast_arrays(leaves.intercept, leaves.low, leaves.high, leaves.line))
     table = table.astype(np.float64)
-    has_line = table[:, WEIGHTS_AT] > NONE
+    has_line = table[:, WEIGHTS_AT] > NO_INDEX
     table[has_line, WEIGHTS_AT] = first + padded(reads) * table[has_line, WEIGHTS_AT]
     return table, weights.ravel()

@@ -21,7 +21,17 @@ ERROR_POWER = 20.0
 
 @kernel
 def learn_best(weights: Array, errors: Array, outputs: Array, y: float) -> None:
-    """Move convex weights (k,) and faded errors (k,) on by the target of outputs (k,), all finite."""
+    """Move weights on by a target.
+
+    Parameters
+    ----------
+    weights, errors
+        Convex weights and faded errors, (k,), written.
+    outputs
+        The experts' outputs, (k,), finite, in target units.
+    y
+        The target.
+    """
     least = 0.0
     for j in range(weights.shape[0]):
         errors[j] = ERROR_RETENTION * errors[j] + abs(outputs[j] - y)

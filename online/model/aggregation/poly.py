@@ -22,9 +22,19 @@ __all__ = ["learn_poly"]
 
 @kernel
 def learn_poly(poly: Array, largest: Array, which: int, outputs: Array, y: float, retention: float) -> None:
-    """Move an ML-Poly on by the target of outputs (k,), all finite.
+    """Move an ML-Poly on by a target.
 
-    ``retention`` in (0, 1] is what is left of regrets and squares when a label comes.
+    Parameters
+    ----------
+    poly, largest, which
+        Weights with what they are learned from, (3, k), written; largest disagreements, and whose is this
+        one's.
+    outputs
+        The outputs that are combined, (k,), finite, in target units.
+    y
+        The target.
+    retention
+        In (0, 1]: what is left of regrets and squares when a label comes.
     """
     size = poly.shape[1]
     guess = 0.0

@@ -16,14 +16,14 @@ from typing import Any
 from online.core.jit import kernel
 from online.model.aggregation.heads import Array
 
-__all__ = ["RIDGE", "STACK_STATS", "State", "learn_stack", "line_unit", "write_line"]
+__all__ = ["STACK_RIDGE", "STACK_STATS", "State", "learn_stack", "line_unit", "write_line"]
 
 State = Any  # what weights_at gives: the arrays of WeightsState as attributes
 
 UNIT_LABELS = 10  # before anything is learned: the unit must be known
 UNIT_ROWS = 2000.0  # labels the unit is a mean of
 ERROR_ROWS = 500.0  # labels the usual error is a mean of
-RIDGE = 20.0  # weight of the squared coefficients, in labels
+STACK_RIDGE = 20.0  # weight of the squared coefficients, in labels
 SMALLEST_UNIT = 1e-150  # below, its square is no number to divide by
 ERROR_FLOOR = 0.3  # of the usual error: a row's trust stays below 1 / ERROR_FLOOR
 SMALLEST_TRUST = 1e-12
@@ -42,9 +42,18 @@ STACK_STATS = 3
 
 @kernel
 def learn_stack(s: State, stack: int, anchor: Array, y: float, retention: float) -> None:
-    """Move a stack on by the target of ``s.outputs``, all finite, ``anchor`` (k,) being the anchor's weights.
+    """Move a stack on by the target of ``s.outputs``, all finite.
 
-    ``retention`` is what is left of a label's weight when the next one comes.
+    Parameters
+    ----------
+    s, stack
+        The state, and which of its stacks.
+    anchor
+        The anchor's weights, (k,).
+    y
+        The target.
+    retention
+        What is left of a label's weight when the next one comes.
     """
     weights, stats, outputs, row = s.stack_weights[stack], s.stack_stats[stack], s.outputs, s.row
     size = weights.shape[0]
@@ -74,7 +83,7 @@ def learn_stack(s: State, stack: int, anchor: Array, y: float, retention: float)
     turn = int(stats[STACK_LABELS]) % size
     for j in range(size):
         row[j] = 1.0 if j == turn else 0.0
-    update_least_squares(s, stack, -weights[turn], 1.0, RIDGE * (1.0 - retention) * size)
+    update_least_squares(s, stack, -weights[turn], 1.0, STACK_RIDGE * (1.0 - retention) * size)
 
 
 @kernel
@@ -96,13 +105,39 @@ def update_least_squares(s: State, stack: int, error: float, retention: float, t
 
 @kernel
 def line_unit(s: State, stack: int) -> float:
-    """The root mean square of differences and errors, in target units."""
+    """The unit of a stack.
+
+    Parameters
+    ----------
+    s, stack
+        The state, and which of its stacks.
+
+    Returns
+    -------
+    float
+        The root mean square of differences and errors, in target units.
+    """
     return math.sqrt(s.stack_stats[stack, MEAN_SQUARE])
 
 
 @kernel
 def write_line(s: State, stack: int, anchor: Array, line: Array) -> float:
-    """Write the combination's weights (k,), summing to one; returns its bias, in target units."""
+    """Write a stack as a combination of experts.
+
+    Parameters
+    ----------
+    s, stack
+        The state, and which of its stacks.
+    anchor
+        The anchor's weights, (k,).
+    line
+        Where the combination's weights go, (k,); they sum to one.
+
+    Returns
+    -------
+    float
+        Its bias, in target units.
+    """
     weights = s.stack_weights[stack]
     own = 0.0
     for j in range(line.shape[0]):

@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import math
 
+from online.core.clip import clip_in_kernel
 from online.core.jit import kernel, njit_cached, vector_at
 from online.model.aggregation.best import learn_best
 from online.model.aggregation.heads import Array
 from online.model.aggregation.poly import learn_poly
-from online.model.aggregation.stack import RIDGE, State, learn_stack, line_unit, write_line
+from online.model.aggregation.stack import STACK_RIDGE, State, learn_stack, line_unit, write_line
 from online.model.aggregation.weights_state import (
     CONVEX,
     CURRENT,
-    DELAY,
     ERRORS,
+    FADED_DELAY,
     HEADS,
+    HIGHEST_DELAY,
     LEARNED,
-    LONGEST_DELAY,
     MEMORIES,
     NOTED,
     OF_FADING,
@@ -56,7 +57,7 @@ def learn_row(s: State, served: Array, y: float, age: int) -> None:
     """Learn the target of outputs (k,) as served ``age`` labels ago, NaN where an expert had none."""
     if not complete(served, s.lasting[WEIGHTS], s.outputs):
         return
-    y = min(max(y, -LARGEST_OUTPUT), LARGEST_OUTPUT)
+    y = clip_in_kernel(y, -LARGEST_OUTPUT, LARGEST_OUTPUT)
     if delay_shrank(s.counters, age):
         discount_state(s)
     then = snapshot_index(s.counters, age)
@@ -83,12 +84,12 @@ def delay_shrank(counters: Array, age: int) -> bool:
     """Whether labels come sooner than they did, by a factor of e in the mean of many."""
     delay = math.log1p(max(age, 0))
     if counters[LEARNED] == 0.0:
-        counters[DELAY] = counters[LONGEST_DELAY] = delay
-    counters[DELAY] += (delay - counters[DELAY]) / DELAY_ROWS
-    counters[LONGEST_DELAY] = max(counters[LONGEST_DELAY], counters[DELAY])
-    shrank = bool(counters[LONGEST_DELAY] - counters[DELAY] > 1.0)
+        counters[FADED_DELAY] = counters[HIGHEST_DELAY] = delay
+    counters[FADED_DELAY] += (delay - counters[FADED_DELAY]) / DELAY_ROWS
+    counters[HIGHEST_DELAY] = max(counters[HIGHEST_DELAY], counters[FADED_DELAY])
+    shrank = bool(counters[HIGHEST_DELAY] - counters[FADED_DELAY] > 1.0)
     if shrank:
-        counters[LONGEST_DELAY] = counters[DELAY]
+        counters[HIGHEST_DELAY] = counters[FADED_DELAY]
     return shrank
 
 
@@ -109,7 +110,7 @@ def discount_state(s: State) -> None:
     for i in range(STACKS):
         for a in range(s.row.shape[0]):
             for b in range(s.row.shape[0]):
-                s.stack_inverse[i, a, b] = 1.0 / RIDGE if a == b else 0.0
+                s.stack_inverse[i, a, b] = 1.0 / STACK_RIDGE if a == b else 0.0
 
 
 @kernel
@@ -128,7 +129,7 @@ def complete(served: Array, weights: Array, outputs: Array) -> bool:
     present = 0
     for j in range(served.shape[0]):
         if abs(served[j]) < math.inf:
-            value = min(max(served[j], -LARGEST_OUTPUT), LARGEST_OUTPUT)
+            value = clip_in_kernel(served[j], -LARGEST_OUTPUT, LARGEST_OUTPUT)
             present += 1
             plain += (value - plain) / present
             if weights[j] > 0.0:
@@ -136,7 +137,7 @@ def complete(served: Array, weights: Array, outputs: Array) -> bool:
                 mean += (value - mean) * (weights[j] / total)
     for j in range(served.shape[0]):
         if abs(served[j]) < math.inf:
-            outputs[j] = min(max(served[j], -LARGEST_OUTPUT), LARGEST_OUTPUT)
+            outputs[j] = clip_in_kernel(served[j], -LARGEST_OUTPUT, LARGEST_OUTPUT)
         else:
             outputs[j] = mean if total > 0.0 else plain
     return present > 0
@@ -166,7 +167,7 @@ def apply_heads(s: State, snapshot: int, outputs: Array) -> None:
         for j in range(k):
             total += s.head_weights[snapshot, q, j] * outputs[j]
         margin = s.head_margin[snapshot, q]
-        s.answers[q] = min(max(total, low - margin), high + margin)
+        s.answers[q] = clip_in_kernel(total, low - margin, high + margin)
 
 
 @kernel
@@ -222,13 +223,38 @@ def push_snapshot(s: State) -> None:
 
 @njit_cached
 def learn_at(table: int, served: int, y: float, age: int) -> None:
-    """As :func:`learn_row`, by addresses: the one that Python calls, with all others in it."""
+    """As :func:`learn_row`, by addresses: the one that Python calls, with all others in it.
+
+    Parameters
+    ----------
+    table
+        The address of the state's array table.
+    served
+        The address of the experts' outputs as served, (k,) float64, NaN where an expert had none.
+    y
+        The target, finite.
+    age
+        How many labels were learned between the serving and now.
+    """
     s = weights_at(table)
     learn_row(s, vector_at(served, s.outputs.shape[0]), y, age)
 
 
 @njit_cached
 def combine_at(table: int, outputs: int) -> float:
-    """As :func:`combine_row`, by addresses."""
+    """As :func:`combine_row`, by addresses.
+
+    Parameters
+    ----------
+    table
+        The address of the state's array table.
+    outputs
+        The address of the experts' outputs, (k,) float64, finite.
+
+    Returns
+    -------
+    float
+        The prediction, in target units.
+    """
     s = weights_at(table)
     return combine_row(s, vector_at(outputs, s.outputs.shape[0]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from online.core.jit import table_pointer
 from online.model.aggregation.heads import Array, Heads
-from online.model.aggregation.stack import RIDGE, STACK_STATS
+from online.model.aggregation.stack import STACK_RIDGE, STACK_STATS
 
 __all__ = ["CONVEX", "CURRENT", "HEADS", "MEMORIES", "SNAPSHOTS", "STRIDE", "WeightsState", "weights_at"]
 
@@ -30,7 +30,9 @@ CURRENT = SNAPSHOTS
 WEIGHTS, REGRETS, SQUARES = range(3)
 ERRORS = 1
 # counters
-LEARNED, NOTED, DELAY, LONGEST_DELAY = range(4)  # labels; labels noted; how late they come (log), at most
+LEARNED, NOTED, FADED_DELAY, HIGHEST_DELAY = range(
+    4
+)  # labels; labels noted; how late they come (log), at most
 # largest disagreements, one for each ML-Poly
 OF_LASTING, OF_FADING, OF_HEADS = range(3)
 
@@ -107,7 +109,7 @@ def untaught(shapes: dict[str, tuple[int, ...]], experts: int) -> dict[str, Arra
         arrays[name][WEIGHTS] = 1.0 / experts
     arrays["sizes"][:] = 1.0 / experts
     arrays["over_heads"][WEIGHTS] = 1.0 / HEADS
-    arrays["stack_inverse"][:] = np.eye(experts + 1) / RIDGE
+    arrays["stack_inverse"][:] = np.eye(experts + 1) / STACK_RIDGE
     arrays["head_weights"][CURRENT] = 1.0 / experts
     arrays["head_share"][CURRENT] = 1.0 / HEADS
     return arrays

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+from online.core.clip import clip_in_kernel
 from online.core.jit import kernel, load_f64, load_i32, load_i64, store_f64, store_i64
 from online.scoring.kernels.plan_arrays import (
     ANSWER_HIGH,
@@ -50,7 +51,7 @@ def read_row(p: PlanArrays, s: Scratch, expert: int, offset: int, to: int) -> in
         if missing_above < math.inf and not abs(value) <= missing_above:
             value, gap = load_f64(p.read_fill, j), 1
         else:
-            value = min(max(value, load_f64(p.read_low, j)), load_f64(p.read_high, j))
+            value = clip_in_kernel(value, load_f64(p.read_low, j), load_f64(p.read_high, j))
         store_f64(s.line, to + j - first, value)
     for j in range(last - first, line_width(p, expert)):
         store_f64(s.line, to + j, 0.0)
@@ -83,12 +84,27 @@ def finite_output(p: PlanArrays, output: float) -> float:
     """An expert's output as it enters the heads: finite, within the targets seen."""
     if not abs(output) < math.inf:
         return load_f64(p.limits, FALLBACK)
-    return min(max(output, load_f64(p.limits, TARGET_LOW)), load_f64(p.limits, TARGET_HIGH))
+    return clip_in_kernel(output, load_f64(p.limits, TARGET_LOW), load_f64(p.limits, TARGET_HIGH))
 
 
 @kernel
 def expert_of_row(p: PlanArrays, s: Scratch, expert: int, offset: int) -> float:
-    """One expert's output for the row at ``x[offset]``, all of its trees going down together."""
+    """One expert's output for one row, all of its trees going down together.
+
+    Parameters
+    ----------
+    p, s
+        The plan, and scratch space with the row, imputed and scaled.
+    expert
+        Which.
+    offset
+        Where in ``s.x`` the row starts.
+
+    Returns
+    -------
+    float
+        In target units, finite.
+    """
     if load_i32(p.qs_expert, expert):
         return finite_output(p, score_by_bitvectors(p, s, expert, offset))
     first, last = load_i32(p.expert_tree_start, expert), load_i32(p.expert_tree_start, expert + 1)
@@ -106,9 +122,18 @@ def expert_of_row(p: PlanArrays, s: Scratch, expert: int, offset: int) -> float:
 
 @kernel
 def expert_of_rows(p: PlanArrays, s: Scratch, expert: int, rows: int) -> None:
-    """One expert's outputs for the rows of x, into ``total``, all rows going down a tree together.
+    """One expert's outputs for the rows of ``s.x``, into ``s.total``, all rows going down a tree together.
 
     The sums are those of :func:`expert_of_row`, bit for bit.
+
+    Parameters
+    ----------
+    p, s
+        The plan, and scratch space with the rows, imputed and scaled.
+    expert
+        Which.
+    rows
+        How many, at most a block.
     """
     row, width = 2 * p.columns, line_width(p, expert)
     if load_i32(p.qs_expert, expert):

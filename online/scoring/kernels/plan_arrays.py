@@ -196,7 +196,20 @@ def scratch_size(sizes: Mapping[str, int]) -> int:
 
 @kernel
 def scratch_of(p: PlanArrays, work: int) -> Scratch:
-    """The scratch space at an address."""
+    """Scratch space for a plan.
+
+    Parameters
+    ----------
+    p
+        The plan.
+    work
+        The address of :func:`scratch_size` cells.
+
+    Returns
+    -------
+    Scratch
+        The addresses of its parts.
+    """
     x = work + 8  # the cell before is what a leaf "tests", see tree_descent.step
     by_column = x + 8 * BLOCK_ROWS * 2 * p.columns
     line = by_column + 8 * BLOCK_ROWS * 2 * p.columns

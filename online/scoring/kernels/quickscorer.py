@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from online.core.clip import clip_in_kernel
 from online.core.jit import (
     Array,
     count_trailing_zeros,
@@ -75,7 +76,22 @@ def end_of_false_nodes(p: PlanArrays, first: int, last: int, value: float) -> in
 
 @kernel
 def score_by_bitvectors(p: PlanArrays, s: Scratch, expert: int, offset: int) -> float:
-    """The weighted sum of an expert's trees for the row at ``x[offset]``."""
+    """The weighted sum of an expert's trees for one row.
+
+    Parameters
+    ----------
+    p, s
+        The plan, and scratch space with the row, imputed and scaled.
+    expert
+        Whose trees are small.
+    offset
+        Where in ``s.x`` the row starts.
+
+    Returns
+    -------
+    float
+        In target units.
+    """
     tree = load_i32(p.expert_tree_start, expert)
     trees = load_i32(p.expert_tree_start, expert + 1) - tree
     for i in range(trees):
@@ -108,7 +124,17 @@ def clear_leaves(leaves: int, column: int, threshold: float, bitvector: int) -> 
 
 @kernel
 def score_rows_by_bitvectors(p: PlanArrays, s: Scratch, expert: int, rows: int) -> None:
-    """As :func:`score_by_bitvectors`, of the rows of ``by_column``, into ``total``: the same sums."""
+    """As :func:`score_by_bitvectors`, of the rows of ``s.by_column``, into ``s.total``: the same sums.
+
+    Parameters
+    ----------
+    p, s
+        The plan, and scratch space with the rows.
+    expert
+        Whose trees are small.
+    rows
+        How many, at most a block.
+    """
     # tests count the columns of all experts before; so does this address, to save a subtraction each
     before = s.by_column - 8 * BLOCK_ROWS * 2 * p.columns * expert
     for i in range(rows):
@@ -133,11 +159,13 @@ def score_rows_by_bitvectors(p: PlanArrays, s: Scratch, expert: int, rows: int) 
 @kernel
 def leaf_value(leaf: int) -> float:
     """What the row of the leaf table at an address answers, which has no line."""
-    return min(max(load_f64(leaf, INTERCEPT), load_f64(leaf, ANSWER_LOW)), load_f64(leaf, ANSWER_HIGH))
+    return clip_in_kernel(load_f64(leaf, INTERCEPT), load_f64(leaf, ANSWER_LOW), load_f64(leaf, ANSWER_HIGH))
 
 
 @kernel
-def number_leaves(node: int, leaf: int, root: int, first_leaf: int, stack: int, values: int) -> int:
+def number_leaves(  # noqa: PLR0913 - a kernel takes its arrays one by one
+    node: int, leaf: int, root: int, first_leaf: int, stack: int, values: int
+) -> int:
     """Write what a tree's leaves answer, in order, and to ``first_leaf`` the first leaf below each node.
 
     Returns how many leaves there are, or more than may be.
@@ -160,7 +188,9 @@ def number_leaves(node: int, leaf: int, root: int, first_leaf: int, stack: int, 
 
 
 @kernel
-def write_tests(node: int, root: int, tree: int, first_leaf: int, stack: int, tests: int) -> int:
+def write_tests(  # noqa: PLR0913 - a kernel takes its arrays one by one
+    node: int, root: int, tree: int, first_leaf: int, stack: int, tests: int
+) -> int:
     """Write a tree's branches as rows of tests; returns how many."""
     count, waiting = 0, 1
     store_i64(stack, 0, root)
@@ -184,7 +214,7 @@ def write_tests(node: int, root: int, tree: int, first_leaf: int, stack: int, te
 
 
 @njit_cached
-def write_expert(
+def write_expert(  # noqa: PLR0913 - a kernel takes its arrays one by one
     node: int, leaf: int, roots: int, trees: int, first_leaf: int, stack: int, tests: int, values: int,
     leaf_start: int,
 ) -> int:  # fmt: skip

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from online.core.clip import clip_in_kernel
 from online.core.jit import cfunc_cached, kernel, load_f64, load_i64, store_f64, vector_at
 from online.features.error_scale import row_disagreement
 from online.scoring.kernels.expert_outputs import expert_of_row, expert_of_rows
@@ -64,8 +65,8 @@ def combine(p: PlanArrays, outputs: int) -> float:
         answer, margin = load_f64(p.head_bias, q), load_f64(p.head_margin, q)
         for e in range(p.experts):
             answer += load_f64(p.head_weight, q * p.experts + e) * load_f64(outputs, e)
-        total += load_f64(p.head_share, q) * min(max(answer, low - margin), high + margin)
-    return min(max(total, load_f64(p.limits, TARGET_LOW)), load_f64(p.limits, TARGET_HIGH))
+        total += load_f64(p.head_share, q) * clip_in_kernel(answer, low - margin, high + margin)
+    return clip_in_kernel(total, load_f64(p.limits, TARGET_LOW), load_f64(p.limits, TARGET_HIGH))
 
 
 @kernel

@@ -53,10 +53,19 @@ def step(p: PlanArrays, node: int, link: int, x: int) -> int:
 
 @kernel
 def descend(p: PlanArrays, s: Scratch, offset: int, stride: int, count: int) -> None:
-    """Bring ``count`` walkers to their leaves.
+    """Bring walkers to their leaves.
 
-    Walker i starts at node ``walker[i]``, where its leaf's row of the leaf table is left; the row it walks by
-    starts at ``x[offset + i * stride]``. Walkers up to whole eights go along, to nowhere in particular.
+    Walker i starts at node ``s.walker[i]``, where its leaf's row of the leaf table is left; the row it walks
+    by starts at ``s.x[offset + i * stride]``. Walkers up to whole eights go along, to nowhere in particular.
+
+    Parameters
+    ----------
+    p, s
+        The plan, and scratch space with rows and walkers.
+    offset, stride
+        Where the first walker's row starts, and how far on the next one's does.
+    count
+        How many walkers there are.
     """
     for i in range(count, (count + LANES - 1) // LANES * LANES):
         store_i64(s.walker, i, load_i64(s.walker, 0))
@@ -88,7 +97,24 @@ def descend_eight(p: PlanArrays, walker: int, x: int, row: int) -> None:
 
 @kernel
 def descend_with_gaps(p: PlanArrays, s: Scratch, offset: int, node: int, missing_above: float) -> int:
-    """The leaf's node of the row at ``x[offset]``, which has values that count as missing."""
+    """The leaf's node of a row that has values which count as missing.
+
+    Parameters
+    ----------
+    p, s
+        The plan, and scratch space with the row.
+    offset
+        Where in ``s.x`` the row starts.
+    node
+        The tree's root.
+    missing_above
+        A value further from 0 counts as missing.
+
+    Returns
+    -------
+    int
+        The node; its link says which row of the leaf table it has.
+    """
     link = link_of(p, node)
     while link >= 0:
         value = load_f64(s.x, offset + (link >> COLUMN_BIT))
