@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numba
 import numpy as np
 import pytest
 
+from online.core.clip import clip, clip_in_kernel
 from online.core.jit import (
     Array,
     cfunc_cached,
@@ -108,6 +110,17 @@ def test_trailing_zeros_are_counted() -> None:
 
 def test_kernels_divide_as_numpy_does() -> None:
     assert ratio(1.0, 0.0) == np.inf
+
+
+@njit_cached
+def clipped(value: float, low: float, high: float) -> float:
+    return clip_in_kernel(value, low, high)
+
+
+def test_kernels_clip_as_python_does() -> None:
+    for value in (-math.inf, -1.5, 0.0, 0.5, 2.5, math.inf):
+        for low, high in ((-1.0, 1.0), (0.0, 0.0), (1.0, -1.0)):
+            assert clipped(value, low, high) == clip(value, low, high)
 
 
 def test_a_function_for_c_is_called_by_its_address() -> None:

@@ -194,7 +194,20 @@ store_i64 = _storing(types.int64)
 
 @intrinsic
 def count_trailing_zeros(typing: Any, number: Any) -> Any:
-    """The index of the lowest bit of ``number`` that is set, 64 when none is."""
+    """The index of the lowest bit that is set.
+
+    Parameters
+    ----------
+    typing
+        Numba's own; kernels leave it out, here and below.
+    number
+        An int64.
+
+    Returns
+    -------
+    int64
+        64 when no bit is set.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], cgutils.false_bit)
@@ -220,7 +233,20 @@ def _array_value(context: Any, builder: Any, array_type: Any, address: Any, shap
 
 @intrinsic
 def vector_at(typing: Any, address: Any, length: Any) -> Any:
-    """``length`` doubles at an address, as an array."""
+    """Doubles at an address, as an array.
+
+    Parameters
+    ----------
+    typing
+        Numba's own.
+    address, length
+        Where the first is, and how many there are.
+
+    Returns
+    -------
+    array
+        (length,) float64, which owns nothing.
+    """
     array_type = types.Array(types.float64, 1, "C")
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -231,7 +257,20 @@ def vector_at(typing: Any, address: Any, length: Any) -> Any:
 
 @intrinsic
 def matrix_at(typing: Any, address: Any, rows: Any, columns: Any) -> Any:
-    """``rows`` of ``columns`` doubles at an address, as an array."""
+    """Rows of doubles at an address, as an array.
+
+    Parameters
+    ----------
+    typing
+        Numba's own.
+    address, rows, columns
+        Where the first is, how many rows there are, and how many doubles in each.
+
+    Returns
+    -------
+    array
+        (rows, columns) float64, C-contiguous, which owns nothing.
+    """
     array_type = types.Array(types.float64, 2, "C")
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -245,7 +284,20 @@ _FOR_READING, _KEEP_CLOSEST, _DATA_CACHE = 0, 3, 1  # as LLVM numbers llvm.prefe
 
 @intrinsic
 def prefetch(typing: Any, array: Any) -> Any:
-    """Have the first element of an array brought nearer, without waiting for it."""
+    """Have the first element of an array brought into the processor's cache, without waiting for it.
+
+    Parameters
+    ----------
+    typing
+        Numba's own.
+    array
+        Any.
+
+    Returns
+    -------
+    void
+        Nothing.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = builder.bitcast(make_array(array)(context, builder, args[0]).data, cgutils.voidptr_t)

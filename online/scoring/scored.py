@@ -65,14 +65,21 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         return self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
 
     def cut(self, first: int, last: int) -> Scored:
-        """Those from one place up to another."""
+        """A part of the rows.
+
+        Parameters
+        ----------
+        first, last
+            Indices of its first row, and of the row after its last.
+
+        Returns
+        -------
+        Scored
+            Those rows.
+        """
         part = slice(first, last)
         at = self.at if isinstance(self.at, float) else self.at[part]
-        return Scored(
-            self.plan, at, self.names[part], self.rows[part], self.values[part], self.imputed[part],
-            self.drifted[part], self.contexts[part], self.predictions[part], self.lower[part],
-            self.upper[part], self.experts[part],
-        )  # fmt: skip
+        return Scored(self.plan, at, *(getattr(self, name)[part] for name in self.__struct_fields__[2:]))
 
     @property
     def kin(self) -> ScoringPlan | None:
@@ -81,9 +88,9 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
 
     def joined(self, several: Sequence[Scored]) -> Scored:
         """Few rows scored with this one's plan as one batch, in order."""
-        fields = (map(operator.attrgetter(name), several) for name in self.__struct_fields__[2:])
-        at = [at for one in several for at in moments(one.at, len(one))]
-        return Scored(self.plan, at, *(list(itertools.chain.from_iterable(parts)) for parts in fields))
+        columns = (map(operator.attrgetter(name), several) for name in self.__struct_fields__[2:])
+        at = [moment for batch in several for moment in moments(batch.at, len(batch))]
+        return Scored(self.plan, at, *(list(itertools.chain.from_iterable(parts)) for parts in columns))
 
     def columns(self) -> list[ServedColumns]:
         """As they were served, with no more of a row than is needed to encode it again."""
@@ -94,11 +101,22 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         ]
         return [
             ServedColumns(
-                self.at, info.version, info.seq, self.plan.context_names, self.names, features, self.contexts,
-                self.outputs, self.predictions, self.lower, self.upper, self.imputed, self.drifted,
+                served_at=self.at,
+                model_version=info.version,
+                plan_seq=info.seq,
+                context_names=self.plan.context_names,
+                ids=self.names,
+                features=features,
+                contexts=self.contexts,
+                experts=self.outputs,
+                predictions=self.predictions,
+                lower=self.lower,
+                upper=self.upper,
+                imputed=self.imputed,
+                drifted=self.drifted,
             )
-        ]  # fmt: skip
+        ]
 
     def served(self) -> list[Served]:
         """Each prediction as served, with the row's known fields."""
-        return [one for part in self.columns() for one in part.served(self.plan.fields)]
+        return [served for part in self.columns() for served in part.served(self.plan.fields)]

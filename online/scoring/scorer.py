@@ -125,14 +125,24 @@ class Scorer:
         plan, now, names = self.plan, self._clock(), self._names(rows)
         if 0 < len(rows) <= FEW:
             return scored_few(plan, now, names, rows)
-        matrix, told = plan.encode(rows)
+        matrix, report = plan.encode(rows)
         columns = len(plan.encoder.columns)
         predictions, experts = plan.score(matrix)
         lower, upper = plan.intervals(matrix, predictions, experts)
         return Scored(
-            plan, now, names, rows, matrix[:, :columns], told.imputed, told.drifted,
-            matrix[:, columns:].tolist(), predictions.tolist(), lower.tolist(), upper.tolist(), experts,
-        )  # fmt: skip
+            plan=plan,
+            at=now,
+            names=names,
+            rows=rows,
+            values=matrix[:, :columns],
+            imputed=report.imputed,
+            drifted=report.drifted,
+            contexts=matrix[:, columns:].tolist(),
+            predictions=predictions.tolist(),
+            lower=lower.tolist(),
+            upper=upper.tolist(),
+            experts=experts,
+        )
 
     def serve_each(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
         """As :meth:`serve`, at most ``FEW`` rows that came apart from one another: an id may repeat."""

@@ -29,10 +29,8 @@ CURRENT = SNAPSHOTS
 # rows of an ML-Poly, and of the best of late
 WEIGHTS, REGRETS, SQUARES = range(3)
 ERRORS = 1
-# counters
-LEARNED, NOTED, FADED_DELAY, HIGHEST_DELAY = range(
-    4
-)  # labels; labels noted; how late they come (log), at most
+# counters: labels learned, and noted; how late they come, faded and at most, in log(1 + labels)
+LEARNED, NOTED, FADED_DELAY, HIGHEST_DELAY = range(4)
 # largest disagreements, one for each ML-Poly
 OF_LASTING, OF_FADING, OF_HEADS = range(3)
 
