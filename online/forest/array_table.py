@@ -1,58 +1,23 @@
-"""The forest's kernels that Python calls: each takes the address of an array table, and those of rows.
+"""How kernels reach a forest's arrays: through one pointer to its array table, a row of sizes and addresses.
 
-They alone are cached on disk, as they contain all other kernels of the forest. They take addresses instead of
-arrays because handing Numba an array costs 0.2-0.3 us, and a row of a request is scored in about ten.
+To the kernels an `Arrays` is that pointer, and ``s.node_f`` reads from the table where the array lies and how
+long it is; see :func:`online.core.jit.table_pointer` for why.
 """
 
 from __future__ import annotations
 
-from online.core.jit import matrix_at, njit_cached, vector_at
-from online.forest.members import learn_rows, predict_rows
-from online.forest.numba_pointers import forest_at
+import numpy as np
 
-__all__ = ["learn_at", "predict_at"]
+from online.core.jit import table_pointer
+from online.forest.forest_state import LAYOUT, LENGTH_NAMES, Array, Arrays
 
+__all__ = ["array_table_of", "forest_at"]
 
-@njit_cached
-def learn_at(  # noqa: PLR0913 - a kernel takes each array
-    table: int, rows: int, targets: int, weights: int, asked: int, count: int
-) -> int:
-    """Learn rows until all are, or a pool has to grow first; answer those that are asked about.
-
-    Parameters
-    ----------
-    table
-        The address of the forest's array table.
-    rows, targets, weights, asked
-        The addresses of rows (count, D) and one number for each (count,), all float64; where ``asked`` is
-        not 0 the prediction takes the target's place.
-    count
-        How many rows.
-
-    Returns
-    -------
-    int
-        How many were done.
-    """
-    s = forest_at(table)
-    return learn_rows(
-        s, matrix_at(rows, count, s.feature.shape[0]), vector_at(targets, count), vector_at(weights, count),
-        vector_at(asked, count),
-    )  # fmt: skip
+forest_at = table_pointer("Forest", LENGTH_NAMES, LAYOUT)  # forest_at(address of the table)
 
 
-@njit_cached
-def predict_at(table: int, rows: int, out: int, count: int) -> None:
-    """Predict rows.
-
-    Parameters
-    ----------
-    table
-        The address of the forest's array table.
-    rows, out
-        The addresses of rows (count, D) and of where the predictions go (count,), all float64.
-    count
-        How many rows.
-    """
-    s = forest_at(table)
-    predict_rows(s, matrix_at(rows, count, s.feature.shape[0]), vector_at(out, count))
+def array_table_of(arrays: Arrays) -> Array:
+    """The array table of a forest. All its arrays must be C-contiguous and outlive the table."""
+    sizes = arrays.sizes()
+    addresses = [getattr(arrays, name).ctypes.data for name in LAYOUT]
+    return np.array([*(sizes[name] for name in LENGTH_NAMES), *addresses], np.int64)

@@ -11,12 +11,12 @@ from river import base
 from online.forest import forest_state as state
 from online.forest import inspection
 from online.forest.add_features import add_delayed_lines, add_features, reserve_for_a_row
-from online.forest.array_table import learn_at, predict_at
+from online.forest.array_table import array_table_of
 from online.forest.budget import keep_budget
 from online.forest.export import ExportedTrees, LineInputs, export_line_inputs, export_trees
+from online.forest.forest_kernels import learn_at, predict_at
 from online.forest.forest_rows import RowReader
 from online.forest.forest_state import Array, Arrays
-from online.forest.numba_pointers import array_table_of
 from online.forest.pickling import pack_arrays, unpack_arrays
 from online.forest.random_state import seeded_generators
 
