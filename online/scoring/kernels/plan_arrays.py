@@ -178,7 +178,10 @@ class ArrayTable(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Addresses of what a kernel notes on the way; W walkers: rows of a block, or trees of an expert."""
+    """Addresses of what a kernel notes on the way; W walkers: rows of a block, or trees of an expert.
+
+    Every part is a multiple of 64 bytes long, but the last.
+    """
 
     x: int  # (BLOCK_ROWS * 2 C,) float64: rows imputed, then scaled; the cell before may be read too
     by_column: int  # (2 C * BLOCK_ROWS,) float64: the same column by column
