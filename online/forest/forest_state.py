@@ -6,7 +6,7 @@ free list and a high-water mark. Nothing but these arrays decides what a forest 
 that is pickled.
 
 In the kernels an argument ``forest`` is these arrays (behind one pointer, see
-:mod:`online.forest.numba_pointers`); ``row`` a row as it came, (D,), NaN where a value is missing; ``filled``
+:mod:`online.forest.array_table`); ``row`` a row as it came, (D,), NaN where a value is missing; ``filled``
 the same without gaps or outliers, for linear models; ``target`` its label, in target units.
 """
 

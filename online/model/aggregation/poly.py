@@ -21,7 +21,9 @@ __all__ = ["learn_poly"]
 
 
 @kernel
-def learn_poly(poly: Array, largest: Array, which: int, outputs: Array, y: float, retention: float) -> None:
+def learn_poly(  # noqa: PLR0913 - a kernel takes each array
+    poly: Array, largest: Array, which: int, outputs: Array, y: float, retention: float
+) -> None:
     """Move an ML-Poly on by a target.
 
     Parameters
