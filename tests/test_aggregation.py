@@ -128,13 +128,6 @@ def test_an_aggregator_of_another_layout_is_refused() -> None:
         Aggregator.__new__(Aggregator).__setstate__(state)
 
 
-def test_regrets_say_which_expert_would_have_been_better() -> None:
-    outputs, truths = experts([0.1, 3.0], 50, seed=7)
-    aggregator = Aggregator(2)
-    learned(outputs, truths, aggregator=aggregator)
-    assert aggregator.regrets()[0] > 0 > aggregator.regrets()[1]
-
-
 def test_a_restored_aggregator_goes_on_bit_for_bit() -> None:
     outputs, truths = experts([1.0, 2.0, 0.5], 800, seed=8)
     live = Aggregator(3)

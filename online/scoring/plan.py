@@ -233,11 +233,11 @@ class ScoringPlan:
         return [table.get(values) for table in self._context_tables]
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Array, EncodingReport]:
-        """Raw rows as :meth:`score` takes them, (n, columns), and what is to be told of each."""
+        """Raw rows as :meth:`score` takes them, (n, columns), and what was imputed or drifted in each."""
         matrix = np.empty((len(rows), self.columns))
-        told = self._column_encoder.encode(rows, matrix[:, : len(self.encoder.columns)])
+        report = self._column_encoder.encode(rows, matrix[:, : len(self.encoder.columns)])
         self._add_context(matrix)
-        return matrix, told
+        return matrix, report
 
     def _add_context(self, matrix: Array) -> None:
         """Write the context features of encoded rows beside their values."""

@@ -1,4 +1,4 @@
-"""What scoring some rows gave, kept as it came: the reply is made from it now, the ledger's rows later."""
+"""The result of scoring rows: the reply is made from it now, the prediction log's records later."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class LineInputs:
     columns
         (R,) of a row.
     low, high
-        (R,), or one for all: the bounds that each value is held to.
+        (R,), or one for all: the bounds that each value is clipped to.
     fill
         (R,), or one for all: what is read in place of a missing value.
     """

@@ -1,1 +1,1 @@
-"""Learning online how to combine the outputs of several experts, one way a file."""
+"""Learning online how to combine the outputs of several experts, each way in a file of its own."""

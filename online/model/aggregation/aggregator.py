@@ -65,10 +65,6 @@ class Aggregator:
         """The size of each expert's weight, (k,), summing to one; to be read at once, not kept."""
         return self._state.arrays["sizes"]
 
-    def regrets(self) -> Array:
-        """How much better each expert would have been, (k,), mean absolute error a row, in target units."""
-        return self._state.arrays["gained"].copy()
-
     def heads(self) -> Heads:
         """How outputs are combined now."""
         return Heads(*(part.copy() for part in self._state.heads()))

@@ -66,7 +66,6 @@ def from_flat(numbers: Array, offsets: FlatOffsets, experts: int) -> dict[str, A
         "lasting": parts["long"].reshape(3, experts),
         "fading": parts["short"].reshape(3, experts),
         "recent_best": parts["best"].reshape(2, experts),
-        "gained": parts["gained"],
         "over_heads": parts["over"].reshape(3, HEADS),
         "stack_weights": stacks[:, :inputs],
         "stack_inverse": stacks[:, inputs:-STACK_STATS].reshape(STACKS, inputs, inputs),

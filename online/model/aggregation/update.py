@@ -62,13 +62,7 @@ def learn_row(s: State, served: Array, y: float, age: int) -> None:
         discount_state(s)
     then = snapshot_index(s.counters, age)
     apply_heads(s, then, s.outputs)
-    guess = 0.0
-    for q in range(HEADS):
-        guess += s.over_heads[WEIGHTS, q] * s.answers[q]
     s.counters[LEARNED] += 1.0
-    for j in range(s.outputs.shape[0]):
-        regret = abs(guess - y) - abs(s.outputs[j] - y)
-        s.gained[j] += (regret - s.gained[j]) / s.counters[LEARNED]
     learn_poly(s.over_heads, s.largest, OF_HEADS, s.answers, y, retention(0.0, FAST_DECAY_HEADS, age))
     learn_poly(s.lasting, s.largest, OF_LASTING, s.outputs, y, 1.0)
     learn_poly(s.fading, s.largest, OF_FADING, s.outputs, y, retention(SLOW_DECAY, FAST_DECAY, age))

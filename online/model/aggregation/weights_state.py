@@ -41,7 +41,6 @@ WEIGHTS_LAYOUT: dict[str, tuple[type, tuple[int | str, ...]]] = {
     "lasting": (np.float64, (3, "experts")),  # ML-Poly for good
     "fading": (np.float64, (3, "experts")),  # ML-Poly with fading
     "recent_best": (np.float64, (2, "experts")),  # weights, faded errors
-    "gained": (np.float64, ("experts",)),  # absolute error of the combination less the expert's, a row
     "over_heads": (np.float64, (3, HEADS)),  # ML-Poly over the heads
     "stack_weights": (np.float64, (STACKS, "inputs")),
     "stack_inverse": (np.float64, (STACKS, "inputs", "inputs")),

@@ -1,8 +1,8 @@
 """What trees, and the experts made of them, answer.
 
 An expert's output is ``sum over its trees of tree_weight * leaf answer``, and a leaf answers with a number or
-with a line over what its expert reads (a model tree: Quinlan 1992, Learning with continuous classes), held to
-the leaf's bounds. Small trees without lines are scored by :mod:`online.scoring.kernels.quickscorer`, all
+with a line over what its expert reads (a model tree: Quinlan 1992, Learning with continuous classes), clipped
+to the leaf's bounds. Small trees without lines are scored by :mod:`online.scoring.kernels.quickscorer`, all
 others by :mod:`online.scoring.kernels.tree_descent`.
 
 The sums of one row and of many are the same, bit for bit: in both, an expert adds its trees in their order,

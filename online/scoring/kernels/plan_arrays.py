@@ -91,7 +91,7 @@ class PlanArrays(NamedTuple):
     expert_tree_start: Annotated[int, ArraySpec(I32, ("experts+1",), starts_of="tree_root")]
     expert_read_start: Annotated[int, ArraySpec(I32, ("experts+1",), starts_of="read_column")]
     expert_missing_above: Annotated[int, ArraySpec(F64, ("experts",))]  # in size, for this expert
-    # what the lines of an expert read, each held to its bounds
+    # what the lines of an expert read, each clipped to its bounds
     read_column: Annotated[int, ArraySpec(I32, ("reads",), columns_of_row=True)]
     read_low: Annotated[int, ArraySpec(F64, ("reads",))]
     read_high: Annotated[int, ArraySpec(F64, ("reads",))]

@@ -226,12 +226,12 @@ def write_expert(  # noqa: PLR0913 - a kernel takes its arrays one by one
     count = leaves = 0
     for tree in range(trees):
         root = load_i32(roots, tree)
-        found = number_leaves(node, leaf, root, first_leaf, stack, values + 8 * leaves)
-        if found > MOST_LEAVES:
+        tree_leaves = number_leaves(node, leaf, root, first_leaf, stack, values + 8 * leaves)
+        if tree_leaves > MOST_LEAVES:
             return -1
         store_i64(leaf_start, tree, leaves)
         count += write_tests(node, root, tree, first_leaf, stack, tests + 8 * TEST_COLUMNS * count)
-        leaves += found
+        leaves += tree_leaves
     store_i64(leaf_start, trees, leaves)
     return count
 
