@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from dash import Patch
 
-from server.monitor import error_charts, format, journal_charts
+from server.monitor import error_charts, format, journal_charts, status_texts
 from server.monitor.admin_actions import AdminAction, perform, refusal
 from server.monitor.api_reader import ApiReader, ApiState, open_client
 from server.monitor.api_replies import (
@@ -27,7 +27,7 @@ from server.monitor.api_replies import (
     WeightsReply,
 )
 from server.monitor.format import NO_VALUE
-from server.monitor.monitor_process import serve_monitor
+from server.monitor.monitor_process import ListenAddress, serve_monitor
 from server.monitor.palette import DARK, LIGHT
 from server.monitor.traffic import MetricsSample, Traffic, bucket_quantile, traffic_between
 from tests.support.fake_api import NOW, ROWS, FakeApi, binned, busy_api, closed_port, played, serving
@@ -196,7 +196,7 @@ def test_a_duration_is_said_in_the_unit_that_suits_it(seconds: float | None, sai
     ],
 )
 def test_the_advantage_over_the_frozen_model_is_said_in_per_cent(mae: Any, baseline: Any, said: str) -> None:
-    assert format.advantage("Against frozen model_v1", mae, baseline).value == said
+    assert status_texts.advantage("Against frozen model_v1", mae, baseline).value == said
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_server_that_cannot_be_read_is_a_state_and_not_an_exception(response: 
 
     reading = reader(httpx.MockTransport(answer)).read()
     assert why in reading.down
-    [notice] = format.notices(reading, NOW)
+    [notice] = status_texts.notices(reading, NOW)
     assert notice.title == "Server down."
     assert "http://api.test" in notice.text
 
@@ -315,7 +315,7 @@ def test_the_newest_alarm_and_waiting_labels_are_in_the_status_line() -> None:
         model=ModelReply(model_version=3, labels_waiting=7),
         alarms=AlarmsReply((AlarmReply(seq=40, at=NOW - 300, detector="ADWIN", subject="error"),)),
     )
-    said = {fact.label: (fact.value, fact.note) for fact in format.status_facts(reading, NOW)}
+    said = {fact.label: (fact.value, fact.note) for fact in status_texts.status_facts(reading, NOW)}
     assert said["Last alarm"] == ("5 min ago", "ADWIN on error, seq 40")
     assert said["Label lag, median"][1] == "7 labels wait"
     assert said["Serving"][0] == "model_v3"
@@ -405,9 +405,9 @@ def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
 def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm() -> None:
     code = (
         "import sys, threading\n"
-        "from server.monitor.monitor_process import serve_monitor\n"
+        "from server.monitor.monitor_process import ListenAddress, serve_monitor\n"
         "assert 'dash' not in sys.modules and 'werkzeug' not in sys.modules\n"
-        "serve_monitor(sys.argv[1], '127.0.0.1', int(sys.argv[2]), 0, threading.Event())\n"
+        "serve_monitor(sys.argv[1], ListenAddress('127.0.0.1', 0, int(sys.argv[2])), threading.Event())\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port, fd = listening.getsockname()[1], listening.fileno()
@@ -429,7 +429,7 @@ def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm() -> 
 def test_the_process_binds_its_own_socket_when_given_none() -> None:
     stop, port = threading.Event(), closed_port()
     thread = threading.Thread(
-        target=serve_monitor, args=("http://127.0.0.1:9", "127.0.0.1", None, port, stop)
+        target=serve_monitor, args=("http://127.0.0.1:9", ListenAddress("127.0.0.1", port), stop)
     )
     thread.start()
     try:

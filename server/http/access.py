@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
+
+from server.http.origin import is_foreign_origin, is_loopback, is_loopback_host
 
 __all__ = ["admin_only", "same_origin"]
 
@@ -26,7 +26,7 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandl
         raise PermissionDeniedException(
             "admin calls are taken from this machine only: set server.admin_key to allow them from elsewhere"
         )
-    elif not is_loopback(urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""):
+    elif not is_loopback_host(connection.headers.get("host")):
         raise PermissionDeniedException(  # a page of a site whose name was made to point to this machine
             "admin calls go to localhost or a loopback address: set server.admin_key to use another name"
         )
@@ -34,19 +34,10 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandl
 
 def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse a page of another site that somebody's browser shows: it is no client of ours."""
-    origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+    if is_foreign_origin(connection.headers.get("origin"), connection.headers.get("host")):
         raise PermissionDeniedException("this call is not taken from pages of another origin")
 
 
 def on_this_machine(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
     """Whether the caller's address is a loopback one."""
     return connection.client is not None and is_loopback(connection.client.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

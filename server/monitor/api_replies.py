@@ -1,4 +1,8 @@
-"""What the Millrace API answers, as the monitor reads it: frozen Structs; everything may be missing."""
+"""Replies of the Millrace API as the monitor reads them.
+
+They hold no more than the page shows, and every field has a default, so that a monitor of this release reads
+a server of another one. ``docs/reference.md`` says what each route answers in full.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,8 @@ __all__ = [
     "Column",
     "DriftReply",
     "ErrorsReply",
-    "ExpertReply",
     "FeatureReply",
     "IntervalReply",
-    "LabelCountsReply",
     "LearnerReply",
     "ModelReply",
     "OutcomesReply",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 Column = tuple[float | None, ...]
-Timestamp = float | str | None
+Timestamp = float | str | None  # unix seconds, or ISO 8601 text
 
 
 class LearnerReply(msgspec.Struct, frozen=True):
@@ -45,18 +47,10 @@ class PrequentialReply(msgspec.Struct, frozen=True):
     window: int = 1000
     n: int = 0
     mae: float | None = None
-    rmse: float | None = None
-    r2: float | None = None
     baseline_mae: float | None = None
     naive_mae: float | None = None
     coverage: float | None = None
     delay_seconds: float | None = None
-
-
-class LabelCountsReply(msgspec.Struct, frozen=True):
-    """Counts of labels."""
-
-    learned: int | None = None
 
 
 class FeatureReply(msgspec.Struct, frozen=True):
@@ -69,14 +63,6 @@ class FeatureReply(msgspec.Struct, frozen=True):
     period: float | None = None
     low: float | None = None
     high: float | None = None
-
-
-class ExpertReply(msgspec.Struct, frozen=True):
-    """One expert of the pool."""
-
-    name: str = ""
-    mae: float | None = None
-    weight: float | None = None
 
 
 class IntervalReply(msgspec.Struct, frozen=True):
@@ -92,15 +78,11 @@ class ModelReply(msgspec.Struct, frozen=True):
     target: str = ""
     model_version: int | str | None = None
     learned_seq: int | None = None
-    journal_seq: int | None = None
     labels_waiting: int | None = None
     learner: LearnerReply = LearnerReply()
     prequential: PrequentialReply = PrequentialReply()
-    labels: LabelCountsReply = LabelCountsReply()
     interval: IntervalReply = IntervalReply()
-    experts: tuple[ExpertReply, ...] = ()
     features: tuple[FeatureReply, ...] = ()
-    millrace_version: str = ""
 
 
 class OutcomesReply(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What every chart of the monitor is drawn on."""
+"""What every chart of the monitor is drawn on: axes, fonts and colours, or a sentence instead of a chart."""
 
 from __future__ import annotations
 
@@ -15,16 +15,31 @@ __all__ = ["SEQ_AXIS", "empty_chart", "line_trace", "new_chart"]
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 SEQ_AXIS = "labels received (journal seq)"
+NEUTRAL_GREY = "#808890"
+EMPTY_LINE_LENGTH = 38  # characters; Plotly does not break lines itself
 
 
 def empty_chart(text: str, palette: Palette | None = None) -> go.Figure:
-    """An empty chart that says why it is empty."""
-    colour = palette.muted if palette else "#808890"
-    broken = "<br>".join(html.escape(part) for part in textwrap.wrap(text, 38))
+    """An empty chart that says why it is empty.
+
+    Parameters
+    ----------
+    text
+        The reason; it is broken into lines, and shown as plain text.
+    palette
+        The theme's; None before the page knows its theme, for a grey that can be read in both.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
+    colour = palette.muted if palette else NEUTRAL_GREY
+    broken = "<br>".join(html.escape(part) for part in textwrap.wrap(text, EMPTY_LINE_LENGTH))
     place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     figure = go.Figure()
     figure.update_layout(
-        template=None,  # plotly adds 7 kB of colours otherwise
+        template=None,  # Plotly adds 7 kB of colours to every figure otherwise
         annotations=[{"text": broken, "font": {"size": 14, "color": colour, "family": FONT}, **place}],
         xaxis={"visible": False},
         yaxis={"visible": False},
@@ -36,7 +51,22 @@ def empty_chart(text: str, palette: Palette | None = None) -> go.Figure:
 
 
 def new_chart(palette: Palette, revision: str, *, y_title: str, x_title: str = SEQ_AXIS) -> go.Figure:
-    """An empty chart, over the journal if nothing else is said, whose zoom survives updates."""
+    """A chart with axes and without lines, whose zoom survives updates.
+
+    Parameters
+    ----------
+    palette
+        The theme's colours.
+    revision
+        Plotly's ``uirevision``: while it stays the same, a new figure keeps what people did to the chart.
+    y_title, x_title
+        The axes' titles. Unless another one is given, the x axis is the journal's, which charts share.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
     axis = {
         "gridcolor": palette.grid,
         "zeroline": False,
@@ -47,7 +77,7 @@ def new_chart(palette: Palette, revision: str, *, y_title: str, x_title: str = S
     font = {"family": FONT, "color": palette.ink, "size": 13}
     figure = go.Figure()
     figure.update_layout(
-        template=None,  # plotly adds 7 kB of colours otherwise
+        template=None,  # Plotly adds 7 kB of colours to every figure otherwise
         uirevision=revision,
         font=font,
         paper_bgcolor="rgba(0,0,0,0)",
@@ -67,8 +97,23 @@ def new_chart(palette: Palette, revision: str, *, y_title: str, x_title: str = S
 
 
 def line_trace(
-    x: Sequence[float | None], y: Sequence[float | None], name: str, colour: str, dash: str
+    x: Sequence[float | None], y: Sequence[float | None], name: str, *, colour: str, dash: str
 ) -> Any:
-    """One line."""
+    """One line of a chart.
+
+    Parameters
+    ----------
+    x, y
+        Its points; None leaves a gap.
+    name
+        In the legend.
+    colour, dash
+        Plotly's: lines differ in both, so that they are told apart without colour vision too.
+
+    Returns
+    -------
+    plotly.graph_objects.Scatter
+        The trace. Its ``uid`` lets Plotly keep what people hid in the legend.
+    """
     style = {"color": colour, "width": 2, "dash": dash}
     return go.Scatter(x=list(x), y=list(y), name=name, uid=name, mode="lines", line=style)

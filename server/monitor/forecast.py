@@ -1,4 +1,4 @@
-"""Predictions for rows to come, asked of the API without a record there."""
+"""Predictions of rows to come, asked of the API without a record there, and what is made of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,18 @@ from server.monitor.chart_canvas import empty_chart, line_trace, new_chart
 from server.monitor.journal_charts import interval_band
 from server.monitor.palette import Palette
 
-__all__ = ["ForecastError", "ForecastResult", "as_csv", "forecast_chart", "parse_upload", "request_forecast"]
+__all__ = [
+    "NO_FORECAST",
+    "ForecastError",
+    "ForecastResult",
+    "as_csv",
+    "forecast_chart",
+    "parse_upload",
+    "request_forecast",
+]
 
-PREDICT_PATH = "/predict?record=false"
+PREDICT_PATH = "/predict?record=false"  # no label will come for such a row, so the server need not keep it
+PREDICT_TIMEOUT_SECONDS = 60.0
 MAX_UPLOAD_ROWS = 10_000
 NO_FORECAST = "No forecast yet: pick what to forecast, or upload rows."
 
@@ -44,37 +53,65 @@ class ForecastResult(msgspec.Struct, frozen=True):
 def request_forecast(
     http: httpx.Client, rows: list[dict[str, Any]], at: Sequence[str] = ()
 ) -> ForecastResult:
-    """Ask for predictions of rows. Raises ForecastError in words for people."""
+    """Ask the server for predictions of rows.
+
+    Parameters
+    ----------
+    http
+        A client of the API.
+    rows
+        Features by name.
+    at
+        The rows' times, where they have one.
+
+    Returns
+    -------
+    ForecastResult
+        The rows with their predictions.
+
+    Raises
+    ------
+    ForecastError
+        There are no rows, or the server cannot be reached, refuses them, or sends nonsense.
+    """
     if not rows:
         raise ForecastError("There are no rows.")
     try:
-        answer = http.post(PREDICT_PATH, json=rows, headers={"Accept": "application/json"}, timeout=60.0)
+        response = http.post(
+            PREDICT_PATH, json=rows, headers={"Accept": "application/json"}, timeout=PREDICT_TIMEOUT_SECONDS
+        )
     except httpx.HTTPError as exc:
         raise ForecastError(f"The server could not be asked: {failure_text(exc)}.") from exc
     try:
-        content = msgspec.json.decode(answer.content)
-        if not answer.is_success:
-            raise ForecastError(f"Refused: {content.get('detail', answer.reason_phrase)}")
+        content = msgspec.json.decode(response.content)
+        if not response.is_success:
+            raise ForecastError(f"Refused: {content.get('detail', response.reason_phrase)}")
         return msgspec.convert(without_nulls(content) | {"rows": rows, "at": list(at)}, ForecastResult)
-    except (msgspec.MsgspecError, AttributeError) as exc:
+    except (msgspec.MsgspecError, AttributeError) as exc:  # AttributeError: JSON, but no object
         raise ForecastError(f"The server's answer cannot be read: {exc}") from exc
 
 
 def parse_upload(contents: str) -> list[dict[str, Any]]:
-    """The rows of an uploaded CSV, given as a data URL. Raises ForecastError naming what is wrong."""
+    """The rows of an uploaded CSV, given as a data URL, empty cells left out.
+
+    Raises
+    ------
+    ForecastError
+        Names what is wrong with the file.
+    """
     try:
         text = base64.b64decode(contents.partition(",")[2], validate=True).decode("utf-8-sig")
-        found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        records = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (binascii.Error, UnicodeDecodeError, csv.Error) as exc:
         raise ForecastError(f"The file is no CSV in UTF-8: {exc}") from exc
-    if len(found) > MAX_UPLOAD_ROWS:
+    if len(records) > MAX_UPLOAD_ROWS:
         raise ForecastError(
-            f"The file has {len(found):,} rows: at most {MAX_UPLOAD_ROWS:,} are forecast at once."
+            f"The file has {len(records):,} rows: at most {MAX_UPLOAD_ROWS:,} are forecast at once."
         )
-    for number, row in enumerate(found, start=2):
-        if None in row:
+    for number, record in enumerate(records, start=2):
+        if None in record:
             raise ForecastError(f"Line {number} has more cells than the header.")
-    rows = [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in found]
+    rows = [{name: cell for name, cell in record.items() if cell not in (None, "")} for record in records]
     if not any(rows):
         raise ForecastError("The file has no rows.")
     return rows
@@ -86,21 +123,37 @@ def as_csv(forecast: ForecastResult) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*(["time"] if forecast.at else []), *names, "prediction", "lower", "upper"])
-    for place, row in enumerate(forecast.rows):
-        figures = [forecast.predictions[place], forecast.lower[place], forecast.upper[place]]
-        writer.writerow([*forecast.at[place : place + 1], *(row.get(name, "") for name in names), *figures])
+    for i, row in enumerate(forecast.rows):
+        features = [row.get(name, "") for name in names]
+        results = [forecast.predictions[i], forecast.lower[i], forecast.upper[i]]
+        writer.writerow([*forecast.at[i : i + 1], *features, *results])
     return text.getvalue()
 
 
 def forecast_chart(forecast: ForecastResult | None, target: str, palette: Palette) -> go.Figure:
-    """Prediction and interval, over time where rows have one, else row by row."""
+    """Prediction and interval, over time where rows have one, else row by row.
+
+    Parameters
+    ----------
+    forecast
+        None before anything was asked for.
+    target
+        The target's name.
+    palette
+        The theme's colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
     if forecast is None:
         return empty_chart(NO_FORECAST, palette)
     x: list[Any] = list(forecast.at) or list(range(1, len(forecast.rows) + 1))
     x_title = "" if forecast.at else "row"
     figure = new_chart(palette, "forecast", y_title=target or "target", x_title=x_title)
     figure.add_traces(interval_band(x, forecast.lower, forecast.upper, palette))
-    predicted = line_trace(x, forecast.predictions, "prediction", palette.served, "solid")
+    predicted = line_trace(x, forecast.predictions, "prediction", colour=palette.served, dash="solid")
     predicted.update(
         customdata=list(zip(forecast.lower, forecast.upper, strict=True)),
         hovertemplate="%{y:,.4~g} (%{customdata[0]:,.4~g} to %{customdata[1]:,.4~g})",

@@ -29,6 +29,7 @@ __all__ = ["connect_forecast", "forecast_view", "key_pickers"]
 
 KEY_PREFIX = "key: "
 HORIZON_CHOICES = {24: "a day", 72: "3 days", 168: "a week", MAX_HOURS: "a month"}
+MAX_UPLOAD_BYTES = 20_000_000  # the browser refuses more: MAX_UPLOAD_ROWS rows are far smaller
 
 
 def forecast_view(now: float) -> Any:
@@ -47,8 +48,11 @@ def forecast_view(now: float) -> Any:
                 [
                     html.Button("Forecast", id="forecast-run", type="button", className="strong"),
                     dcc.Upload(
-                        "or upload rows as CSV", id="forecast-upload", accept=".csv,text/csv",
-                        className="upload", max_size=20_000_000,
+                        "or upload rows as CSV",
+                        id="forecast-upload",
+                        accept=".csv,text/csv",
+                        className="upload",
+                        max_size=MAX_UPLOAD_BYTES,
                     ),
                     html.Button("Download CSV", id="forecast-save", type="button", disabled=True),
                 ],
@@ -57,25 +61,35 @@ def forecast_view(now: float) -> Any:
         ],
         className="card form",
         **aria("labelledby", "forecast-form-title"),
-    )  # fmt: skip
-    summary = html.P(NO_FORECAST, id="forecast-told", role="status")
+    )
+    outcome = html.P(NO_FORECAST, id="forecast-told", role="status")
     caption = "Prediction and interval. Nothing asked here is kept by the server."
-    answer = chart_card("forecast", "Forecast", caption, "wide", NO_FORECAST)
+    answer = chart_card("forecast", "Forecast", caption, kind="wide", waiting=NO_FORECAST)
     stores = [dcc.Store(id="forecast-found"), dcc.Download(id="forecast-file")]
-    return html.Div([form, summary, answer, *stores], id="forecast-view", className="view", hidden=True)
+    return html.Div([form, outcome, answer, *stores], id="forecast-view", className="view", hidden=True)
 
 
 def key_pickers(features: Sequence[FeatureReply]) -> list[Any]:
     """A choice for each category that no calendar tells."""
-    found = [
+    pickers = [
         choice(f"{KEY_PREFIX}{f.name}", f.name, {value: value for value in f.values}, f.values[0])
         for f in choosable(features)
     ]
-    return found or [empty_note("This stream has no category to pick: one forecast is for all of it.")]
+    return pickers or [empty_note("This stream has no category to pick: one forecast is for all of it.")]
 
 
 def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], ModelReply | None]) -> None:
-    """Tie the form to its answer; ``model`` gives what was last read of ``GET /model``."""
+    """Tie the form to its answer.
+
+    Parameters
+    ----------
+    app
+        The Dash app.
+    http
+        A client of the API.
+    model
+        Gives what was last read of ``GET /model``.
+    """
 
     @app.callback(
         Output("forecast-found", "data"),
@@ -92,17 +106,17 @@ def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], ModelRepl
         known = model() or ModelReply()
         try:
             if ctx.triggered_id == "forecast-upload":
-                found = request_forecast(http, parse_upload(contents or ""))
+                forecast = request_forecast(http, parse_upload(contents or ""))
             else:
-                picked = {one["of"]: value for one, value in zip(ids, values, strict=True)}
-                found = calendar_forecast(http, known, chosen_keys(picked), start, picked.get("hours", 24))
+                picked = {name["of"]: value for name, value in zip(ids, values, strict=True)}
+                forecast = calendar_forecast(http, known, chosen_keys(picked), start, picked.get("hours", 24))
         except ForecastError as exc:
             return no_update, str(exc), no_update
-        return msgspec.to_builtins(found), summary(found, known), False
+        return msgspec.to_builtins(forecast), summary(forecast, known), False
 
     @app.callback(Output("forecast", "figure"), Input("forecast-found", "data"), Input("theme", "data"))
-    def draw(found: dict[str, Any] | None, theme: str | None) -> Any:
-        forecast = msgspec.convert(found, ForecastResult) if found else None
+    def draw(stored: dict[str, Any] | None, theme: str | None) -> Any:
+        forecast = msgspec.convert(stored, ForecastResult) if stored else None
         target = (model() or ModelReply()).target
         return forecast_chart(forecast, target, PALETTES.get(theme or "light", LIGHT))
 
@@ -112,11 +126,11 @@ def connect_forecast(app: Any, http: httpx.Client, model: Callable[[], ModelRepl
         State("forecast-found", "data"),
         prevent_initial_call=True,
     )
-    def save(_: int | None, found: dict[str, Any] | None) -> Any:
-        if not found:
+    def save(_: int | None, stored: dict[str, Any] | None) -> Any:
+        if not stored:
             return no_update
         return {
-            "content": as_csv(msgspec.convert(found, ForecastResult)),
+            "content": as_csv(msgspec.convert(stored, ForecastResult)),
             "filename": "forecast.csv",
             "type": "text/csv",
         }
@@ -132,7 +146,7 @@ def chosen_keys(picked: Mapping[str, Any]) -> dict[str, str]:
 def calendar_forecast(
     http: httpx.Client, model: ModelReply, chosen: dict[str, str], start: str, hours: int
 ) -> ForecastResult:
-    """A forecast of generated rows. Raises ForecastError."""
+    """A forecast of rows that a calendar and the chosen categories make. Raises ForecastError."""
     if not model.features:
         raise ForecastError("The server has not said yet which features it takes.")
     try:
@@ -145,15 +159,15 @@ def calendar_forecast(
     return request_forecast(http, rows, at)
 
 
-def summary(found: ForecastResult, model: ModelReply) -> str:
+def summary(forecast: ForecastResult, model: ModelReply) -> str:
     """What was forecast, in a sentence or two."""
-    count, low, high = len(found.rows), min(found.predictions), max(found.predictions)
+    count, low, high = len(forecast.rows), min(forecast.predictions), max(forecast.predictions)
     text = (
-        f"{count:,} {'row' if count == 1 else 'rows'} by {format.version_name(found.model_version)}:"
-        f" {format.number(low)} to {format.number(high)}, in all {format.number(sum(found.predictions))}."
+        f"{count:,} {'row' if count == 1 else 'rows'} by {format.version_name(forecast.model_version)}:"
+        f" {format.number(low)} to {format.number(high)}, in all {format.number(sum(forecast.predictions))}."
     )
-    if missing := missing_features(model.features, found.rows[0]):
+    if missing := missing_features(model.features, forecast.rows[0]):
         text += f" Left to be imputed: {', '.join(missing)}."
-    if beyond := sum(found.drifted):
-        text += f" {beyond:,} of them lie outside the range the model was made for."
+    if flagged := sum(forecast.drifted):
+        text += f" {flagged:,} of them are drifted inputs: out of the range seen at bootstrap, or uncertain."
     return text

@@ -1,4 +1,4 @@
-"""Rows of hours to come: what a calendar tells is filled in, the rest is left to be imputed."""
+"""Rows of hours to come: what a calendar tells is filled in, the rest is left for the server to impute."""
 
 from __future__ import annotations
 
@@ -19,23 +19,44 @@ MONTH_NAMES = (
 )  # fmt: skip
 SEASON_NAMES = ("winter", "spring", "summer", "autumn")
 YEAR_DAYS = 365.25
+MIN_SPELLING = 3  # letters of a short name, such as "Mon": two may mean anything
 
 CalendarReader = Callable[[datetime.datetime], Any]
 
-# what a whole number's name says it is, where its cycle does not
+# what the name of a column of whole numbers says it is, where its period does not
 READERS_BY_NAME: dict[str, CalendarReader] = {
-    "year": lambda at: at.year, "month": lambda at: at.month, "day": lambda at: at.day,
-    "hour": lambda at: at.hour, "weekday": lambda at: at.weekday(),
-}  # fmt: skip
+    "year": lambda at: at.year,
+    "month": lambda at: at.month,
+    "day": lambda at: at.day,
+    "hour": lambda at: at.hour,
+    "weekday": lambda at: at.weekday(),
+}
 
 
 def future_rows(
     features: Sequence[FeatureReply], chosen: Mapping[str, str], start: datetime.datetime, hours: int
 ) -> list[dict[str, Any]]:
-    """A row an hour from ``start`` on: the calendar's features, and those ``chosen`` by name."""
+    """One row for each hour to come.
+
+    Parameters
+    ----------
+    features
+        The stream's features.
+    chosen
+        Values of those that no calendar tells, by name.
+    start
+        The first hour, on the stream's own clock.
+    hours
+        How many.
+
+    Returns
+    -------
+    list of dict
+        Rows with the calendar's features and the chosen ones.
+    """
     readers = {f.name: read for f in features if f.used and (read := calendar_reader(f)) is not None}
-    moments = [start + datetime.timedelta(hours=step) for step in range(hours)]
-    return [{name: read(at) for name, read in readers.items()} | dict(chosen) for at in moments]
+    times = [start + datetime.timedelta(hours=step) for step in range(hours)]
+    return [{name: read(at) for name, read in readers.items()} | dict(chosen) for at in times]
 
 
 def choosable(features: Sequence[FeatureReply]) -> list[FeatureReply]:
@@ -44,57 +65,72 @@ def choosable(features: Sequence[FeatureReply]) -> list[FeatureReply]:
 
 
 def missing_features(features: Sequence[FeatureReply], row: Mapping[str, Any]) -> list[str]:
-    """The features a row is without."""
+    """The features that a row lacks.
+
+    Parameters
+    ----------
+    features
+        The stream's features.
+    row
+        A row by names.
+
+    Returns
+    -------
+    list of str
+        Their names.
+    """
     return [f.name for f in features if f.used and f.name not in row]
 
 
 def calendar_reader(feature: FeatureReply) -> CalendarReader | None:
-    """How a time gives a feature's value; None where it does not."""
+    """What gives a feature's value for a time; None where a time does not tell it."""
     if feature.kind == "time":
         return lambda at: at.isoformat()
     if feature.values:
-        return name_reader(feature.values)
+        return reader_of_names(feature.values)
     if feature.kind == "cyclic" and feature.period:
-        return period_reader(feature, feature.period)
+        return reader_of_period(feature, feature.period)
     return READERS_BY_NAME.get(as_one_word(feature.name)) if feature.kind == "numeric" else None
 
 
-def name_reader(values: Sequence[str]) -> CalendarReader | None:
-    """Names of weekdays, months or seasons, full or short, as the stream spells them."""
-    for names, place in ((DAY_NAMES, weekday), (MONTH_NAMES, month), (SEASON_NAMES, season)):
+def reader_of_names(values: Sequence[str]) -> CalendarReader | None:
+    """For names of weekdays, months or seasons, full or short, as the stream spells them."""
+    for names, index_of in ((DAY_NAMES, weekday), (MONTH_NAMES, month), (SEASON_NAMES, season)):
         spelled = [spelling(values, name) for name in names]
         if sum(text is not None for text in spelled) == len(values):
-            return named_reader(spelled, place)
+            return reader_of_spellings(spelled, index_of)
     return None
 
 
-def named_reader(spelled: Sequence[str | None], place: Callable[[datetime.datetime], int]) -> CalendarReader:
-    """What gives the name at a time's place."""
-    return lambda at: spelled[place(at)]
+def reader_of_spellings(
+    spelled: Sequence[str | None], index_of: Callable[[datetime.datetime], int]
+) -> CalendarReader:
+    """Gives the spelling of a time's name. A function of its own, so that it keeps its own two values."""
+    return lambda at: spelled[index_of(at)]
 
 
 def spelling(values: Sequence[str], name: str) -> str | None:
     """How a stream spells a calendar's name."""
     for value in values:
         text = value.casefold()
-        if len(text) >= 3 and name.startswith(text):
+        if len(text) >= MIN_SPELLING and name.startswith(text):
             return value
     return "Fall" if name == "autumn" and "Fall" in values else None
 
 
-def period_reader(feature: FeatureReply, period: float) -> CalendarReader | None:
-    """Numbers in a cycle as long as one of the calendar's; counted from 1 where the stream does."""
+def reader_of_period(feature: FeatureReply, period: float) -> CalendarReader | None:
+    """For numbers in a cycle as long as one of the calendar's; counted from 1 where the stream does."""
     first = 1 if feature.low is not None and feature.low >= 1 else 0
     if period == 24:
-        later = 1 if "end" in words_of(feature.name) else 0
+        later = 1 if "end" in words_of(feature.name) else 0  # an hour that ends at 13 began at 12
         return lambda at: (at.hour + later - first) % 24 + first
     if period == 7:
         return lambda at: at.weekday() + first
     if period == 12:
         return lambda at: at.month - 1 + first
-    if abs(period - YEAR_DAYS) < 2:
+    if abs(period - YEAR_DAYS) < 2:  # days of a year: 365, 365.25 or 366
         return lambda at: at.timetuple().tm_yday - 1 + first
-    if abs(period - YEAR_DAYS / 7) < 1:
+    if abs(period - YEAR_DAYS / 7) < 1:  # weeks of a year: 52 or 53
         return lambda at: at.isocalendar().week - 1 + first
     return None
 

@@ -1,4 +1,7 @@
-"""The charts over the journal: truth and prediction, errors, weights, coverage and drift, on one x axis."""
+"""The charts over the journal, on one x axis: truth and prediction, errors, expert weights, coverage, drift.
+
+Each function takes replies of the API and a palette, and gives a figure; without data the figure says why.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from server.monitor.palette import EXPERT_COLOURS, OTHERS_COLOUR, Palette
 
 __all__ = ["coverage", "drift_strip", "expert_weights", "interval_band", "rolling_error", "truth"]
 
-MAX_NAME_LENGTH = 24  # characters of a name in a legend
+MAX_NAME_LENGTH = 24  # characters in a legend
+DRIFT_COLOUR_MAX = 2.0  # a score of 1 is where drift begins, so that it lies in the middle of the colours
 NO_WEIGHTS = "No weights yet: they are noted with the first labels."
 NO_DRIFT = "No drift scores yet: they are computed once enough rows were served."
 
@@ -27,16 +31,31 @@ def rolling_error(
     snapshots: Sequence[SnapshotReply],
     palette: Palette,
 ) -> go.Figure:
-    """Rolling error as served, of model_v1 and of a naive guess, with alarms, rollbacks and snapshots."""
+    """Rolling error as served, of model_v1 and of a naive guess.
+
+    Parameters
+    ----------
+    outcomes
+        Scored predictions, in target units.
+    alarms, snapshots
+        Marked where they happened; a snapshot may be a rollback.
+    palette
+        The theme's colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
     if not outcomes.seq:
         return empty_chart(format.NO_LABELS, palette)
     figure = new_chart(palette, "rolling", y_title="rolling MAE")
     for values, name, colour, dash in (
         (outcomes.naive_mae, "naive", palette.naive, "dot"),
         (outcomes.baseline_mae, "frozen model_v1", palette.frozen, "dash"),
-        (outcomes.mae, "as served", palette.served, "solid"),
+        (outcomes.mae, "as served", palette.served, "solid"),  # last, so that it lies on top
     ):
-        trace = line_trace(outcomes.seq, values, name, colour, dash)
+        trace = line_trace(outcomes.seq, values, name, colour=colour, dash=dash)
         trace.update(hovertemplate="seq %{x:,.0f}: %{y:,.4~g}")
         figure.add_trace(trace)
     figure.add_traces(event_marks(alarms, snapshots, outcomes.seq[0] or 0, palette))
@@ -49,16 +68,32 @@ def rolling_error(
 
 
 def truth(outcomes: OutcomesReply, target: str, palette: Palette) -> go.Figure:
-    """The true values with the predictions as served and their intervals."""
+    """The true values with the predictions as served and their intervals.
+
+    Parameters
+    ----------
+    outcomes
+        Scored predictions, in target units.
+    target
+        The target's name.
+    palette
+        The theme's colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
     if not outcomes.seq:
         return empty_chart(format.NO_LABELS, palette)
     figure = new_chart(palette, "truth", y_title=target or "target")
     figure.add_traces(interval_band(outcomes.seq, outcomes.lower, outcomes.upper, palette))
-    predicted = line_trace(outcomes.seq, outcomes.prediction, "prediction", palette.served, "solid")
-    predicted.update(hovertemplate="%{y:,.4~g}")
-    true = line_trace(outcomes.seq, outcomes.truth, "truth", palette.ink, "dot")
-    true.update(hovertemplate="%{y:,.4~g}")
-    figure.add_traces([predicted, true])
+    for values, name, colour, dash in (
+        (outcomes.prediction, "prediction", palette.served, "solid"),
+        (outcomes.truth, "truth", palette.ink, "dot"),
+    ):
+        trace = line_trace(outcomes.seq, values, name, colour=colour, dash=dash)
+        figure.add_trace(trace.update(hovertemplate="%{y:,.4~g}"))
     figure.update_layout(hovermode="x unified")
     return figure
 
@@ -66,24 +101,52 @@ def truth(outcomes: OutcomesReply, target: str, palette: Palette) -> go.Figure:
 def interval_band(
     x: Sequence[Any], lower: Sequence[Any], upper: Sequence[Any], palette: Palette
 ) -> list[Any]:
-    """An interval as a filled band."""
+    """An interval as a filled band.
+
+    Parameters
+    ----------
+    x
+        Where.
+    lower, upper
+        Its bounds there.
+    palette
+        The theme's colours.
+
+    Returns
+    -------
+    list
+        Two traces. Plotly fills from the second to the one before it, so they have to follow each other.
+    """
     edge = {"x": list(x), "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    filled = {"fill": "tonexty", "fillcolor": palette.band, "name": "interval", "uid": "interval"}
     return [
         go.Scatter(y=list(lower), showlegend=False, name="lower", uid="lower", **edge),
-        go.Scatter(
-            y=list(upper), fill="tonexty", fillcolor=palette.band, name="interval", uid="interval", **edge
-        ),
+        go.Scatter(y=list(upper), **filled, **edge),
     ]
 
 
 def expert_weights(weights: WeightsReply, palette: Palette) -> go.Figure:
-    """Each expert's share of the prediction as a stacked area, the lightest ones as one."""
+    """Each expert's share of the prediction as a stacked area, the lightest ones as one.
+
+    Parameters
+    ----------
+    weights
+        A column of weights for each expert.
+    palette
+        The theme's colours; the experts' own are the same in both themes.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
     if not weights.seq:
         return empty_chart(NO_WEIGHTS, palette)
     figure = new_chart(palette, "weights", y_title="share")
     for name, shares, colour in stacked_shares(weights):
-        trace = line_trace(weights.seq, shares, name, colour, "solid").update(name=short_name(name))
-        trace.update(stackgroup="weights", line_width=0.5, fillcolor=colour, hovertemplate="%{y:.1%}")
+        trace = line_trace(weights.seq, shares, name, colour=colour, dash="solid")
+        trace.update(name=short_name(name), hovertemplate="%{y:.1%}")
+        trace.update(stackgroup="weights", line_width=0.5, fillcolor=colour)
         figure.add_trace(trace)
     figure.update_layout(
         hovermode="x unified",
@@ -107,50 +170,89 @@ def stacked_shares(weights: WeightsReply) -> list[tuple[str, list[float], str]]:
     shares = [[w / total for w, total in zip(column, totals, strict=True)] for column in positive]
     by_weight = sorted(range(len(shares)), key=lambda i: -sum(shares[i]))
     shown = by_weight if len(by_weight) <= len(EXPERT_COLOURS) else by_weight[: len(EXPERT_COLOURS) - 1]
-    found = [(weights.experts[i], shares[i], EXPERT_COLOURS[place]) for place, i in enumerate(shown)]
-    if rest := by_weight[len(shown) :]:
-        summed = [sum(shares[i][at] for i in rest) for at in range(len(weights.seq))]
-        found.append((f"{len(rest)} others", summed, OTHERS_COLOUR))
-    return found
+    stack = [(weights.experts[i], shares[i], EXPERT_COLOURS[rank]) for rank, i in enumerate(shown)]
+    if others := by_weight[len(shown) :]:
+        summed = [sum(shares[i][column] for i in others) for column in range(len(weights.seq))]
+        stack.append((f"{len(others)} others", summed, OTHERS_COLOUR))
+    return stack
 
 
 def coverage(outcomes: OutcomesReply, goal: float | None, palette: Palette) -> go.Figure:
-    """Share of labels inside the interval served, and the share it aims at."""
+    """Share of labels inside the interval served, and the share it aims at.
+
+    Parameters
+    ----------
+    outcomes
+        Scored predictions.
+    goal
+        In (0, 1); None where the server does not say.
+    palette
+        The theme's colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
     if not any(value is not None for value in outcomes.coverage):
         return empty_chart(format.NO_LABELS, palette)
     figure = new_chart(palette, "coverage", y_title="covered")
     if goal is not None:
         ends = [outcomes.seq[0], outcomes.seq[-1]]
-        figure.add_trace(line_trace(ends, [goal, goal], "goal", palette.frozen, "dash"))
-    figure.add_trace(line_trace(outcomes.seq, outcomes.coverage, "covered", palette.served, "solid"))
+        figure.add_trace(line_trace(ends, [goal, goal], "goal", colour=palette.frozen, dash="dash"))
+    covered = line_trace(outcomes.seq, outcomes.coverage, "covered", colour=palette.served, dash="solid")
+    figure.add_trace(covered)
     figure.update_traces(hovertemplate="%{y:.1%}")
     figure.update_layout(hovermode="x unified", yaxis={"tickformat": ".0%", "rangemode": "normal"})
     return figure
 
 
 def drift_strip(drift: DriftReply, outcomes: OutcomesReply, palette: Palette) -> go.Figure:
-    """How far each feature lies from what is usual, a strip each, where the journal was at that moment."""
-    seen = moments_by_seq(drift, outcomes)
-    if not seen or not drift.scores:
+    """How far each feature and the prediction lie from what is usual, a strip each.
+
+    Parameters
+    ----------
+    drift
+        Scores over time, of which 1 is where drift begins.
+    outcomes
+        Tell where the journal was at each of those times.
+    palette
+        The theme's colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+    """
+    columns_by_seq = drift_columns_by_seq(drift, outcomes)
+    if not columns_by_seq or not drift.scores:
         return empty_chart(NO_DRIFT, palette)
     figure = new_chart(palette, "drift", y_title="")
-    figure.add_trace(
-        go.Heatmap(
-            x=list(seen), y=list(drift.scores),
-            z=[[column[place] for place in seen.values()] for column in drift.scores.values()],
-            colorscale="Cividis", zmin=0, zmax=2, uid="drift", hoverongaps=False,
-            colorbar={"thickness": 10, "title": {"text": "drift", "side": "right"}},
-            hovertemplate="%{y}, seq %{x:,.0f}: %{z:.3g}<extra></extra>",
-        )
-    )  # fmt: skip
+    strips = go.Heatmap(
+        x=list(columns_by_seq),
+        y=list(drift.scores),
+        z=[[scores[column] for column in columns_by_seq.values()] for scores in drift.scores.values()],
+        colorscale="Cividis",  # made to be told apart without colour vision
+        zmin=0,
+        zmax=DRIFT_COLOUR_MAX,
+        uid="drift",
+        hoverongaps=False,
+        colorbar={"thickness": 10, "title": {"text": "drift", "side": "right"}},
+        hovertemplate="%{y}, seq %{x:,.0f}: %{z:.3g}<extra></extra>",
+    )
+    figure.add_trace(strips)
     rows = {"tickformat": None, "type": "category", "autorange": "reversed"}
     figure.update_layout(yaxis=rows, margin={"t": 8})
     return figure
 
 
-def moments_by_seq(drift: DriftReply, outcomes: OutcomesReply) -> dict[float, int]:
-    """The journal's seq at each of the drift's moments within the outcomes, and the moment's place."""
+def drift_columns_by_seq(drift: DriftReply, outcomes: OutcomesReply) -> dict[float, int]:
+    """The drift scores' columns within the outcomes, by the journal's seq at their time.
+
+    Scores are noted as rows are served, and there may be no label for long: of several at one seq the newest
+    counts.
+    """
     known = [(at, seq) for at, seq in zip(outcomes.received_at, outcomes.seq, strict=False) if at and seq]
     times = [at for at, _ in known]
-    places = [(bisect.bisect_right(times, at), place) for place, at in enumerate(drift.at)]
-    return {known[found - 1][1]: place for found, place in places if found}
+    counts = [bisect.bisect_right(times, at) for at in drift.at]  # outcomes known by then
+    return {known[count - 1][1]: column for column, count in enumerate(counts) if count}

@@ -1,4 +1,9 @@
-"""The monitor: a Dash page that shows what one Millrace server serves and learns."""
+"""The monitor: a Dash page that shows what one Millrace server serves and learns.
+
+Every part of the page is a :class:`PagePart`: what it is made of, and a function that builds it. At each
+update the parts are compared with the digests of what the page shows, and only those that changed are built
+and sent.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ import httpx
 import msgspec
 from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, Patch, State, no_update
 
-from server.monitor import error_charts, format, journal_charts, monitor_tables, page_layout
+from server.monitor import error_charts, journal_charts, monitor_tables, page_layout, status_texts
 from server.monitor.admin_actions import AdminAction, perform, refusal
 from server.monitor.api_reader import ApiReader, ApiState, open_client
 from server.monitor.api_replies import AlarmsReply, DriftReply, ModelReply, SnapshotsReply
@@ -22,19 +27,40 @@ from server.monitor.palette import LIGHT, PALETTES, Palette
 
 __all__ = ["build_app"]
 
+# every part of the page by its element's id, and the property of the element that it becomes
 PART_OUTPUTS = {
-    "stream": "children", "notices": "children", "status": "children", "truth": "figure", "rolling": "figure",
-    "weights": "figure", "coverage": "figure", "drift": "figure", "errors": "figure", "delays": "figure",
-    "versions": "children", "alarms": "children", "quarantine": "children", "forecast-keys": "children",
-}  # fmt: skip
-
-
-BROWSER_STATE = {"answered": "data", "theme": "data", "lost": "children", "missed": "data", "beat": "data"}
-PICK_BUTTON = {"type": "pick", "of": MATCH, "value": ALL}  # see markup.choice
+    "stream": "children",
+    "notices": "children",
+    "status": "children",
+    "truth": "figure",
+    "rolling": "figure",
+    "weights": "figure",
+    "coverage": "figure",
+    "drift": "figure",
+    "errors": "figure",
+    "delays": "figure",
+    "versions": "children",
+    "alarms": "children",
+    "quarantine": "children",
+    "forecast-keys": "children",
+}
+# what the page's own script is told at every tick
+BROWSER_STATE = {
+    "answered": "data",
+    "theme": "data",
+    "lost": "children",
+    "missed": "data",
+    "beat": "data",
+}
+PICK_BUTTON = {"type": "pick", "of": MATCH, "value": ALL}  # see page_elements.choice
 
 
 class PagePart(NamedTuple):
-    """One piece of the page: what it is made of, and how."""
+    """One piece of the page.
+
+    ``source`` is all that it is made of, as something msgspec encodes; ``build`` makes the component or
+    figure.
+    """
 
     source: Any
     build: Callable[[], Any]
@@ -48,12 +74,28 @@ def build_app(
     http: httpx.Client | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Dash:
-    """The monitor's page, reading the API at ``api_url`` every ``refresh_seconds`` while it is open.
+    """The monitor's page.
 
-    ``http`` replaces the client (its base address is then the API's); ``clock`` tells unix seconds;
-    ``patience`` is the Reader's.
+    Parameters
+    ----------
+    api_url
+        Where the API answers.
+    refresh_seconds
+        How often an open page asks for an update.
+    patience
+        Factor on the pauses between costly questions to the API.
+    http
+        A client to use instead of one of its own; its base address is then the API's.
+    clock
+        Unix seconds.
+
+    Returns
+    -------
+    dash.Dash
+        The app; its ``server`` is the WSGI application.
     """
     http = http or open_client(api_url)
+    # half a period: pages that refresh at about the same time share one answer
     reader = ApiReader(http, max_age=refresh_seconds / 2, patience=patience)
     app = Dash(
         "server.monitor",
@@ -63,7 +105,7 @@ def build_app(
         serve_locally=True,
         index_string=page_layout.INDEX_HTML,
         health_endpoint="health/live",
-        enable_mcp=False,
+        enable_mcp=False,  # Dash 4.4 would offer the page's callbacks to language models as tools
         add_log_handler=False,
     )
     app.layout = lambda: page_layout.page(refresh_seconds, forecast_view(clock()))
@@ -75,10 +117,10 @@ def build_app(
 
 
 def connect_browser(app: Any) -> None:
-    """What the page does without asking the monitor: see assets/monitor.js."""
+    """Tie what the page does without asking the monitor: the functions of assets/monitor.js."""
 
-    def tie(name: str, *tied: Any, **options: Any) -> None:
-        app.clientside_callback(ClientsideFunction("monitor", name), *tied, **options)
+    def tie(function: str, *arguments: Any, **options: Any) -> None:
+        app.clientside_callback(ClientsideFunction("monitor", function), *arguments, **options)
 
     tie(
         "look",
@@ -107,31 +149,39 @@ def connect_browser(app: Any) -> None:
     )
     tie(
         "view",
-        [Output("monitor-view", "hidden"), Output("forecast-view", "hidden"),
-         Output("to-monitor", "className"), Output("to-forecast", "className")],
+        [
+            Output("monitor-view", "hidden"),
+            Output("forecast-view", "hidden"),
+            Output("to-monitor", "className"),
+            Output("to-forecast", "className"),
+        ],
         Input("at", "pathname"),
-    )  # fmt: skip
+    )
     zooms: list[Any] = [Input(name, "relayoutData") for name in page_layout.LINKED_CHARTS]
     zooms.append(State("linked", "data"))
     tie("link", zooms)
     tie(
         "ask",
-        [Output("asked", "data"), Output("ask-title", "children"), Output("ask-text", "children"),
-         Output("ask-told", "children", allow_duplicate=True)],
+        [
+            Output("asked", "data"),
+            Output("ask-title", "children"),
+            Output("ask-text", "children"),
+            Output("ask-told", "children", allow_duplicate=True),  # the text of the last action goes
+        ],
         Input({"type": "act", "action": ALL, "target": ALL}, "n_clicks"),
         prevent_initial_call=True,
-    )  # fmt: skip
+    )
     tie("close", Input("ask-no", "n_clicks"), Input("acted", "data"), prevent_initial_call=True)
 
 
 def connect_refresh(app: Any, reader: ApiReader, clock: Callable[[], float]) -> None:
-    """Tie the page's clock to its parts."""
+    """Tie the page's ticks to its parts."""
 
     def refresh(
         beat: int | None, theme: str | None, last: int, _: Any, shown: dict[str, str] | None
     ) -> dict[str, Any]:
-        found = page_parts(reader.read(last), theme or "light", clock())
-        changed, digests = changed_outputs(found, shown or {})
+        parts = page_parts(reader.read(last), theme or "light", clock())
+        changed, digests = changed_outputs(parts, shown or {})
         return {**changed, "shown": digests if changed else no_update, "answered": beat or 0}
 
     outputs = {name: Output(name, member) for name, member in PART_OUTPUTS.items()}
@@ -146,7 +196,7 @@ def connect_refresh(app: Any, reader: ApiReader, clock: Callable[[], float]) -> 
 
 
 def connect_actions(app: Any, http: httpx.Client, reader: ApiReader) -> None:
-    """Tie the dialog's yes to the server."""
+    """Tie the dialog's "Yes" to the server."""
 
     @app.callback(
         Output("acted", "data"),
@@ -162,24 +212,24 @@ def connect_actions(app: Any, http: httpx.Client, reader: ApiReader) -> None:
         refused = refusal(dict(flask.request.headers), flask.request.remote_addr, key or "")
         if refused:
             return no_update, refused
-        done, said = perform(http, msgspec.convert(asked, AdminAction), key or "")
+        done, outcome = perform(http, msgspec.convert(asked, AdminAction), key or "")
         reader.forget()
-        return (clicks if done else no_update), said
+        return (clicks if done else no_update), outcome
 
 
 def with_unchanged(refresh: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Let a callback name only the outputs it changes."""
 
-    def filled(*arguments: Any) -> dict[str, Any]:
+    def with_all_outputs(*arguments: Any) -> dict[str, Any]:
         return dict.fromkeys(PART_OUTPUTS, no_update) | refresh(*arguments)
 
-    return filled
+    return with_all_outputs
 
 
 def changed_outputs(
     parts: dict[str, PagePart], shown: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What changed since the page last drew it, and digests of all it then shows."""
+    """The outputs that changed since the page last showed them, and digests of all it shows then."""
     digests = {**shown, **{name: digest(part.source) for name, part in parts.items()}}
     changed = {name: part.build() for name, part in parts.items() if digests[name] != shown.get(name)}
     for name, figure in changed.items():
@@ -189,7 +239,7 @@ def changed_outputs(
 
 
 def chart_update(name: str, figure: Any, shown: dict[str, str], digests: dict[str, str]) -> Any:
-    """A chart's new lines alone while the rest of it stands; its layout's digest is noted.
+    """A chart's new lines alone while its layout stays the same, else all of it; notes the layout's digest.
 
     The page then keeps what people did to the chart. (Plotly's uirevision is not enough: from Dash 4.4 on a
     graph writes a zoom into its figure, so a whole new figure undoes it.)
@@ -203,28 +253,28 @@ def chart_update(name: str, figure: Any, shown: dict[str, str], digests: dict[st
 
 
 def digest(source: Any) -> str:
-    """A short fingerprint of what a part is made of."""
+    """A short hash of what a part is made of."""
     return hashlib.blake2b(msgspec.json.encode(source), digest_size=8).hexdigest()
 
 
-def page_parts(reading: ApiState, theme: str, now: float) -> dict[str, PagePart]:
-    """The parts there is something to say on; the others stay as they are."""
-    found: dict[str, PagePart] = {}
-    notices = format.notices(reading, now)
-    found["notices"] = PagePart(notices, lambda: page_layout.notice_list(notices))
-    if (model := reading.model) is not None:
-        facts, named = format.status_facts(reading, now), f"{model.stream} → {model.target}"
-        found["status"] = PagePart(facts, lambda: page_layout.status_line(facts))
-        found["stream"] = PagePart(named, lambda: named.strip(" →"))
-        found["forecast-keys"] = PagePart(model.features, lambda: key_pickers(model.features))
+def page_parts(state: ApiState, theme: str, now: float) -> dict[str, PagePart]:
+    """The parts there is something to show in; the others stay as they are."""
+    parts: dict[str, PagePart] = {}
+    notices = status_texts.notices(state, now)
+    parts["notices"] = PagePart(notices, lambda: page_layout.notice_list(notices))
+    if (model := state.model) is not None:
+        facts, named = status_texts.status_facts(state, now), f"{model.stream} → {model.target}"
+        parts["status"] = PagePart(facts, lambda: page_layout.status_line(facts))
+        parts["stream"] = PagePart(named, lambda: named.strip(" →"))
+        parts["forecast-keys"] = PagePart(model.features, lambda: key_pickers(model.features))
     for name, answer, build in (
-        ("versions", reading.snapshots, monitor_tables.versions_table),
-        ("alarms", reading.alarms, monitor_tables.alarms_table),
-        ("quarantine", reading.quarantine, monitor_tables.quarantine_table),
+        ("versions", state.snapshots, monitor_tables.versions_table),
+        ("alarms", state.alarms, monitor_tables.alarms_table),
+        ("quarantine", state.quarantine, monitor_tables.quarantine_table),
     ):
         if answer is not None:
-            found[name] = table_part(answer, build)
-    return found | chart_parts(reading, theme)
+            parts[name] = table_part(answer, build)
+    return parts | chart_parts(state, theme)
 
 
 def table_part(answer: Any, build: Callable[[Any], Any]) -> PagePart:
@@ -232,30 +282,30 @@ def table_part(answer: Any, build: Callable[[Any], Any]) -> PagePart:
     return PagePart(answer, lambda: build(answer))
 
 
-def chart_parts(reading: ApiState, theme: str) -> dict[str, PagePart]:
+def chart_parts(state: ApiState, theme: str) -> dict[str, PagePart]:
     """The charts there is data for."""
     colours = PALETTES.get(theme, LIGHT)
-    model = reading.model or ModelReply()
-    found: dict[str, PagePart] = {}
-    if (history := reading.history) is not None:
-        found |= history_parts(reading, theme, colours)
-        found["coverage"] = PagePart(
+    model = state.model or ModelReply()
+    parts: dict[str, PagePart] = {}
+    if (history := state.history) is not None:
+        parts |= history_parts(state, theme, colours)
+        parts["coverage"] = PagePart(
             (theme, model.interval.coverage, history.seq, history.coverage),
             lambda: journal_charts.coverage(history, model.interval.coverage, colours),
         )
-        drift = reading.drift or DriftReply()
-        found["drift"] = PagePart(
+        drift = state.drift or DriftReply()
+        parts["drift"] = PagePart(
             (theme, drift, history.seq if drift.at else ()),
             lambda: journal_charts.drift_strip(drift, history, colours),
         )
     for name, answer, draw in (
-        ("weights", reading.weights, journal_charts.expert_weights),
-        ("errors", reading.errors, error_charts.error_map),
-        ("delays", reading.errors, error_charts.delay_histogram),
+        ("weights", state.weights, journal_charts.expert_weights),
+        ("errors", state.errors, error_charts.error_map),
+        ("delays", state.errors, error_charts.delay_histogram),
     ):
         if answer is not None:
-            found[name] = drawn_part(theme, answer, draw, colours)
-    return found
+            parts[name] = drawn_part(theme, answer, draw, colours)
+    return parts
 
 
 def drawn_part(theme: str, answer: Any, draw: Callable[[Any, Palette], Any], colours: Palette) -> PagePart:
@@ -263,12 +313,12 @@ def drawn_part(theme: str, answer: Any, draw: Callable[[Any, Palette], Any], col
     return PagePart((theme, answer), lambda: draw(answer, colours))
 
 
-def history_parts(reading: ApiState, theme: str, colours: Palette) -> dict[str, PagePart]:
+def history_parts(state: ApiState, theme: str, colours: Palette) -> dict[str, PagePart]:
     """The charts of outcomes."""
-    history, target = reading.history, reading.model.target if reading.model else ""
+    history, target = state.history, state.model.target if state.model else ""
     alarms, snapshots = (
-        (reading.alarms or AlarmsReply()).alarms,
-        (reading.snapshots or SnapshotsReply()).snapshots,
+        (state.alarms or AlarmsReply()).alarms,
+        (state.snapshots or SnapshotsReply()).snapshots,
     )
     if history is None:
         return {}

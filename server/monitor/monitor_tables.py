@@ -15,20 +15,20 @@ from server.monitor.api_replies import (
     SnapshotReply,
     SnapshotsReply,
 )
-from server.monitor.page_elements import act_button, empty_note, table_element, time_element
+from server.monitor.page_elements import action_button, empty_note, table_element, time_element
 
 __all__ = ["alarms_table", "quarantine_table", "versions_table"]
 
 MAX_TABLE_ROWS = 12
 
 
-def versions_table(found: SnapshotsReply) -> Any:
+def versions_table(reply: SnapshotsReply) -> Any:
     """The newest versions, the active one marked; the others can be gone back to."""
-    if not found.snapshots:
+    if not reply.snapshots:
         return empty_note("No version yet: the first is kept by bootstrap.")
     heads = ("Version", "From", "Reason", "Seq", "Time (UTC)", "MAE", "Covered", "Go back")
-    rows = [version_row(s, active=s.version == found.active) for s in found.snapshots[:MAX_TABLE_ROWS]]
-    return table_element(heads, rows, len(found.snapshots), "versions")
+    rows = [version_row(s, active=s.version == reply.active) for s in reply.snapshots[:MAX_TABLE_ROWS]]
+    return table_element(heads, rows, len(reply.snapshots), "versions")
 
 
 def version_row(snapshot: SnapshotReply, *, active: bool) -> Any:
@@ -36,7 +36,7 @@ def version_row(snapshot: SnapshotReply, *, active: bool) -> Any:
     mark: list[Any] = [" ", html.Span("active", className="badge")] if active else []
     name = format.version_name(snapshot.version)
     back = (
-        act_button("rollback", snapshot.version, "Roll back", f"Roll back to {name}")
+        action_button("rollback", snapshot.version, "Roll back", f"Roll back to {name}")
         if isinstance(snapshot.version, int) and not active
         else format.NO_VALUE
     )
@@ -53,13 +53,13 @@ def version_row(snapshot: SnapshotReply, *, active: bool) -> Any:
     return html.Tr(cells, className="active" if active else "")
 
 
-def alarms_table(found: AlarmsReply) -> Any:
+def alarms_table(reply: AlarmsReply) -> Any:
     """The newest alarms."""
-    if not found.alarms:
+    if not reply.alarms:
         return empty_note("No alarm yet: no detector has found a drift.")
     heads = ("Seq", "Time (UTC)", "Since (UTC)", "Alarm", "Before → after", "Cost", "Message")
     return table_element(
-        heads, [alarm_row(a) for a in found.alarms[:MAX_TABLE_ROWS]], len(found.alarms), "alarms"
+        heads, [alarm_row(a) for a in reply.alarms[:MAX_TABLE_ROWS]], len(reply.alarms), "alarms"
     )
 
 
@@ -78,13 +78,13 @@ def alarm_row(alarm: AlarmReply) -> Any:
     )
 
 
-def quarantine_table(found: QuarantineReply) -> Any:
+def quarantine_table(reply: QuarantineReply) -> Any:
     """The newest labels set aside; those that are still can be released."""
-    if not found.quarantined:
+    if not reply.quarantined:
         return empty_note("No label is set aside: all that came were plausible.")
     heads = ("No", "Time (UTC)", "Id", "Label", "Reason", "Release")
-    rows = [quarantine_row(label) for label in found.quarantined[:MAX_TABLE_ROWS]]
-    return table_element(heads, rows, len(found.quarantined), "quarantine")
+    rows = [quarantine_row(label) for label in reply.quarantined[:MAX_TABLE_ROWS]]
+    return table_element(heads, rows, len(reply.quarantined), "quarantine")
 
 
 def quarantine_row(label: QuarantinedLabelReply) -> Any:
@@ -109,4 +109,4 @@ def release_cell(label: QuarantinedLabelReply) -> Any:
         return f"learned as seq {label.released_as:,}"
     if label.seq is None:
         return format.NO_VALUE
-    return act_button("release", label.seq, "Release", f"Release label {label.seq}")
+    return action_button("release", label.seq, "Release", f"Release label {label.seq}")

@@ -1,4 +1,8 @@
-"""The monitor's page: its frame, and the status line that updates put into it."""
+"""The monitor's page before the first update, and the status line and notices that updates put into it.
+
+To add a chart or a table, give it a place in :func:`charts` or :func:`tables` and a builder in
+:mod:`server.monitor.monitor_app`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,15 @@ from typing import Any
 
 from dash import dcc, html
 
-from server.monitor import format
 from server.monitor.api_reader import RANGES
 from server.monitor.page_elements import aria, chart_card, choice, table_card
+from server.monitor.status_texts import Fact, Notice
 
-__all__ = ["INDEX_HTML", "LINKED_CHARTS", "monitor_view", "notice_list", "page", "status_line"]
+__all__ = ["INDEX_HTML", "LINKED_CHARTS", "notice_list", "page", "status_line"]
 
 DEFAULT_RANGE = 2_000
-MISSED_TICKS = 10  # a page whose last answers are missing says that it has lost the monitor
-LOADING = format.Notice("info", "Loading.", "Asking the server how it does.")
+MISSED_TICKS = 10  # updates without an answer after which a page says that it has lost the monitor
+LOADING = Notice("info", "Loading.", "Asking the server how it does.")
 LINKED_CHARTS = ("truth", "rolling", "weights", "coverage", "drift")  # charts with one x axis in common
 
 INDEX_HTML = """<!DOCTYPE html>
@@ -37,7 +41,20 @@ INDEX_HTML = """<!DOCTYPE html>
 
 
 def page(refresh_seconds: float, forecast_view: Any) -> Any:
-    """The whole page before its first update."""
+    """The whole page before its first update.
+
+    Parameters
+    ----------
+    refresh_seconds
+        How often it asks for an update.
+    forecast_view
+        The forecast's form and chart: both views are on the page, and one is hidden.
+
+    Returns
+    -------
+    dash component
+        The page.
+    """
     return html.Div(
         [
             dcc.Location(id="at", refresh=False),
@@ -47,15 +64,15 @@ def page(refresh_seconds: float, forecast_view: Any) -> Any:
             html.Main([monitor_view(), forecast_view]),
             confirm_dialog(),
             dcc.Interval(id="tick", interval=round(1000 * refresh_seconds)),
-            dcc.Store(id="choice", storage_type="local"),
-            dcc.Store(id="theme"),
-            dcc.Store(id="shown", data={}),
-            dcc.Store(id="answered", data=0),
-            dcc.Store(id="beat", data=0),
-            dcc.Store(id="asked"),
-            dcc.Store(id="linked", data=LINKED_CHARTS),
+            dcc.Store(id="choice", storage_type="local"),  # the theme somebody chose, kept by the browser
+            dcc.Store(id="theme"),  # the theme shown
+            dcc.Store(id="shown", data={}),  # digests of what every part was last built of
+            dcc.Store(id="beat", data=0),  # the tick of the last update asked for
+            dcc.Store(id="answered", data=0),  # the tick of the last update that came
             dcc.Store(id="missed", data=MISSED_TICKS),
-            dcc.Store(id="acted"),
+            dcc.Store(id="linked", data=LINKED_CHARTS),
+            dcc.Store(id="asked"),  # the action that the dialog asks about
+            dcc.Store(id="acted"),  # changes when an action was carried out
         ],
         className="page",
     )
@@ -94,25 +111,28 @@ def charts() -> Any:
     return html.Div(
         [
             chart_card(
-                "truth", "Truth and prediction",
+                "truth",
+                "Truth and prediction",
                 "Labels with prediction and interval as served; means of neighbours where many are shown.",
-                "wide",
+                kind="wide",
             ),
             chart_card(
-                "rolling", "Error as served, against model_v1 and naive",
+                "rolling",
+                "Error as served, against model_v1 and naive",
                 "Mean absolute error over the last 1,000 labels; lower is better. Naive repeats the newest"
-                " label of the same key and slot. Point at a mark for more.", "wide",
+                " label of the same key and slot. Point at a mark for more.",
+                kind="wide",
             ),
             chart_card("weights", "Expert weights", "Each expert's share of the prediction."),
             chart_card(
                 "coverage", "Interval coverage", "Share of the last 1,000 labels inside their interval."
             ),
-            chart_card("drift", "Drift by feature", "How far the rows served have moved.", "wide low"),
+            chart_card("drift", "Drift by feature", "How far the rows served have moved.", kind="wide low"),
             chart_card("errors", "Where the model is wrong", "Mean absolute error by key and slot."),
             chart_card("delays", "Label lag", "How old a prediction was when its label came."),
         ],
         className="charts",
-    )  # fmt: skip
+    )
 
 
 def tables() -> Any:
@@ -143,7 +163,7 @@ def confirm_dialog() -> Any:
     return html.Dialog([*content, told, buttons], id="ask", **aria("labelledby", "ask-title"))
 
 
-def status_line(facts: Sequence[format.Fact]) -> list[Any]:
+def status_line(facts: Sequence[Fact]) -> list[Any]:
     """The facts as terms and definitions."""
     return [
         html.Div(
@@ -157,7 +177,7 @@ def status_line(facts: Sequence[format.Fact]) -> list[Any]:
     ]
 
 
-def notice_list(notices: Sequence[format.Notice]) -> list[Any]:
+def notice_list(notices: Sequence[Notice]) -> list[Any]:
     """The sentences at the top."""
     return [
         html.P([html.Strong(notice.title), " ", notice.text], className=f"notice {notice.tone}")

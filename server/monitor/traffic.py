@@ -1,4 +1,4 @@
-"""Requests of late, from two looks at the API's Prometheus metrics."""
+"""Requests of late, from two samples of the API's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAIL_SHARE = 0.99
 
 
 class MetricsSample(msgspec.Struct, frozen=True):
-    """Counts at one moment: ``rows`` scored, and requests to ``/predict`` by upper edge in seconds."""
+    """Counts at one moment: ``rows`` scored, and requests to ``/predict`` by upper bucket edge in seconds."""
 
     at: float
     rows: float = 0.0
@@ -25,14 +25,32 @@ class MetricsSample(msgspec.Struct, frozen=True):
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Rows scored in a second, and the seconds 99 % of the requests to ``/predict`` took at most."""
+    """Rows scored in a second, and the seconds that 99 % of the requests to ``/predict`` took at most."""
 
     rows_per_second: float | None = None
     p99_seconds: float | None = None
 
 
 def parse_metrics(text: str, at: float) -> MetricsSample:
-    """Read the counts from Prometheus' text format; raises ValueError when it is none."""
+    """Read the counts from Prometheus' text format.
+
+    Parameters
+    ----------
+    text
+        The body of ``GET /metrics``.
+    at
+        When it was read, in seconds of any clock.
+
+    Returns
+    -------
+    MetricsSample
+        Counts of all workers together.
+
+    Raises
+    ------
+    ValueError
+        The text is not in that format.
+    """
     rows, buckets = 0.0, dict[float, float]()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -45,7 +63,21 @@ def parse_metrics(text: str, at: float) -> MetricsSample:
 
 
 def traffic_between(before: MetricsSample | None, now: MetricsSample) -> Traffic:
-    """What happened between two looks; nothing is known after one, or when the counts began anew."""
+    """What happened between two samples.
+
+    Parameters
+    ----------
+    before
+        The earlier sample; None when there is none yet.
+    now
+        The later one.
+
+    Returns
+    -------
+    Traffic
+        Nothing is known after a single sample, or when the counts began anew because the server was
+        restarted.
+    """
     if before is None or now.at <= before.at or now.rows < before.rows:
         return Traffic()
     counts = {edge: count - before.buckets.get(edge, 0.0) for edge, count in now.buckets.items()}
@@ -53,7 +85,20 @@ def traffic_between(before: MetricsSample | None, now: MetricsSample) -> Traffic
 
 
 def bucket_quantile(counts: Mapping[float, float], share: float) -> float | None:
-    """A quantile of cumulative bucket counts, straight between edges, as Prometheus' histogram_quantile."""
+    """A quantile of cumulative bucket counts, linear between edges, as Prometheus' ``histogram_quantile``.
+
+    Parameters
+    ----------
+    counts
+        Observations up to each upper edge, infinity included.
+    share
+        Which quantile, in (0, 1).
+
+    Returns
+    -------
+    float or None
+        In the edges' unit; the last finite edge when it lies beyond, None without observations.
+    """
     edges = sorted(counts)
     if not edges or counts[edges[-1]] <= 0:
         return None

@@ -133,10 +133,10 @@ def run_monitor(api_url: str, listener: socket.socket) -> None:
     """Serve the monitor on a bound socket until SIGTERM."""
     os.nice(NICENESS["monitor"])
     make_session_nice("monitor")
-    from server.monitor.monitor_process import serve_monitor
+    from server.monitor.monitor_process import ListenAddress, serve_monitor
 
     host, port = listener.getsockname()[:2]
-    serve_monitor(api_url, host, listener.fileno(), port, threading.Event())
+    serve_monitor(api_url, ListenAddress(host, port, listener.fileno()), threading.Event())
 
 
 def make_session_nice(role: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from server.monitor.monitor_process import serve_monitor
+from server.monitor.monitor_process import ListenAddress, serve_monitor
 
 NOW = 1_770_000_000.0
 ROWS = 3000
@@ -255,7 +255,7 @@ def monitoring(api_url: str) -> Iterator[str]:
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        arguments = (api_url, "127.0.0.1", listening.fileno(), port, stop)
+        arguments = (api_url, ListenAddress("127.0.0.1", port, listening.fileno()), stop)
         thread = threading.Thread(target=serve_monitor, args=arguments, kwargs={"patience": 0})
         thread.start()
         try:
