@@ -105,7 +105,7 @@ def build_app(
         serve_locally=True,
         index_string=page_layout.INDEX_HTML,
         health_endpoint="health/live",
-        enable_mcp=False,  # Dash 4.4 would offer the page's callbacks to language models as tools
+        enable_mcp=False,  # nor where DASH_MCP_ENABLED is set: callbacks are no tools for a language model
         add_log_handler=False,
     )
     app.layout = lambda: page_layout.page(refresh_seconds, forecast_view(clock()))
@@ -123,7 +123,7 @@ def connect_browser(app: Any) -> None:
         app.clientside_callback(ClientsideFunction("monitor", function), *arguments, **options)
 
     tie(
-        "look",
+        "onTick",
         [
             Output("theme", "data"),
             Output("lost", "children"),
@@ -140,7 +140,7 @@ def connect_browser(app: Any) -> None:
         State(PICK_BUTTON, "id"),
         prevent_initial_call=True,
     )
-    tie("choose", Output("choice", "data"), Input("colours", "n_clicks"), State("theme", "data"))
+    tie("chooseTheme", Output("choice", "data"), Input("colours", "n_clicks"), State("theme", "data"))
     tie(
         "pause",
         [Output("tick", "disabled"), Output("pause", "children")],
@@ -148,7 +148,7 @@ def connect_browser(app: Any) -> None:
         prevent_initial_call=True,
     )
     tie(
-        "view",
+        "showView",
         [
             Output("monitor-view", "hidden"),
             Output("forecast-view", "hidden"),
@@ -159,9 +159,9 @@ def connect_browser(app: Any) -> None:
     )
     zooms: list[Any] = [Input(name, "relayoutData") for name in page_layout.LINKED_CHARTS]
     zooms.append(State("linked", "data"))
-    tie("link", zooms)
+    tie("linkZooms", zooms)
     tie(
-        "ask",
+        "askFirst",
         [
             Output("asked", "data"),
             Output("ask-title", "children"),
@@ -171,7 +171,7 @@ def connect_browser(app: Any) -> None:
         Input({"type": "act", "action": ALL, "target": ALL}, "n_clicks"),
         prevent_initial_call=True,
     )
-    tie("close", Input("ask-no", "n_clicks"), Input("acted", "data"), prevent_initial_call=True)
+    tie("closeDialog", Input("ask-no", "n_clicks"), Input("acted", "data"), prevent_initial_call=True)
 
 
 def connect_refresh(app: Any, reader: ApiReader, clock: Callable[[], float]) -> None:

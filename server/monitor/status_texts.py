@@ -160,7 +160,20 @@ def last_alarm(state: ApiState, now: float) -> Fact:
 
 
 def notices(state: ApiState, now: float) -> tuple[Notice, ...]:
-    """The states worth a sentence, worst first."""
+    """The states worth a sentence, worst first.
+
+    Parameters
+    ----------
+    state
+        What was last read of the server.
+    now
+        Unix seconds.
+
+    Returns
+    -------
+    tuple of Notice
+        None of them while all is well.
+    """
     if state.down:
         return (down(state),)
     model = state.model or ModelReply()

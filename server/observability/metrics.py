@@ -70,7 +70,9 @@ class Metrics:
         self._predictions = Tally(counter("millrace_predictions", "Rows scored."))
         self._imputed = Tally(counter("millrace_imputed_rows", "Rows scored with an imputed value."))
         self._drifted = Tally(
-            counter("millrace_drifted_rows", "Rows scored with a value outside the bootstrap range.")
+            counter(
+                "millrace_drifted_rows", "Drifted inputs: scored rows with at least one reason to be flagged."
+            )
         )
         self._unknown = Tally(counter("millrace_unknown_fields", "Fields of rows that no feature has."))
         self._lost = Tally(counter("millrace_ledger_lost_rows", "Predictions the ledger had no room for."))
