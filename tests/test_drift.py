@@ -3,10 +3,12 @@ restart."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.server
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -339,6 +341,23 @@ def test_a_watcher_far_behind_goes_on_with_the_newest_rows_and_says_so(
     assert [one.getMessage() for one in caplog.records if "behind" in one.getMessage()] == [
         "350 served rows behind: drift is watched for in some of them only"
     ]
+
+
+def test_an_alarm_of_an_earlier_release_is_known_by_the_name_its_detector_has_now(tmp_path: Path) -> None:
+    path = Home(tmp_path).create().history
+    before = Alarm(
+        1, 5.0, "page-hinkley", "wind", 1.0, 2.0, "wind changed", kind="feature", since_row=7, cost=0.1
+    )
+    other = msgspec.structs.replace(before, detector="range")
+    with contextlib.closing(MetricsStore(path)) as history:
+        history.write((), [before, other], {})
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=4")
+    now = msgspec.structs.replace(before, detector="cusum")
+    with contextlib.closing(MetricsStore(path)) as history:
+        assert {alarm.key: alarm for alarm in history.alarms()} == {now.key: now, other.key: other}
+        history.write((), [now], {})  # by the same key: found again, it is no other alarm
+        assert len(history.alarms()) == 2
 
 
 def test_alarms_are_posted_until_the_other_side_takes_them(tmp_path: Path) -> None:
