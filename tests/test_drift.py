@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from online.core import config as configuration
-from online.core.config import Config
+from online.core.config import Config, LedgerConfig
 from online.core.home import Home
 from online.core.schema import Feature, Schema, Target
 from online.drift.alarms import AlarmPolicy, DetectionContext
@@ -287,7 +287,9 @@ def test_a_full_log_is_set_aside_and_the_oldest_goes(tmp_path: Path) -> None:
 
 def feed(home: Home, config: Config, rows: list[dict[str, Any]], first: int, error: float = 1.0) -> None:
     """Serve rows and learn their labels, as far as ledger and history are concerned."""
-    ledger = PredictionLog(home.ledger, config.schema, rows=10**6, flush_seconds=0.01, waiting=10**6)
+    ledger = PredictionLog(
+        home.ledger, config.schema, LedgerConfig(10**6, flush_seconds=0.01, max_queued=10**6)
+    )
     encoder = Encoder.of(config.schema)
     ledger.record(
         [

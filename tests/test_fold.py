@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online.core.config import Config, ModelConfig, load
+from online.core.config import Config, LedgerConfig, ModelConfig, load
 from online.core.errors import JournalError, LockError, SchemaError, SnapshotError
 from online.core.home import Home
 from online.labels.ingest import Intake
@@ -75,7 +75,9 @@ class Site:
 
     def ledger(self) -> PredictionLog:
         return PredictionLog(
-            self.home.ledger, self.config.schema, rows=10_000, flush_seconds=0.01, waiting=10_000
+            self.home.ledger,
+            self.config.schema,
+            LedgerConfig(10_000, flush_seconds=0.01, max_queued=10_000),
         )
 
     def journal(self) -> Journal:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import server.processes.label_worker
 from online.core import config as configuration
+from online.core.config import LedgerConfig
 from online.core.errors import JournalError
 from online.core.home import Home
 from online.labels.ingest import Intake
@@ -43,7 +44,9 @@ def expect(values: np.ndarray) -> list[float | None]:
 def ledger(home: Path) -> Iterator[PredictionLog]:
     """The scorer's: nothing is written but when it has to be."""
     config = configuration.load(Home(home).config)
-    ledger = PredictionLog(Home(home).ledger, config.schema, rows=1000, flush_seconds=3600.0, waiting=1000)
+    ledger = PredictionLog(
+        Home(home).ledger, config.schema, LedgerConfig(1000, flush_seconds=3600.0, max_queued=1000)
+    )
     with contextlib.closing(ledger):
         yield ledger
 

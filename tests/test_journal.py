@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import online.storage.journal
+from online.core.config import LedgerConfig
 from online.core.errors import InputError, JournalError
 from online.core.schema import Feature, Schema, Target
 from online.labels.ingest import Intake
@@ -38,7 +39,7 @@ ABSURD = "outside the plausible range"
 
 
 def open_ledger(path: Path) -> PredictionLog:
-    return PredictionLog(path, SCHEMA, rows=1000, flush_seconds=60.0, waiting=1000)
+    return PredictionLog(path, SCHEMA, LedgerConfig(1000, flush_seconds=60.0, max_queued=1000))
 
 
 # Against a model in memory
@@ -355,6 +356,7 @@ def test_a_process_killed_while_appending_has_kept_every_receipt_it_gave(tmp_pat
 FULL = """
 import resource, sys
 from pathlib import Path
+from online.core.config import LedgerConfig
 from online.core.errors import JournalError
 from online.storage.journal import Journal
 from online.storage.records import Submission
@@ -475,7 +477,9 @@ def test_a_released_correction_keeps_what_was_served(tmp_path: Path) -> None:
 
 
 def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) -> None:
-    ledger = PredictionLog(tmp_path / "ledger.db", SCHEMA, rows=1000, flush_seconds=0.01, waiting=1000)
+    ledger = PredictionLog(
+        tmp_path / "ledger.db", SCHEMA, LedgerConfig(1000, flush_seconds=0.01, max_queued=1000)
+    )
     joiner = Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
     intake = Intake(SCHEMA, joiner, clock=lambda: 1.0)
     served = [

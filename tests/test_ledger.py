@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from online.core.config import LedgerConfig
 from online.core.errors import InputError
 from online.core.schema import Feature, Schema, Target
 from online.drift.store import PredictionReader
@@ -35,7 +36,7 @@ NEVER = 3600.0  # seconds between flushes: only what a test asks for is written
 def ledger(
     path: Path, *, rows: int = 1000, flush_seconds: float = NEVER, waiting: int = 1000
 ) -> PredictionLog:
-    return PredictionLog(path / "ledger.db", SCHEMA, rows=rows, flush_seconds=flush_seconds, waiting=waiting)
+    return PredictionLog(path / "ledger.db", SCHEMA, LedgerConfig(rows, 0.0, flush_seconds, waiting))
 
 
 def like(log: PredictionLog, features: dict[str, Any]) -> tuple[Served, ...]:
@@ -184,9 +185,10 @@ def test_two_workers_find_each_others_predictions_by_features(tmp_path: Path) ->
 def test_streams_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
     ours = ledger(tmp_path)
     theirs = PredictionLog(
-        tmp_path / "ledger.db", msgspec.structs.replace(SCHEMA, stream="t"),
-        rows=1000, flush_seconds=NEVER, waiting=10,
-    )  # fmt: skip
+        tmp_path / "ledger.db",
+        msgspec.structs.replace(SCHEMA, stream="t"),
+        LedgerConfig(1000, flush_seconds=NEVER, max_queued=10),
+    )
     ours.record([served("a")])
     ours.flush()
     assert theirs.find(["a"]) == {}

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import pytest
 
+from online.core.config import LedgerConfig
 from online.core.errors import FormatError, JournalError
 from online.core.home import Home
 from online.core.schema import Feature, Schema, Target
@@ -90,7 +91,7 @@ def tables(path: Path) -> dict[str, Any]:
 
 
 def log_of_predictions(path: Path) -> PredictionLog:
-    return PredictionLog(path, SCHEMA, rows=10, flush_seconds=3600.0, waiting=10)
+    return PredictionLog(path, SCHEMA, LedgerConfig(10, flush_seconds=3600.0, max_queued=10))
 
 
 @pytest.mark.parametrize("kind", KINDS)

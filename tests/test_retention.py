@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online.core.config import Config, RetentionConfig
+from online.core.config import Config, LedgerConfig, RetentionConfig
 from online.core.errors import JournalError, SnapshotError
 from online.core.schema import Feature, Schema, Target
 from online.learning.learner import Learner
@@ -142,7 +142,7 @@ def test_the_journal_is_cut_by_age_and_never_ahead_of_it(tmp_path: Path) -> None
 def test_expired_predictions_leave_the_ledger(tmp_path: Path) -> None:
     schema = Schema("s", Target("y", 0, 100), (Feature("wind", "numeric"),))
     ledger = PredictionLog(
-        tmp_path / "ledger.db", schema, rows=1000, flush_seconds=60.0, waiting=1000, days=2.0
+        tmp_path / "ledger.db", schema, LedgerConfig(1000, days=2.0, flush_seconds=60.0, max_queued=1000)
     )
     for day in range(5):
         ledger.record([Served(f"p{day}", day * DAY, {"wind": 1}, {}, (), 0.0, 0.0, 0.0, (), (), 1, 0)])

@@ -1,19 +1,19 @@
-"""The ledger: every prediction as it was served, by id, so that its label can join it.
+"""The prediction log: every prediction as it was served, by id, so that its label can join it.
 
-Written behind the replies: :meth:`PredictionLog.record` only queues, a thread commits every
-``flush_seconds``.
-The queue is bounded; what does not fit is counted as lost, and a label for it still learns from its own
-features. One SQLite file; the oldest predictions go when there are more than ``rows``.
+It is one SQLite file, ``ledger.db``. :meth:`PredictionLog.record` only queues; a thread commits what is
+queued every ``flush_seconds``, behind the replies. The queue is bounded: what does not fit is counted as
+lost, and its label still learns from its own features. The oldest predictions are deleted when there are
+more than ``rows``.
 
-What is queued goes to SQLite a few predictions a block, in statements of many rows, each of which runs
-outside the interpreter's lock: a server that answers many thousand predictions a second has no time to write
-them one by one. A block's ``record`` is the MessagePack of a list of
-:class:`~online.storage.served_predictions.ServedColumns`; predictions are numbered, ``last`` is the number of
-its last one.
+Predictions are written in blocks of a few, in statements of many rows, each of which runs outside the
+interpreter's lock: a server that answers many thousand predictions a second has no time to write them one by
+one. A block's ``record`` is the MessagePack of a list of
+:class:`~online.storage.served_predictions.ServedColumns`. Predictions are numbered; a block's ``last`` is the
+number of its last one.
 
 A prediction's ``fingerprint`` is what :func:`~online.storage.served_predictions.fingerprints` makes of the
-encoded features. It is indexed when a label without an id asks for that, for many predictions at once: with
-every commit, keeping that index would take most of the time.
+encoded features. The table ``mark`` is its index. It is brought up to date when a label without an id is
+looked up, for many predictions at once: to do so with every commit would take most of the commit's time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import msgspec
 import numpy as np
 
 from online.core.background import start_background_thread
-from online.core.config import Config
+from online.core.config import Config, LedgerConfig
 from online.core.home import Home
 from online.core.schema import Schema
 from online.features.encoder import Encoder
@@ -51,34 +51,39 @@ __all__ = ["PredictionLog", "Served", "identifier"]
 
 log = logging.getLogger(__name__)
 
-PARTS = msgspec.msgpack.Decoder(list[ServedColumns])
+BLOCK_DECODER = msgspec.msgpack.Decoder(list[ServedColumns])
 encode = msgspec.msgpack.Encoder().encode
 
-INSERT_BLOCK = "INSERT INTO block (last, stream, served_at, record)"
-INSERT = "INSERT OR REPLACE INTO prediction (row, id, fingerprint, block)"
+INSERT_BLOCKS = "INSERT INTO block (last, stream, served_at, record)"
+# OR REPLACE: an id that a client gives again is the newest prediction
+INSERT_PREDICTIONS = "INSERT OR REPLACE INTO prediction (row, id, fingerprint, block)"
 CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
-EXPIRED = (  # of the oldest only
+# Looks at the 100 oldest blocks only: it runs with every commit, and the next commit goes on.
+SELECT_LAST_EXPIRED = (
     "SELECT coalesce(max(last), 0) FROM (SELECT last, served_at FROM block ORDER BY last LIMIT 100)"
     " WHERE served_at < (SELECT served_at FROM block ORDER BY last DESC LIMIT 1) - ?"
 )
-NAMED = "SELECT row, block FROM prediction WHERE id IN (SELECT value FROM json_each(?))"
+SELECT_BY_ID = "SELECT row, block FROM prediction WHERE id IN (SELECT value FROM json_each(?))"
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
-ALIKE = (
+SELECT_BY_FINGERPRINT = (
     "SELECT wanted.key, prediction.id, prediction.row, block FROM json_each(?) AS wanted JOIN prediction ON"
     " prediction.row IN (SELECT mark.row FROM mark JOIN prediction USING (row) WHERE mark.fingerprint ="
     f" wanted.value ORDER BY mark.row DESC LIMIT {SAME_FEATURES}) JOIN block ON block.last = block"
     " AND block.stream = ? ORDER BY prediction.row"
 )
-NEWEST = "SELECT (SELECT max(row) FROM prediction), last FROM marked"
-OLDEST = "SELECT (SELECT min(row) FROM prediction), first FROM marked"
-MARK = "INSERT INTO mark SELECT fingerprint, row FROM prediction WHERE row > ? ORDER BY fingerprint, row"
-BLOCKS = "SELECT last, record FROM block WHERE stream = ? AND last IN (SELECT value FROM json_each(?))"
-BLOCK = 16  # predictions of a block at most: a label reads all of its prediction's
-STATEMENT_ROWS = 5000  # written by one statement at most, give or take a batch
+SELECT_NEWEST = "SELECT (SELECT max(row) FROM prediction), last FROM marked"
+SELECT_OLDEST = "SELECT (SELECT min(row) FROM prediction), first FROM marked"
+# in the order of the index, so that its pages are written one after the other
+INSERT_MARKS = (
+    "INSERT INTO mark SELECT fingerprint, row FROM prediction WHERE row > ? ORDER BY fingerprint, row"
+)
+SELECT_BLOCKS = "SELECT last, record FROM block WHERE stream = ? AND last IN (SELECT value FROM json_each(?))"
+BLOCK_ROWS = 16  # predictions of a block at most: a label reads all of its prediction's
+COMMIT_ROWS = 5000  # written by one transaction at most, give or take a batch
 
 
 class PredictionLog:
-    """The ledger of one stream. Every method may be called from any thread.
+    """The prediction log of one stream. Every method may be called from any thread.
 
     Parameters
     ----------
@@ -86,46 +91,58 @@ class PredictionLog:
         The database file; made when missing.
     schema
         The stream.
-    rows
-        How many predictions are kept.
-    flush_seconds
-        How often queued predictions are written.
-    waiting
-        How many predictions may be queued.
-    days
-        How long a prediction is kept; 0 as long as there is room.
+    settings
+        How many predictions are kept and for how long, how many may be queued, how often they are written.
     expendable
         Whether a damaged file is set aside and begun anew.
+
+    Raises
+    ------
+    FormatError
+        A later Millrace has written the file.
+    sqlite3.Error
+        It cannot be opened.
     """
 
     def __init__(
-        self, path: Path, schema: Schema, *, rows: int, flush_seconds: float, waiting: int, days: float = 0.0,
-        expendable: bool = True,
-    ) -> None:  # fmt: skip
+        self, path: Path, schema: Schema, settings: LedgerConfig, *, expendable: bool = True
+    ) -> None:
+        # NORMAL: a power cut may take the last predictions, whose labels then learn from their own features
         self._db = connect(path, "ledger", synchronous="NORMAL", expendable=expendable)
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._fields = fields_of(schema)
         self._encoder = Encoder.of(schema)
-        self._rows = rows
-        self._days = days
+        self._rows = settings.rows
+        self._days = settings.days
         self._waiting: collections.deque[Batch] = collections.deque()
-        self._limit = self._room = waiting
-        self._counting = threading.Lock()
-        self.flush_seconds = flush_seconds
+        self._limit = self._room = settings.max_queued
+        self._counting = threading.Lock()  # of the queue and what is counted of it; held for moments
+        self.flush_seconds = settings.flush_seconds
         self.lost = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the database; held while it is read or written
         self._stop = threading.Event()
         self._writer = start_background_thread(self._write, "ledger")
 
     @classmethod
     def of(cls, home: Home, config: Config, *, expendable: bool = True) -> PredictionLog:
-        """The ledger of a home."""
-        settings = config.ledger
-        return cls(
-            home.ledger, config.schema, rows=settings.rows, flush_seconds=settings.flush_seconds,
-            waiting=settings.max_queued, days=settings.days, expendable=expendable,
-        )  # fmt: skip
+        """The prediction log of a home.
+
+        Parameters
+        ----------
+        home
+            The home.
+        config
+            Its settings.
+        expendable
+            As of the class.
+
+        Returns
+        -------
+        PredictionLog
+            Open.
+        """
+        return cls(home.ledger, config.schema, config.ledger, expendable=expendable)
 
     @property
     def waiting(self) -> int:
@@ -155,25 +172,26 @@ class PredictionLog:
     def find(self, names: Iterable[str]) -> dict[str, Served]:
         """Predictions by id, those that are known. Raises sqlite3.Error."""
         with self._lock:
-            found = self._read(self._db.execute(NAMED, (as_json(list(names)),)).fetchall())
-        return {one.id: one for one in found.values()}
+            positions = self._db.execute(SELECT_BY_ID, (as_json(list(names)),)).fetchall()
+            predictions = self._read(positions)
+        return {served.id: served for served in predictions.values()}
 
     def find_by_features(self, values: np.ndarray) -> list[tuple[Candidate, ...]]:
         """For each encoded row (n, columns), the last predictions made from just its features, oldest first.
 
-        They are read one by one, if at all: a label belongs to one of them. Raises sqlite3.Error.
+        Their content is read when it is asked for: a label belongs to one of them. Raises sqlite3.Error.
         """
         if not len(values):
             return []
-        marks = as_json(fingerprints(values).tolist())
+        wanted = as_json(fingerprints(values).tolist())
         with self._lock:
-            self._mark()
-            places = self._db.execute(ALIKE, (marks, self._stream)).fetchall()
-        found: list[list[Candidate]] = [[] for _ in values]
+            self._index_fingerprints()
+            rows = self._db.execute(SELECT_BY_FINGERPRINT, (wanted, self._stream)).fetchall()
+        candidates: list[list[Candidate]] = [[] for _ in values]
         blocks: dict[int, list[Served]] = {}
-        for place, name, row, block in places:
-            found[place].append(LoggedPrediction(name, row, block, blocks, self._block))
-        return [tuple(one) for one in found]
+        for row_index, name, row, block in rows:
+            candidates[row_index].append(LoggedPrediction(name, row, block, blocks, self._block))
+        return [tuple(of_row) for of_row in candidates]
 
     def _block(self, last: int) -> list[Served]:
         """The predictions of a block, none when it is gone."""
@@ -187,36 +205,39 @@ class PredictionLog:
         with self._lock:
             self._db.close()
 
-    def _read(self, places: Sequence[tuple[int, int]]) -> dict[int, Served]:
-        """Predictions of this stream by number, from their numbers and blocks."""
-        if not places:
+    def _read(self, positions: Sequence[tuple[int, int]]) -> dict[int, Served]:
+        """Predictions of this stream by number, from their numbers and their blocks'."""
+        if not positions:
             return {}
-        blocks = self._blocks({block for _, block in places})
-        return {row: blocks[block][row - block - 1] for row, block in places if block in blocks}
+        blocks = self._blocks({block for _, block in positions})
+        # a block's last prediction has the block's number, so the index from its end is negative
+        return {row: blocks[block][row - block - 1] for row, block in positions if block in blocks}
 
     def _blocks(self, lasts: set[int]) -> dict[int, list[Served]]:
         """The predictions of this stream's blocks, those that are still there."""
-        records = self._db.execute(BLOCKS, (self._stream, as_json(lasts)))
+        records = self._db.execute(SELECT_BLOCKS, (self._stream, as_json(lasts)))
         return {last: unpack(record, self._fields) for last, record in records}
 
-    def _mark(self) -> None:
-        """Index what has been written since the last time, and forget what has gone, now and then."""
-        newest, last = self._db.execute(NEWEST).fetchone()
+    def _index_fingerprints(self) -> None:
+        """Index what was written since the last time; now and then leave out what was deleted."""
+        newest, last = self._db.execute(SELECT_NEWEST).fetchone()
         if newest is None or newest == last:
             return
         with transaction(self._db):
-            newest, last = self._db.execute(NEWEST).fetchone()
-            oldest, first = self._db.execute(OLDEST).fetchone()
-            self._db.execute(MARK, (last,))
+            # read again: another process may have been quicker
+            newest, last = self._db.execute(SELECT_NEWEST).fetchone()
+            oldest, first = self._db.execute(SELECT_OLDEST).fetchone()
+            self._db.execute(INSERT_MARKS, (last,))
             if oldest - first > self._rows // 4:
                 self._db.execute("DELETE FROM mark WHERE row < ?", (oldest,))
                 first = oldest
             self._db.execute("UPDATE marked SET first = ?, last = ?", (first, newest))
 
     def _commit(self, batches: list[Batch]) -> None:
-        fewer = joined(batches)
-        written = as_blocks(fewer, self._fields)
-        marks = fingerprints(np.concatenate([np.asarray(batch.values, float) for batch in fewer]))
+        """Write batches in one transaction and take them off the queue."""
+        merged = joined(batches)
+        written = as_blocks(merged, self._fields)
+        marks = fingerprints(np.concatenate([np.asarray(batch.values, float) for batch in merged]))
         with transaction(self._db):
             (first,) = self._db.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()
             ends = first + np.cumsum([len(block.ids) for block in written])
@@ -224,24 +245,23 @@ class PredictionLog:
                 (last, self._stream, block.served_at, block.record)
                 for last, block in zip(ends.tolist(), written, strict=True)
             ]
-            insert(self._db, INSERT_BLOCK, blocks)
+            insert(self._db, INSERT_BLOCKS, blocks)
             names = [name for block in written for name in block.ids]
-            of_row = np.repeat(ends, [len(block.ids) for block in written]).tolist()
-            insert(
-                self._db, INSERT,
-                list(zip(itertools.count(first + 1), names, marks.tolist(), of_row, strict=False)),
-            )  # fmt: skip
-            self._drop_old(first + len(names))
+            block_of_row = np.repeat(ends, [len(block.ids) for block in written]).tolist()
+            numbers = itertools.count(first + 1)
+            rows = zip(numbers, names, marks.tolist(), block_of_row, strict=False)  # numbers have no end
+            insert(self._db, INSERT_PREDICTIONS, list(rows))
+            self._delete_old(first + len(names))
         with self._counting:
             for _ in batches:
                 self._waiting.popleft()
             self._room += len(names)
 
-    def _drop_old(self, last: int) -> None:
+    def _delete_old(self, last: int) -> None:
         """Delete what is too old or too much, ``last`` being the newest prediction's number."""
         bound = last - self._rows
         if self._days:
-            bound = max(bound, *self._db.execute(EXPIRED, (86_400.0 * self._days,)).fetchone())
+            bound = max(bound, *self._db.execute(SELECT_LAST_EXPIRED, (86_400.0 * self._days,)).fetchone())
         self._db.execute("DELETE FROM prediction WHERE row <= ?", (bound,))
         self._db.execute("DELETE FROM block WHERE last <= ?", (bound,))
 
@@ -252,13 +272,18 @@ class PredictionLog:
             try:
                 self.flush()
             except sqlite3.Error as exc:
-                log.warning("the ledger could not be written, %d predictions wait: %s", self.waiting, exc)
+                log.warning(
+                    "the prediction log could not be written, %d predictions wait: %s", self.waiting, exc
+                )
             if stopped:
                 return
 
 
 class LoggedPrediction(NamedTuple):
-    """A prediction by its number and its block's; what is read of ``blocks`` is kept for the others."""
+    """A prediction that is read when it is asked for.
+
+    ``row`` is its number, ``block`` its block's. ``blocks`` keeps what was read for the other candidates.
+    """
 
     id: str
     row: int
@@ -270,17 +295,17 @@ class LoggedPrediction(NamedTuple):
         """All of it; None when it is gone by now. Raises sqlite3.Error."""
         if self.block not in self.blocks:
             self.blocks[self.block] = self.read_block(self.block)
-        several = self.blocks[self.block]
-        return several[self.row - self.block - 1] if several else None
+        predictions = self.blocks[self.block]
+        return predictions[self.row - self.block - 1] if predictions else None
 
 
 def next_batches(waiting: Iterable[Batch]) -> list[Batch]:
-    """The first batches, as many as one statement writes."""
+    """The first batches, as many as one transaction writes."""
     taken, rows = [], 0
     for batch in waiting:
         taken.append(batch)
         rows += len(batch)
-        if rows >= STATEMENT_ROWS:
+        if rows >= COMMIT_ROWS:
             break
     return taken
 
@@ -295,23 +320,23 @@ class PredictionBlock(NamedTuple):
 
 def joined(batches: Iterable[Batch]) -> list[Batch]:
     """The same predictions in fewer batches."""
-    found: list[Batch] = []
-    for kin, several in itertools.groupby(batches, lambda batch: batch.kin):
-        run = list(several)
-        found += run if kin is None else [run[0].joined(run)]
-    return found
+    merged: list[Batch] = []
+    for kin, group in itertools.groupby(batches, lambda batch: batch.kin):
+        run = list(group)
+        merged += run if kin is None else [run[0].joined(run)]
+    return merged
 
 
 def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[PredictionBlock]:
-    """Predictions in blocks, in order; ``fields`` of their rows are needed, others need not be kept."""
+    """Predictions in blocks, in order; of their rows ``fields`` are needed, other fields may be left out."""
     blocks: list[PredictionBlock] = []
     parts: list[ServedColumns] = []
-    room = BLOCK
+    room = BLOCK_ROWS
     for piece in pieces(batches):
         size = len(piece)
         if size > room:
             blocks.append(packed(parts, fields))
-            parts, room = [], BLOCK
+            parts, room = [], BLOCK_ROWS
         parts += piece.columns()
         room -= size
     return [*blocks, packed(parts, fields)] if parts else blocks
@@ -320,14 +345,14 @@ def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Predicti
 def pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same predictions, in batches that fit into a block."""
     for batch in batches:
-        if len(batch) <= BLOCK:
+        if len(batch) <= BLOCK_ROWS:
             yield batch
         else:
-            yield from (batch.cut(first, first + BLOCK) for first in range(0, len(batch), BLOCK))
+            yield from (batch.cut(first, first + BLOCK_ROWS) for first in range(0, len(batch), BLOCK_ROWS))
 
 
 def packed(parts: list[ServedColumns], fields: frozenset[str]) -> PredictionBlock:
-    """A block."""
+    """One block from the columns of its predictions."""
     names = [name for part in parts for name in part.ids]
     try:
         record = encode(parts)
@@ -338,9 +363,9 @@ def packed(parts: list[ServedColumns], fields: frozenset[str]) -> PredictionBloc
 
 def unpack(record: bytes, fields: frozenset[str]) -> list[Served]:
     """The predictions of a block's record, with these fields of their rows."""
-    return [one for part in PARTS.decode(record) for one in part.served(fields)]
+    return [served for part in BLOCK_DECODER.decode(record) for served in part.served(fields)]
 
 
 def fields_of(schema: Schema) -> frozenset[str]:
-    """The fields of a row that the ledger keeps."""
+    """The fields of a row that the prediction log keeps."""
     return frozenset(feature.name for feature in schema.features)

@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from online.core.config import Config, load
+from online.core.config import Config, LedgerConfig, load
 from online.core.errors import InputError
 from online.core.home import Home
 from online.labels.ingest import Intake
@@ -72,7 +72,7 @@ class Run:
         self._plans = PlanWatch(home.plan, 3600.0)
         self._scorer = Scorer(self._plans)
         self._ledger = PredictionLog(
-            home.ledger, config.schema, rows=10**6, flush_seconds=0.05, waiting=10**6
+            home.ledger, config.schema, LedgerConfig(10**6, flush_seconds=0.05, max_queued=10**6)
         )
         watch = LabelValidator(config.schema, config.quarantine)
         joiner = Joiner(
