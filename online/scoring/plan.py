@@ -104,7 +104,7 @@ class ScoringPlan:
     def prepare(self) -> ScoringPlan:
         """Make now what scoring needs, so that the first request does not wait for it; returns the plan."""
         self._buffers.append(self._buffer())
-        _ = self.encoder, self._column_encoder, self._context_tables, self._error_scale
+        _ = self._kernel, self.encoder, self._column_encoder, self._context_tables, self._error_scale
         return self
 
     # Each is made once; when two threads meet here both make it, and one of the two equal ones stays
