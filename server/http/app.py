@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,13 +21,10 @@ from prometheus_client import CollectorRegistry
 
 from online.core.config import Config
 from online.core.home import Home
-from server.http.fast_path import FastLane
+from online.core.schema import Schema
+from server.http.fast_path import FastPath
 from server.http.problems import exception_handlers, problem_plugin
-from server.http.routes import admin_routes as admin
-from server.http.routes import label_routes as labels
-from server.http.routes import learn_routes as learn
-from server.http.routes import predict_routes as predict
-from server.http.routes import state_routes as state
+from server.http.routes import admin_routes, label_routes, learn_routes, predict_routes, state_routes
 from server.http.service import Service
 from server.observability.logs import HEADER, REQUEST, RequestIds
 from server.observability.metrics import Metrics
@@ -36,8 +34,19 @@ __all__ = ["create_app"]
 log = logging.getLogger(__name__)
 
 
-def create_app(home: Home, config: Config) -> FastLane:
-    """Build the app; files are opened when it starts, closed when it stops."""
+def create_app(home: Home, config: Config) -> FastPath:
+    """Build the app; files are opened when it starts, closed when it stops.
+
+    Parameters
+    ----------
+    home, config
+        The stream served.
+
+    Returns
+    -------
+    FastPath
+        The ASGI app, Litestar's routes behind it.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -48,15 +57,9 @@ def create_app(home: Home, config: Config) -> FastLane:
         finally:
             service.close()
 
+    version = importlib.metadata.version("millrace")
     app = Litestar(
-        route_handlers=[
-            predict.predict_route(config.schema), predict.prediction,
-            learn.learn_route(config.schema), learn.quarantine, learn.release, learn.discard,
-            labels.labels_wanted,
-            state.model, state.snapshots, state.alarms, state.drift, state.outcomes,
-            state.weights, state.errors,
-            state.live, state.ready, state.metrics, admin.snapshot, admin.rollback, admin.pin, admin.unpin,
-        ],
+        route_handlers=routes(config.schema),
         dependencies={"service": Provide(service_of, sync_to_thread=False)},
         signature_types=[Service],
         lifespan=[lifespan],
@@ -65,24 +68,53 @@ def create_app(home: Home, config: Config) -> FastLane:
         exception_handlers=exception_handlers(),
         request_max_body_size=config.server.max_body_bytes,
         openapi_config=OpenAPIConfig(
-            title=f"Millrace: {config.stream}", version=importlib.metadata.version("millrace"), path="/docs",
+            title=f"Millrace: {config.stream}",
+            version=version,
+            path="/docs",
             description="Predictions that keep learning from their labels.",
             render_plugins=[SwaggerRenderPlugin()],
         ),
-        logging_config=None,
-        state=State({"requests": RequestIds()}),
-    )  # fmt: skip
-    return FastLane(app)
+        logging_config=None,  # observability.logs sets it up
+        state=State({"request_ids": RequestIds()}),
+    )
+    return FastPath(app)
+
+
+def routes(schema: Schema) -> list[HTTPRouteHandler]:
+    """Every route, documented with the stream's own features."""
+    return [
+        predict_routes.predict_route(schema),
+        predict_routes.prediction,
+        learn_routes.learn_route(schema),
+        learn_routes.quarantine,
+        learn_routes.release,
+        learn_routes.discard,
+        label_routes.labels_wanted,
+        state_routes.model,
+        state_routes.snapshots,
+        state_routes.alarms,
+        state_routes.drift,
+        state_routes.outcomes,
+        state_routes.weights,
+        state_routes.errors,
+        state_routes.live,
+        state_routes.ready,
+        state_routes.metrics,
+        admin_routes.snapshot,
+        admin_routes.rollback,
+        admin_routes.pin,
+        admin_routes.unpin,
+    ]
 
 
 def service_of(state: State) -> Service:
     """The worker's service."""
-    found: Service = state.service
-    return found
+    service: Service = state.service
+    return service
 
 
 def timed(app: ASGIApp) -> ASGIApp:
-    """Middleware: each request has a name, and how long its route takes is noted by status."""
+    """Middleware: gives each request its id, and counts how long its route takes."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -90,26 +122,26 @@ def timed(app: ASGIApp) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        name = scope["litestar_app"].state.requests.name(scope["headers"])
-        REQUEST.set(name)
+        request_id = scope["litestar_app"].state.request_ids.name(scope["headers"])
+        REQUEST.set(request_id)
 
-        async def noting(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
-                message["headers"] = [*message["headers"], (HEADER, name.encode())]
+                message["headers"] = [*message["headers"], (HEADER, request_id.encode())]
             await send(message)
 
         try:
-            await app(scope, receive, noting)
+            await app(scope, receive, send_with_id)
         finally:
-            observe(scope, code, time.perf_counter() - began)
+            count_and_log(scope, code, time.perf_counter() - began)
 
     return middleware
 
 
-def observe(scope: Any, code: str, seconds: float) -> None:
-    """Note a request under its route's template, not its path."""
+def count_and_log(scope: Any, code: str, seconds: float) -> None:
+    """Count a request under its route's template, not its path: a path may be anything."""
     handler = scope.get("route_handler")
     route = min(handler.paths) if handler is not None else "unknown"
     scope["litestar_app"].state.service.metrics.count_request(route, code, seconds)
@@ -120,8 +152,8 @@ def observe(scope: Any, code: str, seconds: float) -> None:
 
 
 def level_of(method: str, route: str, code: str) -> int:
-    """How much a request is worth telling: failures most, then orders, then what was refused."""
+    """The log level of a request: failures most, then admin calls and what was refused, then the rest."""
     if code >= "500":
         return logging.ERROR
-    ordered = method == "POST" and route not in ("/predict", "/learn")
-    return logging.INFO if ordered or code >= "400" else logging.DEBUG
+    admin_call = method == "POST" and route not in ("/predict", "/learn")
+    return logging.INFO if admin_call or code >= "400" else logging.DEBUG

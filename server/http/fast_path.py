@@ -1,21 +1,27 @@
-"""The fast lane: plain JSON for ``POST /predict`` and ``POST /learn`` is answered before Litestar.
+"""The ASGI app of a worker: plain JSON for ``/predict`` and ``/learn`` is answered before Litestar.
 
-Bringing a request to a handler and its reply back takes uvicorn and Litestar ten times as long as scoring a
-row. So what goes well is answered here, once uvicorn has parsed it (:mod:`server.http.uvicorn_protocol`): one
-row for ``/predict`` at once, labels for ``/learn`` when they are durable. Rows that come by several
-connections in one turn of the event loop are scored together, as in Clipper's adaptive batching (Crankshaw
-and others 2017, section 4.3) but for its delay. Whatever does not go well, or is not plain, is handed on to
-Litestar's own routes, which do the same in full, with their problems, media types and documentation. Labels
-that were refused here are not taken in again there: it is only said why.
+Bringing a request to a Litestar handler and its reply back takes several times as long as scoring a row. So
+what is plain and goes well is answered here: rows as soon as they are scored, those of one turn of the event
+loop together (:mod:`server.http.row_batcher`), and labels as soon as they are durable. Everything else is
+handed on to Litestar's own routes, which do the same in full, with their problems, media types and
+documentation. Each hand-over is a :class:`Fallback`, counted with its reason:
+
+=============  =====================================================================================
+query          the request has a query string, as ``?record=false`` or ``?wait=1``
+headers        a header asks for something special: another media type, a coding, an origin
+size           the body is longer than ``server.max_body_bytes``
+disconnected   the client went away before the body's end
+content        the body is no JSON object and no array of at most ``server.max_batch_rows`` objects
+refused        a row or a label was refused: Litestar's route says why
+failed         something unforeseen was raised: Litestar's route meets it again, answers 500 and logs it
+=============  =====================================================================================
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -23,19 +29,18 @@ from litestar import Litestar
 from litestar.types import Receive, Send
 
 from online.core.errors import MillraceError
-from online.labels.ingest import Outcome
 from online.scoring.plan import FEW
 from server.http.routes.learn_routes import REFUSED, source_of, summary
-from server.http.routes.predict_routes import singles
+from server.http.routes.predict_routes import columns, singles
+from server.http.row_batcher import Row, RowBatcher
 from server.http.service import Service
-from server.observability.logs import RequestIds
+from server.observability.logs import HEADER, RequestIds
 
-__all__ = ["LEARN", "PATH", "FastLane", "ordinary", "plain"]
+__all__ = ["LEARN", "PREDICT", "FastPath", "is_plain"]
 
-PATH = "/predict"
+PREDICT = "/predict"
 LEARN = "/learn"
-NEAR_SECONDS = 0.00005  # from a reply to a request that comes right after it
-PLAIN = {
+PLAIN_VALUES = {
     b"content-type": (b"application/json", b"application/json; charset=utf-8"),
     b"accept": (b"*/*", b"application/json"),
     b"connection": (b"keep-alive",),
@@ -44,40 +49,38 @@ PLAIN = {
     b"expect": (),
     b"upgrade": (),
     b"origin": (),
-}  # what these headers may say, when they are there
-REPLY = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
-
-log = logging.getLogger(__name__)
+}  # what these headers of a plain request may say, when they are there
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
 
 Headers = Iterable[tuple[bytes, bytes]]
+Reply = tuple[int, bytes]  # a status and a body
+Answer = Callable[[Any, bytes], Coroutine[Any, Any, Reply]]
 
 
-class Asked(msgspec.Struct, gc=False):
-    """A request for one prediction, when it came, and the reply, once there is one."""
+class Fallback(Exception):
+    """Litestar has to answer; ``reason`` is one of those in the module's table."""
 
-    headers: Headers
-    body: bytes
-    began: float
-    reply: bytes | None = None
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
-class FastLane:
-    """The ASGI app of a worker, and a shorter way to it.
+class FastPath:
+    """Answers plain requests itself and hands on all others.
 
     Parameters
     ----------
     app
-        Answers everything that is not answered here.
+        Answers what is handed on.
     """
 
     def __init__(self, app: Litestar) -> None:
         self._app = app
-        self._asked: list[tuple[Asked, Callable[[bytes | None], None]]] = []
-        self._crowded = False  # whether several were answered together the last time
-        self._answered_at = 0.0
+        self._batcher = RowBatcher(self._replies, FEW)
+        self._decode_seconds = 0.0  # of the rows of the next batch
+        self._answers: dict[str, Answer] = {PREDICT: self._predict, LEARN: self._learn}
 
     @functools.cached_property
     def _service(self) -> Service:
@@ -85,141 +88,168 @@ class FastLane:
         return service
 
     @functools.cached_property
-    def _requests(self) -> RequestIds:
-        requests: RequestIds = self._app.state.requests
-        return requests
+    def request_ids(self) -> RequestIds:
+        """Names the requests of this worker."""
+        request_ids: RequestIds = self._app.state.request_ids
+        return request_ids
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Hand a request on to Litestar."""
-        await self._app(got(scope), receive, send)
+        """Answer a request, as ASGI has it.
 
-    def ask(self, headers: Headers, body: bytes, tell: Callable[[bytes | None], None]) -> None:
-        """Have a row scored and ``tell`` what :meth:`reply` returns.
-
-        At once, unless requests come one right after the other: then together with all that come in the same
-        turn of the event loop, which takes less than half as long for each.
+        Parameters
+        ----------
+        scope, receive, send
+            ASGI's.
         """
-        one = Asked(headers, body, time.perf_counter())
-        if self._asked:
-            self._asked.append((one, tell))
-        elif self._crowded or one.began - self._answered_at < NEAR_SECONDS:
-            self._asked = [(one, tell)]
-            asyncio.get_running_loop().call_soon(self.answer)
-        else:
-            self._reply([one])
-            tell(one.reply)
-            self._answered_at = time.perf_counter()
-
-    def answer(self) -> None:
-        """Answer what was asked."""
-        if not self._asked:
+        posted = scope["type"] == "http" and scope["method"] == "POST"
+        answer = self._answers.get(scope["path"]) if posted else None
+        if answer is None:
+            await self._app(as_get(scope), receive, send)
             return
-        asked, self._asked = self._asked, []
-        for first in range(0, len(asked), FEW):
-            few = asked[first : first + FEW]
-            self._reply([one for one, _ in few])
-            for one, tell in few:
-                try:
-                    tell(one.reply)
-                except Exception:  # the others are still to be told
-                    log.exception("a reply could not be sent")
-        self._crowded = len(asked) > 1
-        self._answered_at = time.perf_counter()
-
-    def reply(self, headers: Headers, body: bytes) -> bytes | None:
-        """The last headers of a reply with status 200 and its body; None when Litestar has to answer."""
-        one = Asked(headers, body, time.perf_counter())
-        self._reply([one])
-        return one.reply
-
-    def _reply(self, asked: Sequence[Asked]) -> None:
-        """Reply to a few requests, one by one when that fails for all."""
+        began = time.perf_counter()
+        received: list[Any] = []
         try:
-            self._together(asked)
-        except Exception:  # noqa: BLE001 - Litestar meets it again, answers 500 and logs it
-            if len(asked) > 1:
-                for one in asked:
-                    self._reply([one])
+            require_plain(scope)
+            body = await body_of(receive, received, self._service.config.server.max_body_bytes)
+            status, content = await answer(scope, body)
+        except Fallback as fallback:
+            self._service.metrics.count_fallback(scope["path"], fallback.reason)
+            await self._app(scope, again(received, receive), send)
+        else:
+            request_id = self.request_ids.name(scope["headers"])
+            self.count(scope["path"], status, began)
+            await send_json(send, status, content, request_id.encode())
 
-    def _together(self, asked: Sequence[Asked]) -> None:
-        """Reply to requests, their rows being scored together. Raises as scoring does."""
-        service, clock = self._service, time.perf_counter
+    def submit(self, body: bytes) -> Any:
+        """Have the row of a body scored with those that come now; a future of the reply's content.
+
+        None when the body is no JSON object.
+        """
+        row = self._decoded(body)
+        return self._batcher.submit(row) if type(row) is dict else None
+
+    def count(self, route: str, status: int, began: float) -> None:
+        """Count an answered request.
+
+        Parameters
+        ----------
+        route
+            Which one.
+        status
+            Of the reply.
+        began
+            When it came, by ``time.perf_counter``.
+        """
+        self._service.metrics.count_request(route, str(status), time.perf_counter() - began)
+
+    async def _predict(self, _: Any, body: bytes) -> Reply:
+        content = self._decoded(body)
+        try:
+            if type(content) is dict:
+                return 200, await self._batcher.submit(content)
+            return 200, encode(columns(self._service.predict(self._rows(content))))
+        except MillraceError as exc:
+            raise Fallback("refused") from exc
+        except Fallback:
+            raise
+        except Exception as exc:
+            raise Fallback("failed") from exc
+
+    async def _learn(self, scope: Any, body: bytes) -> Reply:
+        rows = self._rows(self._decoded(body))
+        try:
+            return 202, encode(summary(await self._service.learn(rows, sender(scope))))
+        except MillraceError as exc:
+            scope[REFUSED] = exc  # they are not taken in again: it is only said why
+            raise Fallback("refused") from exc
+
+    def _replies(self, rows: list[Row]) -> list[bytes]:
+        """The reply to each of a few rows that came in requests of their own."""
+        clock = time.perf_counter
+        decode_seconds, self._decode_seconds = self._decode_seconds, 0.0
         began = clock()
-        few: list[Asked] = []
-        rows: list[dict[str, Any]] = []
-        for one in asked:
-            row = content_of(service, one.body)
-            if type(row) is dict:
-                few.append(one)
-                rows.append(row)
-        if not few:
-            return
-        decoded = clock()
-        served = service.predict_each(rows)
+        served = self._service.predict(rows, independent=True)
         scored = clock()
         contents = list(map(encode, singles(served)))
         ended = clock()
-        if service.metrics.sampled():
-            stages = ("decode", decoded - began), ("score", scored - decoded), ("encode", ended - scored)
-            service.metrics.count_stages((name, seconds / len(rows)) for name, seconds in stages)
-        for one, content in zip(few, contents, strict=True):
-            one.reply = self._ending(PATH, "200", one.headers, content, one.began)
+        if self._service.metrics.sampled():
+            stages = ("decode", decode_seconds), ("score", scored - began), ("encode", ended - scored)
+            self._service.metrics.count_stages((name, seconds / len(rows)) for name, seconds in stages)
+        return contents
 
-    def learn(self, scope: Any, body: bytes | bytearray, answer: Callable[[bytes | None], None]) -> bool:
-        """Take in labels; False when Litestar has to.
-
-        Once they are durable, ``answer`` is given the last headers of a reply with status 202 and its body;
-        None when they were refused, and Litestar has to say so.
-        """
+    def _decoded(self, body: bytes) -> Any:
+        """What a body holds as JSON; None when it holds none."""
         began = time.perf_counter()
-        service = self._service
-        rows = labels(service, body)
-        if rows is None or (service.config.quarantine.labels_per_minute and forwarded(scope)):
-            return False
         try:
-            service.teach(rows, sender(scope), functools.partial(self._learned, scope, answer, began))
-        except MillraceError:
-            return False
-        return True
+            return decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        finally:
+            self._decode_seconds += time.perf_counter() - began
 
-    def _learned(
-        self, scope: Any, answer: Callable[[bytes | None], None], began: float, outcome: Outcome
-    ) -> None:
-        if isinstance(outcome, MillraceError):
-            scope[REFUSED] = outcome
-            answer(None)
-        else:
-            answer(self._ending(LEARN, "202", scope["headers"], encode(summary(outcome)), began))
-
-    def _ending(self, route: str, code: str, headers: Headers, content: bytes, began: float) -> bytes:
-        """The last headers of a reply and its body; the request is counted."""
-        name = self._requests.name(headers).encode()
-        self._service.metrics.count_request(route, code, time.perf_counter() - began)
-        return REPLY % (len(content), name, content)
+    def _rows(self, content: Any) -> list[Row]:
+        """The rows of a decoded body, not too many of them. Raises Fallback."""
+        rows = [content] if type(content) is dict else content
+        limit = self._service.config.server.max_batch_rows
+        if type(rows) is not list or len(rows) > limit or set(map(type, rows)) - {dict}:
+            raise Fallback("content")
+        return rows
 
 
-def got(scope: Any) -> Any:
+def as_get(scope: Any) -> Any:
     """A HEAD as the GET it stands for: the HTTP server leaves the body out."""
     return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
 
 
-def plain(scope: Any) -> bool:
-    """Whether a request is a POST that asks for nothing special."""
-    return scope["method"] == "POST" and not scope["query_string"] and ordinary(scope["headers"])
+def require_plain(scope: Any) -> None:
+    """Raise Fallback for a request that asks for something special."""
+    if scope["query_string"]:
+        raise Fallback("query")
+    if not is_plain(scope["headers"]):
+        raise Fallback("headers")
 
 
-def labels(service: Service, body: bytes | bytearray) -> list[dict[str, Any]] | None:
-    """The rows of a body; None when there are none, too many, or others than objects."""
-    content, most = content_of(service, body), service.config.server.max_batch_rows
-    rows = [content] if type(content) is dict else content
-    if type(rows) is not list or len(rows) > most or set(map(type, rows)) - {dict}:
-        return None
-    return rows
+def is_plain(headers: Headers) -> bool:
+    """Whether headers ask for nothing special."""
+    return not any(name in PLAIN_VALUES and value not in PLAIN_VALUES[name] for name, value in headers)
 
 
-def forwarded(scope: Any) -> bool:
-    """Whether a request came by a proxy: uvicorn tells Litestar for whom."""
-    return any(name == b"x-forwarded-for" for name, _ in scope["headers"])
+async def body_of(receive: Receive, received: list[Any], limit: int) -> bytes:
+    """A request's body; the messages that it came in are appended to ``received``. Raises Fallback."""
+    size = 0
+    while True:
+        message: Any = await receive()
+        received.append(message)
+        if message["type"] != "http.request":
+            raise Fallback("disconnected")
+        size += len(message["body"])
+        if size > limit:
+            raise Fallback("size")
+        if not message["more_body"]:
+            return b"".join(part["body"] for part in received)
+
+
+def again(received: list[Any], receive: Receive) -> Receive:
+    """Give what was received once more, then what comes after it."""
+    messages = iter(received)
+
+    async def receive_again() -> Any:
+        for message in messages:
+            return message
+        return await receive()
+
+    return receive_again
+
+
+async def send_json(send: Send, status: int, content: bytes, request_id: bytes) -> None:
+    """Reply with JSON."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),
+        (HEADER, request_id),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 def sender(scope: Any) -> str | None:
@@ -227,18 +257,3 @@ def sender(scope: Any) -> str | None:
     named = next((value for name, value in scope["headers"] if name == b"x-label-source"), b"")
     client = scope["client"]
     return source_of(named.decode("latin-1"), client[0] if client else None)
-
-
-def ordinary(headers: Headers) -> bool:
-    """Whether headers say what is taken for granted."""
-    return not any(name in PLAIN and value not in PLAIN[name] for name, value in headers)
-
-
-def content_of(service: Service, body: bytes | bytearray) -> Any:
-    """What a body holds as JSON; None when it holds none, or is too long."""
-    if len(body) > service.config.server.max_body_bytes:
-        return None
-    try:
-        return decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None

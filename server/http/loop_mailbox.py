@@ -1,4 +1,4 @@
-"""Calls that other threads have the event loop make: all that wait are made in one go."""
+"""Calls that other threads ask an event loop to make."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Handover"]
+__all__ = ["LoopMailbox"]
 
 
-class Handover:
-    """Where threads leave calls for an event loop.
+class LoopMailbox:
+    """A queue of calls that threads post to and an event loop empties.
 
-    Waking the loop costs more than most calls, so it is woken for the first one only, and makes whatever has
-    been left by then.
+    Waking the loop costs more than most calls (a write to its pipe and a turn of the loop), so only the first
+    call wakes it, and it makes all that were posted by then.
 
     Parameters
     ----------
     loop
-        Makes the calls; once it is closed, none are made.
+        Makes the calls; once it is closed, it makes none.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
-        self._woken = False
+        self._awake = False
 
-    def leave(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Leave a call. Any thread may."""
+    def post(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have a call made by the loop. Any thread may.
+
+        Parameters
+        ----------
+        call
+            What is called.
+        arguments
+            What with.
+        """
         self._calls.append(functools.partial(call, *arguments))
-        if not self._woken:
-            self._woken = True
+        if not self._awake:
+            self._awake = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._make)
+                self._loop.call_soon_threadsafe(self._make_calls)
 
-    def _make(self) -> None:
-        self._woken = False  # before any is taken: one that is left from now on wakes the loop again
+    def _make_calls(self) -> None:
+        self._awake = False  # before any is taken: one that is posted from now on wakes the loop again
         for _ in range(len(self._calls)):
             self._calls.popleft()()

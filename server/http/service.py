@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from online.core.home import Home
 from online.drift.flag_limits import FlagLimitsWatcher
 from online.drift.store import DriftScoreStore
 from online.features.segments import Segments
-from online.labels.ingest import Intake, Outcome, fulfil
+from online.labels.ingest import Intake, fulfil
 from online.scoring.scored import Scored
 from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.journal import Journal
@@ -24,8 +24,8 @@ from online.storage.metrics_store import MetricsStore
 from online.storage.prediction_log import PredictionLog
 from online.storage.records import Receipt
 from online.storage.snapshot import SnapshotStore
-from server.http.loop_mailbox import Handover
-from server.observability.buffered_metrics import Settler
+from server.http.loop_mailbox import LoopMailbox
+from server.observability.buffered_metrics import PeriodicFlush
 from server.observability.metrics import Metrics
 from server.processes.health import learner_state
 from server.processes.label_worker import JoinerProcess
@@ -34,7 +34,7 @@ __all__ = ["Service", "last_seq"]
 
 LEARN_POLL_SECONDS = 0.01
 HEARD_SECONDS = 2.0  # a learner whose plan came so lately is at work
-SETTLE_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
+FLUSH_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
 
 
 class Service:
@@ -58,11 +58,10 @@ class Service:
         self.flag_limits = FlagLimitsWatcher(home.flag_limits)
         self.scorer = Scorer(self.watch)
         self.ledger = PredictionLog.of(home, config)
-        self.settler = Settler(metrics.settle, SETTLE_SECONDS)
+        self.metrics_flush = PeriodicFlush(metrics.flush, FLUSH_SECONDS)
         joiner = JoinerProcess(home, self.ledger, self._expect)
         self.intake = Intake(config.schema, joiner, learned=self._learned)
-        self._teaching = 0  # requests of labels under way
-        self._slowed: set[asyncio.Task[None]] = set()
+        self._label_requests = 0  # under way
 
     def _learned(self) -> int | None:
         """The last journal record that the plan at hand reflects."""
@@ -80,18 +79,35 @@ class Service:
         self.ledger.close()
         self.watch.close()
         self.flag_limits.close()
-        self.settler.close()
+        self.metrics_flush.close()
 
-    def predict(self, rows: Sequence[Mapping[str, Any]], *, record: bool = True) -> Scored:
-        """Score rows and put them on the ledger; without ``record``, nothing of them is kept."""
-        return self._kept(self.scorer.serve(rows), record)
+    def predict(
+        self, rows: Sequence[Mapping[str, Any]], *, record: bool = True, independent: bool = False
+    ) -> Scored:
+        """Score rows, put them on the ledger and count them.
 
-    def predict_each(self, rows: Sequence[Mapping[str, Any]]) -> Scored:
-        """As :meth:`predict`, a few rows that came apart from one another: an id may repeat."""
-        return self._kept(self.scorer.serve_each(rows))
+        Parameters
+        ----------
+        rows
+            As they came.
+        record
+            Whether the ledger keeps them.
+        independent
+            They came in requests of their own, at most ``FEW``: an id may repeat.
 
-    def _kept(self, scored: Scored, record: bool = True) -> Scored:
-        """Mark scored rows, put them on the ledger and count them."""
+        Returns
+        -------
+        Scored
+            In the rows' order.
+
+        Raises
+        ------
+        InputError
+            A row's id is wrong, or repeats in one request.
+        PlanError
+            There is no plan yet.
+        """
+        scored = self.scorer.serve_each(rows) if independent else self.scorer.serve(rows)
         self.flag_limits.limits.add(scored, self.slots)
         if record:
             self.ledger.record(scored)
@@ -99,7 +115,19 @@ class Service:
         return scored
 
     async def learn(self, rows: Sequence[Mapping[str, Any]], source: str | None = None) -> list[Receipt]:
-        """Accept labels of a source: durable on return.
+        """Accept labels: durable on return. A client that outruns the learner is answered later.
+
+        Parameters
+        ----------
+        rows
+            Labels as they came.
+        source
+            Who sends them.
+
+        Returns
+        -------
+        list of Receipt
+            What became of each, in order.
 
         Raises
         ------
@@ -110,55 +138,40 @@ class Service:
         JournalError
             The journal failed: nothing was kept, or, where the message says so, nobody knows.
         """
-        future: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
-        self.teach(rows, source, functools.partial(fulfil, future))
-        return await future
-
-    def teach(
-        self, rows: Sequence[Mapping[str, Any]], source: str | None, settle: Callable[[Outcome], None]
-    ) -> None:
-        """As :meth:`learn`; ``settle`` is called in the event loop. Raises InputError."""
         labels = self.intake.validate(rows)
-        self._teaching += 1
-        self.intake.submit(labels, source, functools.partial(self._handover.leave, self._taught, settle))
+        committed: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
+        self._label_requests += 1
+        try:
+            self.intake.submit(labels, source, functools.partial(self._mailbox.post, fulfil, committed))
+            receipts = await committed
+            self.metrics.count_labels(receipts)
+            await self._keep_pace(last_seq(receipts) - self.config.learner.pace_labels)
+        finally:
+            self._label_requests -= 1
+        return receipts
 
     @functools.cached_property
-    def _handover(self) -> Handover:
-        return Handover(asyncio.get_running_loop())
+    def _mailbox(self) -> LoopMailbox:
+        return LoopMailbox(asyncio.get_running_loop())
 
-    def _taught(self, settle: Callable[[Outcome], None], outcome: Outcome) -> None:
-        """Count labels that are durable now and tell of them, a client that outruns the learner later."""
-        if isinstance(outcome, list):
-            self.metrics.count_labels(outcome)
-            enough = last_seq(outcome) - self.config.learner.pace_labels
-            if self._behind(enough):
-                task = asyncio.ensure_future(self._slow(enough, functools.partial(settle, outcome)))
-                self._slowed.add(task)
-                task.add_done_callback(self._slowed.discard)
-                return
-        self._teaching -= 1
-        settle(outcome)
-
-    async def _slow(self, enough: int, tell: Callable[[], None]) -> None:
-        """Tell a client later when it outruns the learner; one that is down slows nobody.
+    async def _keep_pace(self, seq: int) -> None:
+        """Wait for the learner to be at a journal record; one that is down slows nobody.
 
         Only a request that is alone waits: its client would learn from fresher predictions. Several at once
         want throughput.
         """
-        try:
-            heard = time.time() - self.watch.loaded_at < HEARD_SECONDS
-            if heard or await asyncio.to_thread(self.learner_alive):
-                deadline = time.monotonic() + self.config.learner.pace_seconds
-                while self._behind(enough) and time.monotonic() < deadline:
-                    await asyncio.sleep(LEARN_POLL_SECONDS)
-        finally:
-            self._teaching -= 1
-            tell()
+        if not self._behind(seq):
+            return
+        heard = time.time() - self.watch.loaded_at < HEARD_SECONDS
+        if heard or await asyncio.to_thread(self.learner_alive):
+            deadline = time.monotonic() + self.config.learner.pace_seconds
+            while self._behind(seq) and time.monotonic() < deadline:
+                await asyncio.sleep(LEARN_POLL_SECONDS)
 
     def _behind(self, seq: int) -> bool:
         """Whether the only request under way is of labels beyond what is served."""
         plan = self.watch.plan
-        return self._teaching == 1 and plan is not None and plan.info.seq < seq
+        return self._label_requests == 1 and plan is not None and plan.info.seq < seq
 
     def learner_alive(self) -> bool:
         """Whether the learner is at work, by its last words."""

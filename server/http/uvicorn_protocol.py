@@ -1,238 +1,250 @@
-"""uvicorn's HTTP protocol with the fast lane in it.
+"""uvicorn's HTTP protocol, with a shortcut for requests whose head has come before.
 
-A plain ``POST /predict`` whose body is small is held back until it is whole, and answered in the same turn of
-the event loop: without an ASGI scope, task or messages, which cost more than all the rest. A plain ``POST
-/learn`` whose body is small is one of uvicorn's requests, but starts no task: it is answered when its labels
-are durable. Any other request, and one that the lane does not answer, goes uvicorn's own way.
+A client sends the same request line and headers again and again. So the heads of plain ``POST /predict``
+requests are remembered by their very bytes. The next request with the same head, when it comes whole and in
+one piece, is not parsed and gets no ASGI scope, task and messages, which take longer than scoring its row:
+with this shortcut a worker answers about twice as many requests a second.
 
-Clients send the same headers again and again. So what the parser found in those of a ``/predict`` that was
-answered here is kept by their very bytes; the next request with the same ones, when it comes whole and in
-one piece, is not parsed at all, and answered together with those of other connections.
+This is the one module that uses what uvicorn does not document; pyproject.toml bounds uvicorn's version, and
+tests/test_uvicorn_protocol.py holds the contract.
+
+States of a connection
+----------------------
+IDLE
+    Between two requests: the parser waits for one to begin, and uvicorn's last one has been answered.
+UVICORN
+    uvicorn has a request: it is being parsed, or its reply is not complete, or others wait behind it.
+SCORING
+    A request with a known head is being scored. uvicorn knows nothing of it; its bytes are kept.
+
+========= ============================== ======== ==========================================================
+from      what happens                   to       what is done
+========= ============================== ======== ==========================================================
+IDLE      a whole request, its head      SCORING  its row is submitted
+          known, writing not paused
+IDLE      any other bytes                UVICORN  uvicorn takes them; a head fit for it is remembered
+UVICORN   bytes                          UVICORN  uvicorn takes them
+UVICORN   the last reply is complete     IDLE     nothing: it is seen when bytes come
+SCORING   the reply is there             IDLE     it is written
+SCORING   there is no reply: no row, or  UVICORN  uvicorn takes the kept bytes, so that the app meets the
+          it was refused                          fault again and says so
+SCORING   bytes                          SCORING  they are kept until the reply is written, and no more read:
+                                                  replies leave in the order of their requests
+SCORING   the server shuts down          SCORING  uvicorn is told after the reply is written
+SCORING   the connection is lost         SCORING  the row is scored and recorded, the reply dropped
+SCORING   the keep-alive timer fires     SCORING  it is set anew
+========= ============================== ======== ==========================================================
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+import asyncio
+import enum
+import time
+from typing import Any, ClassVar, NamedTuple
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.http.fast_path import LEARN, PATH, FastLane, ordinary, plain
+from server.http.fast_path import PREDICT, FastPath, is_plain
 
-__all__ = ["LaneProtocol"]
+__all__ = ["ConnectionState", "KnownHeads", "ShortcutProtocol"]
 
-Headers = list[tuple[bytes, bytes]]
-
-MOST_BYTES = 65536  # of a body that is held back
-MOST_HEADS = 4096  # kept
-MOST_HEAD_BYTES = 2048  # of one that is kept
-URL = PATH.encode()
-END = b"\r\n\r\n"
+MAX_REQUEST_BYTES = 65536  # of one that comes in one piece
+MAX_HEADS = 4096  # remembered, with MAX_HEAD_BYTES 8 MB at most
+MAX_HEAD_BYTES = 2048
+URL = PREDICT.encode()
+HEAD_END = b"\r\n\r\n"
 STATUS = b"HTTP/1.1 200 OK\r\n"
-ACCEPTED = b"HTTP/1.1 202 Accepted\r\n"
-LAST = b"connection: close\r\n"
+REPLY = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
 
 
-class LaneProtocol(HttpToolsProtocol):
-    """One connection; uvicorn's app must be a :class:`~server.http.fast_path.FastLane`."""
+class ConnectionState(enum.Enum):
+    """What a connection is at, as the module's docstring has it."""
+
+    IDLE = enum.auto()
+    UVICORN = enum.auto()
+    SCORING = enum.auto()
+
+
+class ScoringRequest(NamedTuple):
+    """The request of a connection in state SCORING."""
+
+    data: bytes  # as it came
+    reply: asyncio.Future[bytes]
+    request_id: str | None
+    began: float
+
+
+class KnownHead(NamedTuple):
+    """What was found in a head."""
+
+    body_bytes: int
+    request_id: str | None  # as the client named it
+
+
+class KnownHeads:
+    """Heads of requests that take the shortcut; with too many, all are forgotten.
+
+    Parameters
+    ----------
+    max_heads, max_head_bytes
+        How many are remembered, and how long one may be: together the bound on their memory.
+    """
+
+    def __init__(self, max_heads: int = MAX_HEADS, max_head_bytes: int = MAX_HEAD_BYTES) -> None:
+        self._known: dict[bytes, KnownHead] = {}
+        self._max_heads = max_heads
+        self._max_head_bytes = max_head_bytes
+        self.get = self._known.get
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._known)
+
+    def remember(self, head: bytes, found: KnownHead) -> None:
+        """Keep what was found in a head.
+
+        Parameters
+        ----------
+        head
+            The request line and headers, without the empty line after them.
+        found
+            What the parser found in it.
+        """
+        if len(head) > self._max_head_bytes:
+            return
+        if len(self._known) >= self._max_heads:
+            self._known.clear()
+        self._known[head] = found
+
+
+class ShortcutProtocol(HttpToolsProtocol):
+    """One connection; uvicorn's app must be a :class:`~server.http.fast_path.FastPath`."""
+
+    known_heads: ClassVar[KnownHeads] = KnownHeads()  # of all connections
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._lane: FastLane = config.app
-        self._held: bytes | None = None  # the body so far of a request that may be answered here
-        self._labels: RequestResponseCycle | None = None  # a request whose labels are not all there yet
-        self._between = True  # whether the parser waits for a request to begin
-        self._asked = b""  # a request with known headers that is being answered
-        self._last = b""  # the body of the last request that was parsed and answered here
-        self._active_at = 0.0
-        self._common, self._common_of = b"", Headers()  # the headers that every reply has
+        self._fast_path: FastPath = config.app
+        self._parsing = False  # whether the parser is within a request
+        self._scoring: ScoringRequest | None = None
+        self._early = b""  # what came while scoring
+        self._active_at = 0.0  # when the last reply was written here, by the loop's clock
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._status_and_defaults = STATUS
+
+    @property
+    def state(self) -> ConnectionState:
+        """What the connection is at."""
+        if self._scoring is not None:
+            return ConnectionState.SCORING
+        if self._parsing or not (self.cycle is None or self.cycle.response_complete):
+            return ConnectionState.UVICORN
+        return ConnectionState.IDLE
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came: answer a request with known headers, parse anything else."""
-        if self._asked:
-            self._lane.answer()  # replies leave in the order of their requests
-        if not self._between or len(data) > MOST_BYTES:
+        """Take in what came."""
+        state = self.state
+        if state is ConnectionState.SCORING:
+            self._early += data
+            self.flow.pause_reading()
+        elif state is ConnectionState.UVICORN or self.flow.write_paused or len(data) > MAX_REQUEST_BYTES:
+            super().data_received(data)
+        else:
+            head, _, body = data.partition(HEAD_END)
+            known = self.known_heads.get(head)
+            if known is not None and len(body) == known.body_bytes:
+                self._score(data, body, known.request_id)
+            else:
+                self._parse(data, head, body)
+
+    def _parse(self, data: bytes, head: bytes, body: bytes) -> None:
+        """Let uvicorn take in bytes, and remember the head of a request that came whole, alone and plain."""
+        before = self.cycle
+        super().data_received(data)
+        cycle = self.cycle
+        if (
+            cycle is not before
+            and not self._parsing
+            and body
+            and cycle.body == body  # all that followed the head, so it was one request
+            and cycle.keep_alive
+            and self.url == URL
+            and self.scope["method"] == "POST"
+            and is_plain(self.headers)
+        ):
+            request_id = self._fast_path.request_ids.given(self.headers)
+            self.known_heads.remember(head, KnownHead(len(body), request_id))
+
+    def _score(self, data: bytes, body: bytes, request_id: str | None) -> None:
+        """Have a request with a known head scored."""
+        began = time.perf_counter()
+        reply = self._fast_path.submit(body)
+        if reply is None:
             super().data_received(data)
             return
-        head, _, body = data.partition(END)
-        known = HEADS.get(head)
-        if known is not None and len(body) == known.length and self._free():
-            self._asked = data
-            self._lane.ask(known.headers, body, self._told)
-            return
-        self._last = b""
-        super().data_received(data)
-        if self._between and body and body == self._last:
-            remember(head, self.headers, len(body))
-
-    def _told(self, reply: bytes | None) -> None:
-        """Answer the request with known headers, or parse it after all."""
-        asked, self._asked = self._asked, b""
-        if reply is None:
-            super().data_received(asked)
-        elif not self.transport.is_closing():
-            self.transport.write(self._whole(STATUS, reply))
-            self._answered()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, unless it is in use or was since the timer was set."""
-        if self._asked:
-            self._active_at = self.loop.time()
-        left = self._active_at + self.timeout_keep_alive - self.loop.time()
-        if left > 0.0:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        self._scoring = ScoringRequest(data, reply, request_id, began)
+        if reply.done():
+            self._answer(reply)  # a callback would be called a turn of the event loop later
         else:
-            super().timeout_keep_alive_handler()
+            reply.add_done_callback(self._answer)
 
-    def on_message_begin(self) -> None:
-        """Begin to take in a request."""
-        self._between = False
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Hold a request back, or let it go its way."""
-        if self.url == URL and self._plain():
-            self._held = b""
-        else:
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Take in a part of the body."""
-        if self._held is None:
-            super().on_body(body)
-            if self._labels is not None and len(self._labels.body) > MOST_BYTES:
-                self._leave_labels()
+    def _answer(self, reply: asyncio.Future[bytes]) -> None:
+        """End the state SCORING."""
+        request, self._scoring = self._scoring, None
+        early, self._early = self._early, b""
+        failed = reply.exception() is not None  # asked for, so that asyncio does not log it as unnoticed
+        if request is None or self.transport.is_closing():
             return
-        self._held += body
-        if len(self._held) > MOST_BYTES:
-            self._hand_on()
+        if failed:
+            super().data_received(request.data)
+        else:
+            self._write(request, reply.result())
+        if early:
+            self.flow.resume_reading()
+            self.data_received(early)
 
-    def on_message_complete(self) -> None:
-        """Answer a request that was held back."""
-        self._between = True
-        if self._held is not None:
-            reply = self._reply(self.headers, self._held)
-            if reply is not None:
-                self._last, self._held = self._held, None
-                self.transport.write(reply)
-                self.on_response_complete()
-                return
-            self._hand_on()
-        super().on_message_complete()
-        self._learn()
-
-    def shutdown(self) -> None:
-        """Begin to shut down: what has begun to arrive is still answered."""
-        if self._asked:
-            self._lane.answer()
-        if self._held is not None:
-            self._hand_on()
-        super().shutdown()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell of a client that went away before its request's end."""
-        if self._asked:
-            self._lane.answer()
-        if self._held is not None:
-            self._hand_on()
-        super().connection_lost(exc)
-        self._leave_labels()
-
-    def _plain(self) -> bool:
-        """Whether a request asks for nothing special, and nothing is before it."""
-        return (
-            self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and self._free()
-            and ordinary(self.headers)
-        )
-
-    def _free(self) -> bool:
-        """Whether nothing is before a request."""
-        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
-
-    def _answered(self) -> None:
-        """Count an answer; the timer that closes an idle connection goes on, if there is one."""
+    def _write(self, request: ScoringRequest, content: bytes) -> None:
+        request_id = request.request_id or self._fast_path.request_ids.new()
+        self._fast_path.count(PREDICT, 200, request.began)
+        self.transport.write(REPLY % (self._start(), len(content), request_id.encode(), content))
         if self.timeout_keep_alive_task is None:
             self.on_response_complete()
-        else:
+        else:  # it does the same, but sets the timer anew each time: a fifth of a request's processor time
             self.server_state.total_requests += 1
             self._active_at = self.loop.time()
 
-    def _reply(self, headers: Headers, body: bytes) -> bytes | None:
-        reply = self._lane.reply(headers, body)
-        return None if reply is None else self._whole(STATUS, reply)
+    def _start(self) -> bytes:
+        """The status line and the headers that uvicorn gives every reply."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._default_headers:  # a new list every second, with the date
+            self._default_headers = defaults
+            self._status_and_defaults = STATUS + b"".join(b"%b: %b\r\n" % header for header in defaults)
+        return self._status_and_defaults
 
-    def _whole(self, status: bytes, ending: bytes) -> bytes:
-        """A reply with the headers that every one has."""
-        ours = self.server_state.default_headers
-        if ours is not self._common_of:  # a new list every second, with the date
-            self._common_of, self._common = ours, b"".join(b"%b: %b\r\n" % header for header in ours)
-        return b"%b%b%b" % (status, self._common, ending)
+    def on_message_begin(self) -> None:
+        """The parser is within a request."""
+        self._parsing = True
+        super().on_message_begin()
 
-    def _hand_on(self) -> None:
-        """Let a request that was held back go uvicorn's way, with as much of its body as there is."""
-        body, self._held = self._held, None
-        super().on_headers_complete()
-        if body:
-            super().on_body(body)
+    def on_message_complete(self) -> None:
+        """The parser is between requests."""
+        self._parsing = False
+        super().on_message_complete()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Start a request, or have it wait for its labels."""
-        if (
-            app is self.app and cycle.scope["path"] == LEARN and plain(cycle.scope)
-            and not self.flow.write_paused
-        ):  # fmt: skip
-            self._labels = cycle
-            self._learn()
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, unless it is scoring or was active since the timer was set."""
+        if self._scoring is not None:
+            self._active_at = self.loop.time()
+        seconds = self._active_at + self.timeout_keep_alive - self.loop.time()
+        if seconds > 0.0:
+            self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
         else:
-            super()._start_asgi_task(cycle, app)
+            super().timeout_keep_alive_handler()
 
-    def _learn(self) -> None:
-        """Take in labels that are all there."""
-        cycle = self._labels
-        if cycle is None or cycle.more_body:
-            return
-        try:
-            taken = self._lane.learn(cycle.scope, cycle.body, functools.partial(self._answer, cycle))
-        except Exception:  # noqa: BLE001 - Litestar meets it again, answers 500 and logs it
-            taken = False
-        if taken:
-            self._labels = None
+    def shutdown(self) -> None:
+        """Begin to shut down, once what is being scored is answered."""
+        if self._scoring is not None:
+            self._scoring.reply.add_done_callback(lambda _: self.shutdown())
         else:
-            self._leave_labels()
-
-    def _answer(self, cycle: RequestResponseCycle, ending: bytes | None) -> None:
-        """Answer a request whose labels were taken in, or have it answered."""
-        if ending is None:
-            super()._start_asgi_task(cycle, self.app)
-        elif not cycle.disconnected:
-            cycle.response_complete = True
-            self.transport.write(self._whole(ACCEPTED if cycle.keep_alive else ACCEPTED + LAST, ending))
-            if not cycle.keep_alive:
-                self.transport.close()
-            self.on_response_complete()
-
-    def _leave_labels(self) -> None:
-        """Let a request with labels go uvicorn's way."""
-        cycle, self._labels = self._labels, None
-        if cycle is not None:
-            super()._start_asgi_task(cycle, self.app)
-
-
-class Known(NamedTuple):
-    """What was found in a request's headers, and how long the body is that they tell of."""
-
-    headers: Headers
-    length: int
-
-
-HEADS: dict[bytes, Known] = {}
-
-
-def remember(head: bytes, headers: Headers, length: int) -> None:
-    """Keep what was found in a request's head; with too many kept, all are forgotten."""
-    if len(head) <= MOST_HEAD_BYTES:
-        if len(HEADS) >= MOST_HEADS:
-            HEADS.clear()
-        HEADS[head] = Known(headers, length)
+            super().shutdown()

@@ -1,5 +1,15 @@
-"""Counting that costs a request next to nothing: added up here, and brought to Prometheus' metrics, which
-may lie in files that workers share, a little later."""
+"""Counting that costs a request next to nothing.
+
+Prometheus' metrics take a lock for each observation and may lie in files that workers share. So counts are
+added up here, in plain Python numbers, and brought to the metrics a little later by :class:`PeriodicFlush`.
+
+One thread adds (the event loop's), one at a time flushes; what is added during a flush is flushed by the
+next.
+
+This is the one module that uses what prometheus-client does not document: a histogram's buckets and sum,
+which have no public call for many observations at once. pyproject.toml bounds its version, and
+tests/test_buffered_metrics.py holds the contract.
+"""
 
 from __future__ import annotations
 
@@ -12,119 +22,120 @@ from prometheus_client import Counter, Histogram
 
 from online.core.background import start_background_thread
 
-__all__ = ["ByLabels", "Settler", "Tally", "Timings"]
+__all__ = ["BufferedByLabels", "BufferedCounter", "BufferedHistogram", "PeriodicFlush"]
 
 
-class Tally:
-    """Counts for a counter: one thread adds to them, another brings them to it.
+class BufferedCounter:
+    """Adds up what a counter will count.
 
     Parameters
     ----------
     counter
-        What is counted.
+        What counts.
     """
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._noted = self._settled = 0
+        self._added = self._flushed = 0
 
     def add(self, amount: int = 1) -> None:
-        """Count."""
-        self._noted += amount
+        """Count so many."""
+        self._added += amount
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring what was added to the counter."""
-        noted = self._noted
-        if noted > self._settled:
-            self._counter.inc(noted - self._settled)
-            self._settled = noted
+        added = self._added  # read once: the other thread goes on adding
+        if added > self._flushed:
+            self._counter.inc(added - self._flushed)
+            self._flushed = added
 
 
-class Timings:
-    """Amounts for a histogram, as :class:`Tally` for a counter.
+class BufferedHistogram:
+    """Adds up what a histogram will observe.
 
     Parameters
     ----------
     histogram
-        What is observed.
+        What observes.
     """
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._bounds: Sequence[float] = histogram._upper_bounds
-        self._noted, self._settled = [0] * len(self._bounds), [0] * len(self._bounds)
-        self._sum = self._settled_sum = 0.0
+        self._bounds: Sequence[float] = histogram._upper_bounds  # noqa: SLF001 - see the module's docstring
+        self._added, self._flushed = [0] * len(self._bounds), [0] * len(self._bounds)
+        self._sum = self._flushed_sum = 0.0
 
     def add(self, amount: float) -> None:
         """Observe an amount."""
-        self._noted[bisect.bisect_left(self._bounds, amount)] += 1
+        self._added[bisect.bisect_left(self._bounds, amount)] += 1
         self._sum += amount
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring what was added to the histogram."""
-        noted, total = list(self._noted), self._sum
-        if noted != self._settled:
-            for place, count in enumerate(noted):
-                if count > self._settled[place]:
-                    self._histogram._buckets[place].inc(count - self._settled[place])
-            self._histogram._sum.inc(total - self._settled_sum)
-            self._settled, self._settled_sum = noted, total
+        added, total = list(self._added), self._sum
+        if added == self._flushed:
+            return
+        for bucket, count in enumerate(added):
+            if count > self._flushed[bucket]:
+                self._histogram._buckets[bucket].inc(count - self._flushed[bucket])  # noqa: SLF001 - as above
+        self._histogram._sum.inc(total - self._flushed_sum)  # noqa: SLF001 - as above
+        self._flushed, self._flushed_sum = added, total
 
 
-T = TypeVar("T", Tally, Timings)
+Buffered = TypeVar("Buffered", BufferedCounter, BufferedHistogram)
 
 
-class ByLabels(dict[tuple[str, ...], T]):
-    """What is noted of a metric by its labels' values; made when first asked for.
+class BufferedByLabels(dict[tuple[str, ...], Buffered]):
+    """The buffers of a metric by its labels' values; each is made when first asked for.
 
     Parameters
     ----------
     metric
         A metric with labels.
-    kind
-        What notes for one of its children.
+    buffer
+        Makes the buffer of one of its children.
     """
 
-    def __init__(self, metric: Any, kind: Callable[[Any], T]) -> None:
+    def __init__(self, metric: Any, buffer: Callable[[Any], Buffered]) -> None:
         super().__init__()
         self._metric = metric
-        self._kind: Callable[[Any], T] = kind
+        self._buffer: Callable[[Any], Buffered] = buffer
 
-    def __missing__(self, labels: tuple[str, ...]) -> T:
-        """Begin to note for some labels."""
-        made: T = self._kind(self._metric.labels(*labels))
+    def __missing__(self, labels: tuple[str, ...]) -> Buffered:
+        """Make the buffer for some labels."""
+        made: Buffered = self._buffer(self._metric.labels(*labels))
         self[labels] = made
         return made
 
-    def settle(self) -> None:
-        """Bring what was noted to the metric."""
-        for one in list(self.values()):
-            one.settle()
+    def flush(self) -> None:
+        """Bring what was added to the metric."""
+        for buffered in list(self.values()):  # a copy: the other thread may add labels
+            buffered.flush()
 
 
-class Settler:
-    """A thread that calls something every so often, and once more when stopped.
+class PeriodicFlush:
+    """A thread that calls something every so often, and once more when closed.
 
     Parameters
     ----------
-    settle
+    flush
         What is called.
     seconds
         How often.
     """
 
-    def __init__(self, settle: Callable[[], None], seconds: float) -> None:
-        self._settle = settle
+    def __init__(self, flush: Callable[[], None], seconds: float) -> None:
+        self._flush = flush
         self._seconds = seconds
         self._stop = threading.Event()
         self._thread = start_background_thread(self._run, "metrics")
 
     def close(self) -> None:
-        """Stop."""
+        """Call once more and stop."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
-            self._settle()
-        self._settle()
+            self._flush()
+        self._flush()

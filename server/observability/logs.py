@@ -87,7 +87,15 @@ class RequestIds:
 
     def name(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The name of a request with these headers (ASGI's, lower case)."""
+        return self.given(headers) or self.new()
+
+    def given(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """The caller's own name for a request with these headers; None when there is none, or a wrong one."""
         for header, value in headers:
             if header == HEADER and GIVEN.fullmatch(value):
                 return value.decode()
+        return None
+
+    def new(self) -> str:
+        """A name of our own."""
         return f"{self._prefix}-{next(self._numbers):x}"

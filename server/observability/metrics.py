@@ -7,7 +7,6 @@ say is read at each scrape.
 from __future__ import annotations
 
 import collections
-import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -20,32 +19,15 @@ from prometheus_client.registry import Collector
 
 from online.scoring.scored import Scored
 from online.storage.records import Receipt
-from server.observability.buffered_metrics import ByLabels, Tally, Timings
+from server.observability.buffered_metrics import BufferedByLabels, BufferedCounter, BufferedHistogram
 from server.observability.gauges import State
 
 __all__ = ["Metrics"]
 
-SECONDS = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    10.0,
-    30.0,
-)
-
-STAGES = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1)
-STATUS = operator.attrgetter("status")
+REQUEST_SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0
+)  # fmt: skip
+STAGE_SECONDS = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1)
 SAMPLED = 16  # one in so many predictions alone, or of several together, is timed stage by stage
 
 
@@ -61,44 +43,58 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
-        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        def counter(name: str, text: str) -> BufferedCounter:
+            return BufferedCounter(Counter(name, text, registry=registry))
 
-        def histogram(name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+        def counters(name: str, text: str, labels: Sequence[str]) -> BufferedByLabels[BufferedCounter]:
+            return BufferedByLabels(Counter(name, text, labels, registry=registry), BufferedCounter)
 
-        self._predictions = Tally(counter("millrace_predictions", "Rows scored."))
-        self._imputed = Tally(counter("millrace_imputed_rows", "Rows scored with an imputed value."))
-        self._drifted = Tally(
-            counter(
-                "millrace_drifted_rows", "Drifted inputs: scored rows with at least one reason to be flagged."
-            )
+        def histograms(
+            name: str, text: str, labels: Sequence[str], buckets: Sequence[float]
+        ) -> BufferedByLabels[BufferedHistogram]:
+            metric = Histogram(name, text, labels, buckets=buckets, registry=registry)
+            return BufferedByLabels(metric, BufferedHistogram)
+
+        self._predictions = counter("millrace_predictions", "Rows scored.")
+        self._imputed = counter("millrace_imputed_rows", "Rows scored with an imputed value.")
+        self._drifted = counter(
+            "millrace_drifted_rows", "Drifted inputs: scored rows with at least one reason to be flagged."
         )
-        self._unknown = Tally(counter("millrace_unknown_fields", "Fields of rows that no feature has."))
-        self._lost = Tally(counter("millrace_ledger_lost_rows", "Predictions the ledger had no room for."))
-        self._labels = ByLabels(
-            counter("millrace_labels", "Labels by what became of them.", ["status"]), Tally
+        self._unknown = counter("millrace_unknown_fields", "Fields of rows that no feature has.")
+        self._lost = counter("millrace_ledger_lost_rows", "Predictions the ledger had no room for.")
+        self._labels = counters("millrace_labels", "Labels by what became of them.", ["status"])
+        self._fallbacks = counters(
+            "millrace_fast_path_fallbacks",
+            "Requests for /predict and /learn handed on to the full routes, by why.",
+            ["route", "reason"],
         )
-        self._seconds = ByLabels(
-            histogram(
-                "millrace_request_duration_seconds", "From request to reply.", ["route", "code"], SECONDS
-            ),
-            Timings,
+        self._seconds = histograms(
+            "millrace_request_duration_seconds", "From request to reply.", ["route", "code"], REQUEST_SECONDS
         )
-        self._stages = ByLabels(
-            histogram(
-                "millrace_predict_stage_duration_seconds",
-                f"Stages of one in {SAMPLED} predictions alone; of several answered together, their shares.",
-                ["stage"], STAGES,
-            ),
-            Timings,
+        self._stages = histograms(
+            "millrace_predict_stage_duration_seconds",
+            f"Stages of one in {SAMPLED} predictions alone; of several answered together, their shares.",
+            ["stage"],
+            STAGE_SECONDS,
+        )
+        self._buffers = (
+            self._predictions, self._imputed, self._drifted, self._unknown, self._lost, self._labels,
+            self._fallbacks, self._seconds, self._stages,
         )  # fmt: skip
         self._lost_before = 0
         self._turn = 0
-        self._settling = threading.Lock()
+        self._flushing = threading.Lock()
 
     def count_predictions(self, scored: Scored, lost: int) -> None:
-        """Count scored rows; ``lost`` is the ledger's total so far."""
+        """Count scored rows.
+
+        Parameters
+        ----------
+        scored
+            They.
+        lost
+            Predictions the ledger has had no room for, so far in all.
+        """
         self._predictions.add(len(scored))
         if any(scored.imputed):
             self._imputed.add(sum(map(bool, scored.imputed)))
@@ -113,12 +109,34 @@ class Metrics:
             self._lost_before = lost
 
     def count_request(self, route: str, code: str, seconds: float) -> None:
-        """Count an answered request."""
+        """Count an answered request.
+
+        Parameters
+        ----------
+        route
+            Its template.
+        code
+            The reply's status.
+        seconds
+            From the request to the reply.
+        """
         self._seconds[route, code].add(seconds)
+
+    def count_fallback(self, route: str, reason: str) -> None:
+        """Count a request that the fast path handed on.
+
+        Parameters
+        ----------
+        route
+            Which one.
+        reason
+            One of those in :mod:`server.http.fast_path`.
+        """
+        self._fallbacks[route, reason].add()
 
     def count_labels(self, receipts: Sequence[Receipt]) -> None:
         """Count what became of labels."""
-        for status, count in collections.Counter(map(STATUS, receipts)).items():
+        for status, count in collections.Counter(receipt.status for receipt in receipts).items():
             self._labels[status,].add(count)
 
     def sampled(self) -> bool:
@@ -131,18 +149,15 @@ class Metrics:
         for stage, seconds in stages:
             self._stages[stage,].add(seconds)
 
-    def settle(self) -> None:
-        """Bring what was counted to the registry. Any thread may call it; only one counts."""
-        with self._settling:
-            for noted in (
-                self._predictions, self._imputed, self._drifted, self._unknown, self._lost, self._labels,
-                self._seconds, self._stages,
-            ):  # fmt: skip
-                noted.settle()
+    def flush(self) -> None:
+        """Bring what was counted to the registry. Any thread may call it; one at a time does it."""
+        with self._flushing:
+            for buffered in self._buffers:
+                buffered.flush()
 
     def exposition(self, state: Callable[[], dict[str, Any]]) -> bytes:
         """Everything in Prometheus' text format, ``state`` read now."""
-        self.settle()
+        self.flush()
         registry = CollectorRegistry()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library leaves it untyped

@@ -46,13 +46,13 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
     import uvicorn  # only this role needs it
 
     from server.http.app import create_app
-    from server.http.uvicorn_protocol import LaneProtocol
+    from server.http.uvicorn_protocol import ShortcutProtocol
     from server.processes.startup import check_plan
 
     check_plan(home, config)
     settings = uvicorn.Config(
         create_app(home, config), log_level="warning", access_log=False, lifespan="on",
-        http=LaneProtocol, timeout_graceful_shutdown=10, server_header=False,
+        http=ShortcutProtocol, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
     tune_gc()
     sys.setswitchinterval(SWITCH_SECONDS)
