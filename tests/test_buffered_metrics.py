@@ -50,7 +50,8 @@ def test_a_buffered_counter_counts_each_amount_once() -> None:
 
 
 def test_a_periodic_flush_calls_every_so_often_and_once_more_when_closed() -> None:
-    twice, calls = threading.Event(), []
+    twice = threading.Event()
+    calls: list[None] = []
 
     def flush() -> None:
         calls.append(None)

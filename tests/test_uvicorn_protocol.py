@@ -6,7 +6,7 @@ Bytes go in and out of a protocol on a real event loop; the transport and the sc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -102,9 +102,9 @@ class Connection:
         self.transport = Transport()
         self.protocol.connection_made(self.transport)
 
-    @property
-    def state(self) -> ConnectionState:
-        return self.protocol.state
+    def at(self, state: ConnectionState) -> bool:
+        """Whether the connection is at a state."""
+        return self.protocol.state is state
 
     async def turn(self) -> None:
         """Let what was scheduled run."""
@@ -124,27 +124,27 @@ def no_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ShortcutProtocol, "known_heads", KnownHeads())
 
 
-Test = Callable[[], Awaitable[None]]
+Test = Callable[[], Coroutine[Any, Any, None]]
 
 
 def on_a_loop(test: Test) -> Callable[[], None]:
     """Run a coroutine as a test."""
 
     def run() -> None:
-        asyncio.run(test())  # type: ignore[arg-type]
+        asyncio.run(test())
 
-    run.__name__, run.__doc__ = test.__name__, test.__doc__  # type: ignore[attr-defined]
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
 
 
 @on_a_loop
 async def test_a_new_connection_is_idle_and_an_unknown_head_goes_to_uvicorn() -> None:
     one = Connection()
-    assert one.state is ConnectionState.IDLE
+    assert one.at(ConnectionState.IDLE)
     one.protocol.data_received(request())
-    assert one.state is ConnectionState.UVICORN
+    assert one.at(ConnectionState.UVICORN)
     await one.turn()
-    assert one.state is ConnectionState.IDLE
+    assert one.at(ConnectionState.IDLE)
     assert one.app.came == [BODY] and one.app.submitted == []
 
 
@@ -154,12 +154,12 @@ async def test_a_known_head_is_scored_and_answered_with_uvicorns_default_headers
     await one.know()
     one.server_state.default_headers = [(b"date", b"today")]
     one.protocol.data_received(request(b'{"x": 2}'))
-    assert one.state is ConnectionState.SCORING
+    assert one.at(ConnectionState.SCORING)
     ((body, reply),) = one.app.submitted
     assert body == b'{"x": 2}'
     reply.set_result(b'{"y": 3}')
     await one.turn()
-    assert one.state is ConnectionState.IDLE
+    assert one.at(ConnectionState.IDLE)
     head, _, content = one.transport.written.partition(b"\r\n\r\n")
     assert content == b'{"y": 3}' and one.app.came == []
     assert head.startswith(b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-type: application/json\r\n")
@@ -174,7 +174,7 @@ async def test_a_reply_that_is_there_at_once_is_written_at_once() -> None:
     await one.know()
     one.app.at_once = b"{}"
     one.protocol.data_received(request())
-    assert one.state is ConnectionState.IDLE
+    assert one.at(ConnectionState.IDLE)
     assert one.transport.written.endswith(b"\r\n\r\n{}")
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_scored_is_brought_to_uvicorn_as_it_came(refused: bool) -
         await one.turn()
         assert one.app.came == [b'{"x": 3}']
         assert one.transport.written.endswith(b'{"x": 3}')
-        assert one.state is ConnectionState.IDLE
+        assert one.at(ConnectionState.IDLE)
 
     asyncio.run(test())
 
@@ -217,7 +217,7 @@ async def test_bytes_that_come_while_scoring_wait_for_the_reply() -> None:
     assert one.app.came == [b'{"x": 2}', b'{"x": 33}'] and one.transport.reading
     written = one.transport.written
     assert written.index(b"first") < written.index(b'{"x": 2}') < written.index(b'{"x": 33}')
-    assert one.state is ConnectionState.IDLE
+    assert one.at(ConnectionState.IDLE)
 
 
 @on_a_loop
@@ -225,17 +225,17 @@ async def test_known_heads_are_left_to_uvicorn_while_it_has_a_request_or_cannot_
     one = Connection()
     await one.know()
     one.protocol.data_received(request()[:30])
-    assert one.state is ConnectionState.UVICORN
+    assert one.at(ConnectionState.UVICORN)
     one.protocol.data_received(request()[30:])
     one.protocol.data_received(request())
     await one.turn()
     assert one.app.came == [BODY, BODY] and one.app.submitted == []
     one.protocol.pause_writing()
     one.protocol.data_received(request())
-    assert one.state is ConnectionState.UVICORN and one.app.submitted == []
+    assert one.at(ConnectionState.UVICORN) and one.app.submitted == []
     one.protocol.resume_writing()
     await one.turn()
-    assert one.state is ConnectionState.IDLE
+    assert one.at(ConnectionState.IDLE)
 
 
 @on_a_loop
@@ -271,7 +271,7 @@ async def test_the_keep_alive_timer_closes_a_connection_that_is_idle_and_no_othe
     await one.know()
     one.protocol.data_received(request())
     await asyncio.sleep(0.3)
-    assert one.state is ConnectionState.SCORING and not one.transport.closed
+    assert one.at(ConnectionState.SCORING) and not one.transport.closed
     one.app.submitted[0][1].set_result(b"{}")
     await one.turn()
     answered = asyncio.get_running_loop().time()
