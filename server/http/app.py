@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from online.core.config import Config
 from online.core.home import Home
 from online.core.schema import Schema
-from server.http.fast_path import FastPath
+from server.http.fast_path import FALLBACK_REASONS, LEARN, PREDICT, FastPath
 from server.http.problems import exception_handlers, problem_plugin
 from server.http.routes import admin_routes, label_routes, learn_routes, predict_routes, state_routes
 from server.http.service import Service
@@ -50,7 +50,9 @@ def create_app(home: Home, config: Config) -> FastPath:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        service = Service(home, config, Metrics(CollectorRegistry()))
+        metrics = Metrics(CollectorRegistry())
+        metrics.expose_fallbacks((PREDICT, LEARN), FALLBACK_REASONS)
+        service = Service(home, config, metrics)
         app.state.service = service
         try:
             yield
@@ -155,5 +157,5 @@ def level_of(method: str, route: str, code: str) -> int:
     """The log level of a request: failures most, then admin calls and what was refused, then the rest."""
     if code >= "500":
         return logging.ERROR
-    admin_call = method == "POST" and route not in ("/predict", "/learn")
+    admin_call = method == "POST" and route not in (PREDICT, LEARN)
     return logging.INFO if admin_call or code >= "400" else logging.DEBUG

@@ -36,10 +36,11 @@ from server.http.row_batcher import Row, RowBatcher
 from server.http.service import Service
 from server.observability.logs import HEADER, RequestIds
 
-__all__ = ["LEARN", "PREDICT", "FastPath", "is_plain"]
+__all__ = ["FALLBACK_REASONS", "LEARN", "PREDICT", "FastPath", "is_plain"]
 
 PREDICT = "/predict"
 LEARN = "/learn"
+FALLBACK_REASONS = ("query", "headers", "size", "disconnected", "content", "refused", "failed")
 PLAIN_VALUES = {
     b"content-type": (b"application/json", b"application/json; charset=utf-8"),
     b"accept": (b"*/*", b"application/json"),
@@ -60,7 +61,7 @@ Answer = Callable[[Any, bytes], Coroutine[Any, Any, Reply]]
 
 
 class Fallback(Exception):
-    """Litestar has to answer; ``reason`` is one of those in the module's table."""
+    """Litestar has to answer; ``reason`` is one of FALLBACK_REASONS."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -7,6 +7,7 @@ say is read at each scrape.
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -133,6 +134,17 @@ class Metrics:
             One of those in :mod:`server.http.fast_path`.
         """
         self._fallbacks[route, reason].add()
+
+    def expose_fallbacks(self, routes: Iterable[str], reasons: Iterable[str]) -> None:
+        """Expose the counts of fallbacks at 0 from the start: a rate needs a first value.
+
+        Parameters
+        ----------
+        routes, reasons
+            Each of the ones with each of the others.
+        """
+        for labels in itertools.product(routes, reasons):
+            self._fallbacks[labels].add(0)
 
     def count_labels(self, receipts: Sequence[Receipt]) -> None:
         """Count what became of labels."""
