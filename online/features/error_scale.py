@@ -30,9 +30,8 @@ GROUP_SHARE, DISAGREEMENT_SHARE = 0.5, 0.4  # in the mix that makes the scale; t
 STEADY_FLOOR = 0.8  # of the steady error: so far the recent one may fall while labels are late
 LARGEST_RATIO = 20.0  # an error beyond so many times the general one counts as that
 MOST_GROUPS = 5000
-FREQUENT_POSITIONS = (
-    100  # a cycle of at most so many positions comes round often enough to know each one's errors
-)
+# a cycle of at most so many positions comes round often enough to know the errors of each
+FREQUENT_POSITIONS = 100
 
 
 class ErrorScale:

@@ -25,9 +25,7 @@ from online.forest.observers import observe_feature
 __all__ = ["LINE_CLIP_DEVIATIONS", "PREDICTION_MARGIN", "clean_row", "clip_prediction", "observe_row"]
 
 LINE_CLIP_DEVIATIONS = 8.0  # linear models see no value further from a feature's mean
-TARGET_CLIP_DEVIATIONS = (
-    30.0  # a target further out is clipped; the deviation then grows, should it come again
-)
+TARGET_CLIP_DEVIATIONS = 30.0  # a target further out is clipped; the deviation grows, should it come again
 TARGET_FADING = 0.001  # least share of a new target in the mean
 RARE_CATEGORY = 10.0  # rows at which a category counts half
 PREDICTION_MARGIN = 0.1  # of the targets' range: predictions go no further beyond it
