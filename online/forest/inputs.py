@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from online.core.clip import clip_in_kernel
 from online.features.matrix import LARGEST_MEASUREMENT
 from online.forest.forest_state import (
     BINS,
@@ -62,11 +63,8 @@ def clean_row(forest: Arrays, raw: Array, row: Array, filled: Array) -> None:
             filled[j] = stats[F_MEAN]
         else:
             limit = LINE_CLIP_DEVIATIONS * math.sqrt(stats[F_VAR])
-            filled[j] = (
-                min(max(value, stats[F_MEAN] - limit), stats[F_MEAN] + limit)
-                if stats[F_N] > LINE_CLIP_DEVIATIONS
-                else value
-            )
+            clipped = clip_in_kernel(value, stats[F_MEAN] - limit, stats[F_MEAN] + limit)
+            filled[j] = clipped if stats[F_N] > LINE_CLIP_DEVIATIONS else value
 
 
 @kernel
@@ -102,7 +100,7 @@ def observe_row(forest: Arrays, row: Array, target: float) -> float:
     limit = TARGET_CLIP_DEVIATIONS * math.sqrt(par[P_Y_VAR])
     gap = target - par[P_Y_MEAN]
     if par[P_Y_N] > TARGET_CLIP_DEVIATIONS and limit > 0.0:
-        gap = min(max(gap, -limit), limit)
+        gap = clip_in_kernel(gap, -limit, limit)
         target = par[P_Y_MEAN] + gap
     share = max(TARGET_FADING, 1.0 / (par[P_Y_N] + 1.0))
     par[P_Y_N] += 1.0
@@ -139,4 +137,4 @@ def clip_prediction(forest: Arrays, output: float) -> float:
         The clipped output.
     """
     margin = PREDICTION_MARGIN * (forest.par[P_Y_HIGH] - forest.par[P_Y_LOW])
-    return min(max(output, forest.par[P_Y_LOW] - margin), forest.par[P_Y_HIGH] + margin)
+    return clip_in_kernel(output, forest.par[P_Y_LOW] - margin, forest.par[P_Y_HIGH] + margin)

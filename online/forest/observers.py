@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from online.core.clip import clip_in_kernel
 from online.core.jit import prefetch
 from online.forest.forest_state import (
     ABSENT,
@@ -70,7 +71,7 @@ def observe_feature(stats: Array, value: float) -> None:
     distance = value - stats[F_MEAN]
     limit = FEATURE_CLIP_DEVIATIONS * math.sqrt(stats[F_VAR])
     if limit > 0.0:
-        distance = min(max(distance, -limit), limit)
+        distance = clip_in_kernel(distance, -limit, limit)
     stats[F_MEAN] += share * distance
     stats[F_VAR] = (1.0 - share) * (stats[F_VAR] + share * distance * distance)
     stats[F_LOW] = min(value, stats[F_LOW])
@@ -156,7 +157,7 @@ def bin_of(  # noqa: PLR0913 - a kernel takes each array
             bins[:BINS] = 0.0
             lay_span(span, stats, -math.inf, math.inf)
             position = (value - span[SPAN_LOW]) * span[SPAN_INVERSE]
-    return int(min(max(position, 0.0), BINS - 1.0))
+    return int(clip_in_kernel(position, 0.0, BINS - 1.0))
 
 
 @kernel
@@ -208,7 +209,7 @@ def observe(  # noqa: PLR0913 - a kernel takes each array
         The weight they have had so far.
     """
     scaled = (target - forest.slot_f[slot, SLOT_SHIFT]) / forest.slot_f[slot, SLOT_UNIT]
-    scaled = min(max(scaled, -LARGEST_TARGET), LARGEST_TARGET)
+    scaled = clip_in_kernel(scaled, -LARGEST_TARGET, LARGEST_TARGET)
     for index in range(forest.subspace.shape[1]):
         feature = forest.subspace[tree, index]
         if feature == ABSENT:

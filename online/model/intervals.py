@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from online.core.clip import clip, clip_in_kernel
 from online.core.jit import njit_cached
 from online.features.context import GroupColumn
 from online.features.error_scale import ErrorScale
@@ -122,7 +123,7 @@ class ConformalInterval:
         self._late += max(LATENESS_FADING, 1.0 / (1 + self._count)) * (lateness(delay) - self._late)
         scale = self._scale_of(width, delay) or self.error_scale.get(values, disagreement)
         if scale > 0.0:
-            scaled = min(max(residual / scale, -LARGEST_RESIDUAL), LARGEST_RESIDUAL)
+            scaled = clip(residual / scale, -LARGEST_RESIDUAL, LARGEST_RESIDUAL)
             update_interval(
                 self._levels,
                 self._regrets,
@@ -258,7 +259,7 @@ def adapt_levels(  # noqa: PLR0913 - a kernel takes each array
             levels[side, k] += RATES[k] * speed * (target - (residual > served[side, k]))
         if side != EITHER:
             moved = stretch[side] + STRETCH_STEP * speed * ((residual > served[side, -1]) - target)
-            stretch[side] = min(max(moved, -1.0), 1.0)
+            stretch[side] = clip_in_kernel(moved, -1.0, 1.0)
 
 
 @njit_cached

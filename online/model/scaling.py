@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from river import base
 
+from online.core.clip import clip
 from online.core.jit import njit_cached
 from online.features.matrix import LARGEST_MEASUREMENT, FeatureIndex
 
@@ -256,7 +257,7 @@ class FadedScaler(base.Transformer):
         share = max(1.0 / self.memory, 1.0 / (count + 1.0))
         distance, limit = value - mean, OUTLIER_DEVIATIONS * math.sqrt(variance)
         if count >= TRUSTED_COUNT and limit > 0.0:
-            distance = min(max(distance, -limit), limit)
+            distance = clip(distance, -limit, limit)
         self.counts[name] = count + 1
         self.means[name] = mean + share * distance
         self.vars[name] = (1.0 - share) * (variance + share * distance * distance)

@@ -8,6 +8,7 @@ from typing import Any
 
 from river import base
 
+from online.core.clip import clip
 from online.features.matrix import LARGEST_FLOAT
 
 __all__ = ["NormalizedLMS"]
@@ -169,4 +170,4 @@ class NormalizedLMS(base.Regressor):
         _, size, total = self._scaled(x)
         if math.isnan(total):
             return self.intercept
-        return min(max(total * size, -LARGEST_FLOAT), LARGEST_FLOAT)
+        return clip(total * size, -LARGEST_FLOAT, LARGEST_FLOAT)

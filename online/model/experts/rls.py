@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from river import base
 
+from online.core.clip import clip_in_kernel
 from online.core.jit import njit_cached
 from online.features.matrix import LARGEST_FLOAT, values_getter, write_row
 
@@ -212,7 +213,7 @@ def predict_row(row: Array, weights: Array) -> float:
     total = 0.0
     for j in range(len(row)):
         total += row[j] * weights[j]
-    return weights[0] if np.isnan(total) else min(max(total, -LARGEST_FLOAT), LARGEST_FLOAT)
+    return weights[0] if np.isnan(total) else clip_in_kernel(total, -LARGEST_FLOAT, LARGEST_FLOAT)
 
 
 @njit_cached
@@ -226,7 +227,7 @@ def learn_row(  # noqa: PLR0913 - a kernel takes each array
     for j in range(len(row)):
         if not np.isfinite(row[j]):
             return False
-        row[j] = min(max(row[j], -limit), limit)
+        row[j] = clip_in_kernel(row[j], -limit, limit)
     error = y - row @ weights
     gain = inverse @ row
     gain /= forgetting + row @ gain
@@ -239,7 +240,7 @@ def learn_row(  # noqa: PLR0913 - a kernel takes each array
     for i in range(size):
         for j in range(size):
             updated = (inverse[i, j] - gain[i] * projected[j]) / forgetting
-            inverse[i, j] = min(max(updated, -LARGEST_INVERSE), LARGEST_INVERSE)
+            inverse[i, j] = clip_in_kernel(updated, -LARGEST_INVERSE, LARGEST_INVERSE)
     if turn and forgetting < 1.0:
         add_ridge(inverse, weights, turn, ridge * (1.0 - forgetting) * size)
     return True
