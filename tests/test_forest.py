@@ -129,7 +129,7 @@ def all_finite(model: AdaptiveForestRegressor) -> bool:
         array for name, array in arrays.items() if array.dtype.kind == "f" and name not in ("row", "cut")
     ]
     inner = arrays["node_i"][:used, state.NODE_FEATURE] >= 0
-    thresholds = arrays["node_f"][:used, state.NODE_THRESHOLD]
+    thresholds = arrays["node_f"][:used, state.NODE_SPLIT_VALUE]
     assert not np.isnan(thresholds).any()
     thresholds[inner & np.isinf(thresholds)] = 0.0
     return all(np.isfinite(array).all() for array in floats)

@@ -12,10 +12,10 @@ from online.forest.forest_state import Array, Arrays
 from online.forest.inputs import LINE_CLIP_DEVIATIONS, PREDICTION_MARGIN
 from online.forest.inspection import leaf_models
 
-__all__ = ["ExportedTrees", "LineInputs", "export_line_inputs", "export_trees"]
+__all__ = ["ExportedTrees", "InputBounds", "export_input_bounds", "export_trees"]
 
 
-class LineInputs(NamedTuple):
+class InputBounds(NamedTuple):
     """What lines make of a row before they read it, feature by feature in the forest's order."""
 
     features: list[str]  # their names
@@ -40,7 +40,7 @@ class ExportedTrees(NamedTuple):
     high: float
 
 
-def export_line_inputs(arrays: Arrays, features: list[str]) -> LineInputs:
+def export_input_bounds(arrays: Arrays, features: list[str]) -> InputBounds:
     """The bounds of a row's values as they are now.
 
     Parameters
@@ -52,7 +52,7 @@ def export_line_inputs(arrays: Arrays, features: list[str]) -> LineInputs:
 
     Returns
     -------
-    LineInputs
+    InputBounds
         New arrays.
 
     Raises
@@ -66,7 +66,7 @@ def export_line_inputs(arrays: Arrays, features: list[str]) -> LineInputs:
             raise ValueError(f"feature {name!r} is a category: only a forest of numbers has plain arrays")
     mean, distance = f[:, state.F_MEAN], LINE_CLIP_DEVIATIONS * np.sqrt(f[:, state.F_VAR])
     distance = np.where(f[:, state.F_N] > LINE_CLIP_DEVIATIONS, distance, math.inf)
-    return LineInputs(features, mean - distance, mean + distance, mean.copy())
+    return InputBounds(features, mean - distance, mean + distance, mean.copy())
 
 
 def export_trees(arrays: Arrays, features: int) -> ExportedTrees:
@@ -100,7 +100,7 @@ def export_trees(arrays: Arrays, features: int) -> ExportedTrees:
         weights[counts],
         number[arrays.root[trees]],
         i[:, state.NODE_FEATURE].copy(),
-        f[:, state.NODE_THRESHOLD].copy(),
+        f[:, state.NODE_SPLIT_VALUE].copy(),
         number[i[:, state.NODE_LEFT]],
         number[i[:, state.NODE_RIGHT]],
         i[:, state.NODE_DEFAULT] != 0,

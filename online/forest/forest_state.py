@@ -102,7 +102,7 @@ TREE_COLUMNS = 2
 NODE_INT_COLUMNS = 9
 # node_f: float64
 (
-    NODE_THRESHOLD,  # values up to it go left
+    NODE_SPLIT_VALUE,  # values up to it go left
     NODE_N,  # weight, mean and sum of squares about it of the targets
     NODE_MEAN,
     NODE_M2,

@@ -64,7 +64,7 @@ class FeatureNames:
         name = self.features[arrays.node_i[node, state.NODE_FEATURE]]
         mask = int(arrays.node_i[node, state.NODE_MASK])
         if not mask:
-            threshold = arrays.node_f[node, state.NODE_THRESHOLD]
+            threshold = arrays.node_f[node, state.NODE_SPLIT_VALUE]
             return f"{name} is known" if math.isinf(threshold) else f"{name} <= {threshold:.6g}"
         known = self._categories[name]
         left = [known.get(code, "any other") for code in range(state.BINS) if mask >> code & 1]
@@ -273,4 +273,6 @@ def goes_left_in(arrays: Arrays, node: int, row: Array) -> bool:
     value, mask = row[i[state.NODE_FEATURE]], int(i[state.NODE_MASK])
     if math.isnan(value) or (mask and not mask >> (state.BINS + int(value)) & 1):
         return bool(i[state.NODE_DEFAULT])
-    return bool(mask >> int(value) & 1) if mask else bool(value <= arrays.node_f[node, state.NODE_THRESHOLD])
+    return (
+        bool(mask >> int(value) & 1) if mask else bool(value <= arrays.node_f[node, state.NODE_SPLIT_VALUE])
+    )

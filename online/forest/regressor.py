@@ -13,7 +13,7 @@ from online.forest import inspection
 from online.forest.add_features import add_delayed_lines, add_features, reserve_for_a_row
 from online.forest.array_table import array_table_of
 from online.forest.budget import keep_budget
-from online.forest.export import ExportedTrees, LineInputs, export_line_inputs, export_trees
+from online.forest.export import ExportedTrees, InputBounds, export_input_bounds, export_trees
 from online.forest.forest_kernels import learn_at, predict_at
 from online.forest.forest_rows import RowReader
 from online.forest.forest_state import Array, Arrays
@@ -458,7 +458,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         predict_at(*self._predict_at)  # brings the members' weights up to date
         return export_trees(self._arrays, len(self._reader.places))
 
-    def row_bounds(self) -> LineInputs:
+    def row_bounds(self) -> InputBounds:
         """Return the features in the members' order, and between which values lines read them now.
 
         Raises
@@ -466,7 +466,7 @@ class AdaptiveForestRegressor(base.MiniBatchRegressor):
         ValueError
             If a feature is a category.
         """
-        return export_line_inputs(self._arrays, self._names.features)
+        return export_input_bounds(self._arrays, self._names.features)
 
     @property
     def _names(self) -> inspection.FeatureNames:

@@ -46,7 +46,7 @@ from online.forest.forest_state import (
     NODE_RIGHT,
     NODE_SEEN,
     NODE_SLOT,
-    NODE_THRESHOLD,
+    NODE_SPLIT_VALUE,
     NODE_VISITS,
     P_DELTA,
     P_GRACE,
@@ -91,7 +91,7 @@ def goes_left(forest: Arrays, node: int, row: Array) -> bool:
         return forest.node_i[node, NODE_DEFAULT] != 0
     mask = forest.node_i[node, NODE_MASK]
     if mask == 0:
-        return value <= forest.node_f[node, NODE_THRESHOLD]
+        return value <= forest.node_f[node, NODE_SPLIT_VALUE]
     code = int(value)
     if (mask >> (BINS + code)) & 1:
         return (mask >> code) & 1 != 0
@@ -355,7 +355,7 @@ def split(forest: Arrays, tree: int, leaf: int, cut: Array) -> None:
     i[NODE_FEATURE], i[NODE_LEFT], i[NODE_RIGHT] = forest.subspace[tree, index], left, right
     i[NODE_DEFAULT] = int(cut[C_DEFAULT])
     i[NODE_MASK] = (int(cut[C_SEEN]) << BINS) | int(cut[C_MASK])
-    forest.node_f[leaf, NODE_THRESHOLD] = cut[C_THRESHOLD]
+    forest.node_f[leaf, NODE_SPLIT_VALUE] = cut[C_THRESHOLD]
     forest.node_f[leaf, NODE_GAIN] = cut[C_MERIT] * forest.node_f[leaf, NODE_M2]
     release_slot(forest, leaf)
 
