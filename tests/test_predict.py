@@ -267,7 +267,7 @@ def test_the_reply_is_in_the_format_liked_best(shared_server: Server, accept: st
     assert answer.headers["content-type"] == given
 
 
-def test_the_fast_lane_answers_as_the_long_way_does(shared_server: Server) -> None:
+def test_the_fast_path_answers_as_the_full_route_does(shared_server: Server) -> None:
     fast = shared_server.client.post("/predict", json={**ROW, "Source": "Tidal", "Start_Hour": "?"})
     slow = shared_server.client.post(
         "/predict?record=true", json={**ROW, "Source": "Tidal", "Start_Hour": "?"}
@@ -398,7 +398,7 @@ def test_a_whole_number_larger_than_any_in_messagepack_is_kept_in_the_ledger(sha
     assert (found["id"], found["features"]) == (str(name), ROW)
 
 
-def test_requests_of_either_lane_are_counted(shared_server: Server) -> None:
+def test_requests_of_either_path_are_counted(shared_server: Server) -> None:
     before = requests(shared_server, 'code="200",route="/predict"')
     rows = counter(shared_server, "millrace_predictions_total")
     for path in ("/predict", "/predict?record=true"):

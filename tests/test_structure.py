@@ -18,7 +18,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 UNDOCUMENTED = (
     "bootstrap", "online/core", "online/drift/store.py", "online/labels",
     "online/learning", "online/storage", "scripts",
-    "server/commands", "server/http", "server/observability", "server/processes",
+    "server/commands", "server/processes",
 )  # fmt: skip
 SHARED_CLASSES = frozenset(
     (

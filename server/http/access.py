@@ -15,7 +15,22 @@ __all__ = ["admin_only", "same_origin"]
 
 
 def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Let in the holder of the admin key; without a key set, callers on this machine."""
+    """Let in the holder of the admin key; without a key set, callers on this machine. A guard of Litestar's.
+
+    Parameters
+    ----------
+    connection
+        The call.
+    _
+        Its route, which Litestar gives every guard.
+
+    Raises
+    ------
+    NotAuthorizedException
+        The key is missing or wrong.
+    PermissionDeniedException
+        The call is from another machine or origin.
+    """
     same_origin(connection, _)
     key = connection.app.state.service.config.server.admin_key
     if key:
@@ -33,7 +48,20 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandl
 
 
 def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Refuse a page of another site that somebody's browser shows: it is no client of ours."""
+    """Refuse calls from pages of another site, which a browser shows: they are not clients of ours.
+
+    Parameters
+    ----------
+    connection
+        The call.
+    _
+        Its route, which Litestar gives every guard.
+
+    Raises
+    ------
+    PermissionDeniedException
+        The call's origin is not the address it goes to.
+    """
     if is_foreign_origin(connection.headers.get("origin"), connection.headers.get("host")):
         raise PermissionDeniedException("this call is not taken from pages of another origin")
 

@@ -14,16 +14,16 @@ from litestar.exceptions import InternalServerException
 from online.core.errors import InputError
 from online.features.encoder import number
 
-__all__ = ["Rows", "decode_rows", "read_body", "reply"]
+__all__ = ["RequestRows", "decode_rows", "read_body", "reply"]
 
-JSON = "application/json"
-CURL = "application/x-www-form-urlencoded"  # what 'curl -d' says of anything: taken for JSON
-MSGPACK = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-CSV = "text/csv"
+JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"  # what 'curl -d' says of anything: taken for JSON
+MSGPACK_TYPES = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+CSV_TYPE = "text/csv"
 
 
-class Rows(NamedTuple):
+class RequestRows(NamedTuple):
     """Rows of a request; ``single`` when it was one object and no array."""
 
     rows: list[dict[str, Any]]
@@ -47,7 +47,7 @@ async def read_body(request: Request[Any, Any, Any]) -> bytes:
         raise InputError("the client went away before the body's end") from exc
 
 
-def decode_rows(body: bytes, content_type: str, *, limit: int, numbers: tuple[str, ...] = ()) -> Rows:
+def decode_rows(body: bytes, content_type: str, *, limit: int, numbers: tuple[str, ...] = ()) -> RequestRows:
     """Read a request body.
 
     Parameters
@@ -59,16 +59,21 @@ def decode_rows(body: bytes, content_type: str, *, limit: int, numbers: tuple[st
     numbers
         Columns read as numbers in CSV, where everything is text.
 
+    Returns
+    -------
+    RequestRows
+        The rows, and whether it was one alone.
+
     Raises
     ------
     InputError
         The body is malformed, holds something else than objects, or too many of them.
     """
-    decode = decoder(content_type.partition(";")[0].strip().lower() or JSON, numbers)
+    decode = decoder(content_type.partition(";")[0].strip().lower() or JSON_TYPE, numbers)
     try:
         content = decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, csv.Error, RecursionError) as exc:
-        raise InputError(f"the body is not well-formed {content_type or JSON}: {exc}") from exc
+        raise InputError(f"the body is not well-formed {content_type or JSON_TYPE}: {exc}") from exc
     single = isinstance(content, dict)
     rows = [content] if single else content
     if not isinstance(rows, list):
@@ -78,7 +83,7 @@ def decode_rows(body: bytes, content_type: str, *, limit: int, numbers: tuple[st
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InputError(f"row {index} is no object", index=index)
-    return Rows(rows, single)
+    return RequestRows(rows, single)
 
 
 class TooManyRows(InputError):
@@ -91,15 +96,15 @@ class WrongMediaType(InputError):
 
 def decoder(media: str, numbers: tuple[str, ...]) -> Callable[[bytes], Any]:
     """What reads a media type."""
-    if media in (JSON, CURL) or media.endswith("+json"):
+    if media in (JSON_TYPE, FORM_TYPE) or media.endswith("+json"):
         return msgspec.json.decode
-    if media in MSGPACK:
+    if media in MSGPACK_TYPES:
         return msgspec.msgpack.decode
-    if media in NDJSON:
+    if media in NDJSON_TYPES:
         return msgspec.json.Decoder().decode_lines
-    if media == CSV:
+    if media == CSV_TYPE:
         return lambda body: read_csv(body, numbers)
-    known = ", ".join((JSON, MSGPACK[0], NDJSON[0], CSV))
+    known = ", ".join((JSON_TYPE, MSGPACK_TYPES[0], NDJSON_TYPES[0], CSV_TYPE))
     raise WrongMediaType(f"content type {media!r} is not understood: send one of {known}")
 
 
@@ -120,9 +125,24 @@ def read_csv(body: bytes, numbers: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def reply(request: Request[Any, Any, Any], content: object, status: int = 200) -> Response[bytes]:
-    """Answer in the format asked for; MessagePack is answered with MessagePack when nothing is asked."""
+    """Answer in the format asked for; MessagePack is answered with MessagePack when nothing is asked for.
+
+    Parameters
+    ----------
+    request
+        What is answered.
+    content
+        What msgspec can encode.
+    status
+        Of the reply.
+
+    Returns
+    -------
+    Response
+        JSON or MessagePack.
+    """
     media = wanted(request.headers)
-    encode = msgspec.msgpack.encode if media in MSGPACK else msgspec.json.encode
+    encode = msgspec.msgpack.encode if media in MSGPACK_TYPES else msgspec.json.encode
     return Response(encode(content), status_code=status, media_type=media)
 
 
@@ -130,11 +150,11 @@ def wanted(headers: Mapping[str, str]) -> str:
     """The media type to answer with."""
     accept = headers.get("accept", "").lower()
     liked = preferences(accept)
-    for media in MSGPACK:
-        if liked.get(media, 0.0) > 0.0 and liked[media] >= liked.get(JSON, 0.0):
+    for media in MSGPACK_TYPES:
+        if liked.get(media, 0.0) > 0.0 and liked[media] >= liked.get(JSON_TYPE, 0.0):
             return media
     sent = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return sent if sent in MSGPACK and accept in ("", "*/*") else JSON
+    return sent if sent in MSGPACK_TYPES and accept in ("", "*/*") else JSON_TYPE
 
 
 def preferences(accept: str) -> dict[str, float]:

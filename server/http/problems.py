@@ -23,18 +23,29 @@ __all__ = ["exception_handlers", "problem_plugin"]
 log = logging.getLogger(__name__)
 
 TITLES = {
-    400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
-    413: "Too large", 415: "Unsupported media type", 422: "Invalid row", 429: "Too many labels waiting",
-    500: "Internal error", 503: "Not available now",
-}  # fmt: skip
+    400: "Bad request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Invalid row",
+    429: "Too many labels waiting",
+    500: "Internal error",
+    503: "Not available now",
+}
 
 
 def problem(status: int, detail: str, **extra: Any) -> ProblemDetailsException:
     """A problem of a status, with a detail for people."""
     return ProblemDetailsException(
-        detail=detail, status_code=status, type_="about:blank", title=TITLES.get(status, "Error"),
+        detail=detail,
+        status_code=status,
+        type_="about:blank",
+        title=TITLES.get(status, "Error"),
         extra={name: value for name, value in extra.items() if value is not None},
-    )  # fmt: skip
+    )
 
 
 def input_problem(exc: InputError) -> ProblemDetailsException:

@@ -30,8 +30,9 @@ from server.observability.metrics import Metrics
 from server.processes.health import learner_state
 from server.processes.label_worker import JoinerProcess
 
-__all__ = ["Service", "last_seq"]
+__all__ = ["SERVED_WAIT_SECONDS", "Service", "last_seq"]
 
+SERVED_WAIT_SECONDS = 60.0  # how long a call waits until what it changed is served
 LEARN_POLL_SECONDS = 0.01
 HEARD_SECONDS = 2.0  # a learner whose plan came so lately is at work
 FLUSH_SECONDS = 0.25  # how far metrics may lag behind the requests of another worker
@@ -52,7 +53,7 @@ class Service:
         self.home = home.create()
         self.config = config
         self.metrics = metrics
-        self.slots = Segments(config.schema)
+        self.segments = Segments(config.schema)
         self.store = SnapshotStore(home.models, config.learner.snapshot_key)
         self.watch = PlanWatch(home.plan)
         self.flag_limits = FlagLimitsWatcher(home.flag_limits)
@@ -108,7 +109,7 @@ class Service:
             There is no plan yet.
         """
         scored = self.scorer.serve_each(rows) if independent else self.scorer.serve(rows)
-        self.flag_limits.limits.add(scored, self.slots)
+        self.flag_limits.limits.add(scored, self.segments)
         if record:
             self.ledger.record(scored)
         self.metrics.count_predictions(scored, self.ledger.lost)
@@ -179,7 +180,20 @@ class Service:
             return bool(learner_state(history.status())["alive"])
 
     async def learned(self, seq: int, seconds: float) -> bool:
-        """Wait until this worker serves a plan that has learned up to ``seq``; False when time ran out."""
+        """Wait until this worker serves a plan that has learned up to a journal record.
+
+        Parameters
+        ----------
+        seq
+            The record's.
+        seconds
+            How long to wait at most.
+
+        Returns
+        -------
+        bool
+            False when time ran out.
+        """
         deadline = time.monotonic() + seconds
         while (plan := self.watch.plan) is None or plan.info.seq < seq:
             if time.monotonic() > deadline:

@@ -55,7 +55,7 @@ MAX_HEAD_BYTES = 2048
 URL = PREDICT.encode()
 HEAD_END = b"\r\n\r\n"
 STATUS = b"HTTP/1.1 200 OK\r\n"
-REPLY = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
+REPLY_FORMAT = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
 
 
 class ConnectionState(enum.Enum):
@@ -207,7 +207,7 @@ class ShortcutProtocol(HttpToolsProtocol):
     def _write(self, request: ScoringRequest, content: bytes) -> None:
         request_id = request.request_id or self._fast_path.request_ids.new()
         self._fast_path.count(PREDICT, 200, request.began)
-        self.transport.write(REPLY % (self._start(), len(content), request_id.encode(), content))
+        self.transport.write(REPLY_FORMAT % (self._start(), len(content), request_id.encode(), content))
         if self.timeout_keep_alive_task is None:
             self.on_response_complete()
         else:  # it does the same, but sets the timer anew each time: a fifth of a request's processor time

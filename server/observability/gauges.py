@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from online.core.errors import MillraceError
 
-__all__ = ["State"]
+__all__ = ["StateCollector"]
 
 Report = dict[str, Any]
 
@@ -21,7 +21,8 @@ GAUGES: dict[str, tuple[str, Callable[[Report], float | None]]] = {
     "millrace_learned_seq": ("The last journal record in the plan now served.", lambda r: r["learned_seq"]),
     "millrace_journal_seq": ("The last record in the journal.", lambda r: r["journal_seq"]),
     "millrace_journal_lag_labels": (
-        "Accepted labels not in the served plan yet.", lambda r: r["labels_waiting"],
+        "Accepted labels not in the served plan yet.",
+        lambda r: r["labels_waiting"],
     ),
     "millrace_journal_lag_seconds": (
         "How long the oldest of them has waited, 0 when none does.",
@@ -35,22 +36,26 @@ GAUGES: dict[str, tuple[str, Callable[[Report], float | None]]] = {
     ),
     "millrace_interval_coverage_goal_ratio": ("The share it aims at.", lambda r: r["interval"]["coverage"]),
     "millrace_label_delay_seconds": (
-        "Median time from a prediction to its label.", lambda r: r["prequential"].get("delay_seconds"),
+        "Median time from a prediction to its label.",
+        lambda r: r["prequential"].get("delay_seconds"),
     ),
     "millrace_snapshot_age_seconds": (
-        "Since the newest snapshot was taken.", lambda r: age(r["snapshot"].get("created_at")),
+        "Since the newest snapshot was taken.",
+        lambda r: age(r["snapshot"].get("created_at")),
     ),
     "millrace_snapshot_size_bytes": (
-        "Size of the newest snapshot's pickle.", lambda r: r["snapshot"].get("size_bytes"),
+        "Size of the newest snapshot's pickle.",
+        lambda r: r["snapshot"].get("size_bytes"),
     ),
     "millrace_last_alarm_timestamp_seconds": (
-        "When the newest alarm was raised, in unix seconds.", lambda r: r["alarms"].get("last_at"),
+        "When the newest alarm was raised, in unix seconds.",
+        lambda r: r["alarms"].get("last_at"),
     ),
-}  # fmt: skip
+}
 PREDICTORS = {"served": "mae", "frozen": "baseline_mae", "naive": "naive_mae"}
 
 
-class State(Collector):
+class StateCollector(Collector):
     """Metrics read from the server's state; none while it cannot be read."""
 
     def __init__(self, state: Callable[[], Report]) -> None:
@@ -75,20 +80,27 @@ def by_label(report: Report) -> Iterable[Metric]:
     yield gauge(
         "millrace_mean_absolute_error_target_units",
         "Over the last 1,000 labels: of predictions as served, the frozen first model, a naive guess.",
-        "predictor", {name: rolling.get(figure) for name, figure in PREDICTORS.items()},
-    )  # fmt: skip
+        "predictor",
+        {name: rolling.get(figure) for name, figure in PREDICTORS.items()},
+    )
     yield gauge(
-        "millrace_expert_mean_absolute_error_target_units", "The same by expert.",
-        "expert", {one["name"]: one["mae"] for one in experts},
-    )  # fmt: skip
+        "millrace_expert_mean_absolute_error_target_units",
+        "The same by expert.",
+        "expert",
+        {one["name"]: one["mae"] for one in experts},
+    )
     yield gauge(
-        "millrace_expert_weight_ratio", "Each expert's share of the prediction.",
-        "expert", {one["name"]: one["weight"] for one in experts},
-    )  # fmt: skip
+        "millrace_expert_weight_ratio",
+        "Each expert's share of the prediction.",
+        "expert",
+        {one["name"]: one["weight"] for one in experts},
+    )
     yield counter(
-        "millrace_learner_busy_seconds", "What the learner spent its time on since it started.",
-        "stage", report["busy_seconds"],
-    )  # fmt: skip
+        "millrace_learner_busy_seconds",
+        "What the learner spent its time on since it started.",
+        "stage",
+        report["busy_seconds"],
+    )
     yield counter("millrace_alarms", "Alarms raised, by what changed.", "kind", report["alarms"]["by_kind"])
     build = {"version": report["millrace_version"], "river": report["river_version"]}
     info = GaugeMetricFamily("millrace_build_info", "Versions at work; always 1.", labels=list(build))

@@ -39,9 +39,12 @@ class JsonLines(logging.Formatter):
         """The entry as JSON."""
         at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         entry: dict[str, Any] = {
-            "time": at.isoformat(timespec="milliseconds"), "level": record.levelname.lower(),
-            "process": self._process, "logger": record.name, "message": record.getMessage(),
-        }  # fmt: skip
+            "time": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         if name := REQUEST.get():
             entry["request_id"] = name
         entry |= fields(record)
@@ -70,7 +73,19 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def log_to(stream: TextIO, process: str, form: Format = "auto", level: Level = "info") -> None:
-    """Send every log to a stream; ``auto`` is pretty in a terminal and JSON elsewhere."""
+    """Send every log to a stream.
+
+    Parameters
+    ----------
+    stream
+        Where to.
+    process
+        The name of this process in each entry.
+    form
+        JSON or pretty; ``auto`` is pretty in a terminal and JSON elsewhere.
+    level
+        What is below it is not written.
+    """
     pretty = stream.isatty() if form == "auto" else form == "pretty"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Pretty(process) if pretty else JsonLines(process))

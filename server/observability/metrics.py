@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from online.scoring.scored import Scored
 from online.storage.records import Receipt
 from server.observability.buffered_metrics import BufferedByLabels, BufferedCounter, BufferedHistogram
-from server.observability.gauges import State
+from server.observability.gauges import StateCollector
 
 __all__ = ["Metrics"]
 
@@ -175,7 +175,7 @@ class Metrics:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library leaves it untyped
         else:
             registry.register(Existing(self._registry))
-        registry.register(State(state))
+        registry.register(StateCollector(state))
         return generate_latest(registry)
 
 

@@ -62,8 +62,10 @@ def newest_snapshot(store: SnapshotStore) -> dict[str, Any]:
     except SnapshotError:
         return {}
     return {
-        "version": manifest.version, "created_at": manifest.created_at, "size_bytes": manifest.size_bytes,
-    }  # fmt: skip
+        "version": manifest.version,
+        "created_at": manifest.created_at,
+        "size_bytes": manifest.size_bytes,
+    }
 
 
 def described(feature: Feature) -> dict[str, Any]:

@@ -12,11 +12,9 @@ from litestar import Request, Response, post
 from online.core.errors import InputError
 from server.http.access import admin_only
 from server.http.bodies import reply
-from server.http.service import Service
+from server.http.service import SERVED_WAIT_SECONDS, Service
 
 __all__ = ["pin", "rollback", "snapshot", "unpin"]
-
-WAIT_SECONDS = 60.0
 
 
 class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +27,7 @@ class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def snapshot(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     """Snapshot the model with every label accepted so far: 201 once written, 202 if that takes long."""
     seq = await asyncio.to_thread(order, service, "snapshot")
-    return await ordered(request, service, seq)
+    return await carried_out(request, service, seq)
 
 
 @post("/snapshots/rollback", guards=[admin_only], status_code=202, tags=["admin"])
@@ -37,7 +35,7 @@ async def rollback(request: Request[Any, Any, Any], service: Service, data: Roll
     """Go back to an older version, which becomes the newest: 201 once served, 202 if that takes long."""
     await asyncio.to_thread(service.store.check, data.version)
     seq = await asyncio.to_thread(order, service, "rollback", version=data.version)
-    return await ordered(request, service, seq)
+    return await carried_out(request, service, seq)
 
 
 @post(
@@ -68,9 +66,9 @@ def order(service: Service, kind: Any, **payload: Any) -> int:
         return journal.append_command(kind, time.time(), **payload)
 
 
-async def ordered(request: Request[Any, Any, Any], service: Service, seq: int) -> Response[bytes]:
+async def carried_out(request: Request[Any, Any, Any], service: Service, seq: int) -> Response[bytes]:
     """Answer once the order is carried out and its result served."""
-    if not await service.learned(seq, WAIT_SECONDS):
+    if not await service.learned(seq, SERVED_WAIT_SECONDS):
         return reply(
             request, {"seq": seq, "status": "accepted, not carried out yet: see GET /snapshots"}, 202
         )

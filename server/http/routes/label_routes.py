@@ -39,5 +39,5 @@ def labels_wanted(
     unlabelled = [one for one in rows if one.id not in known]
     return reply(
         request,
-        {"wanted": choose(unlabelled, service.slots, budget, random), "unlabelled": len(unlabelled)},
+        {"wanted": choose(unlabelled, service.segments, budget, random), "unlabelled": len(unlabelled)},
     )

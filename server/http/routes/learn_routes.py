@@ -16,13 +16,12 @@ from online.storage.records import Receipt
 from server.http.access import admin_only, same_origin
 from server.http.bodies import decode_rows, read_body, reply
 from server.http.openapi import label_operation
-from server.http.service import Service, last_seq
+from server.http.service import SERVED_WAIT_SECONDS, Service, last_seq
 
 __all__ = ["REFUSED", "Accepted", "discard", "learn_route", "quarantine", "release", "source_of", "summary"]
 
-WAIT_SECONDS = 60.0
 SOURCE_LIMIT = 100  # characters
-REFUSED = "millrace.refused"  # where the fast lane leaves its reason in a request's scope
+REFUSED = "millrace.refused"  # a key of a request's scope: why the fast path's labels were refused
 
 
 class SetAside(msgspec.Struct, frozen=True):
@@ -64,14 +63,14 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
             await read_body(request), content_type, limit=server.max_batch_rows, numbers=numbers
         )
         accepted = summary(await service.learn(rows.rows, source(request)))
-        learned = wait and await service.learned(accepted.seq, WAIT_SECONDS)
+        learned = wait and await service.learned(accepted.seq, SERVED_WAIT_SECONDS)
         return reply(request, accepted, 200 if learned else 202)
 
     return learn
 
 
 def refusal(request: Request[Any, Any, Any]) -> MillraceError | None:
-    """Why the fast lane refused the request's labels; None when it did not take them in."""
+    """Why the fast path's labels were refused; None when they have not been taken in yet."""
     scope: Any = request.scope
     found: MillraceError | None = scope.get(REFUSED)
     return found
@@ -84,7 +83,20 @@ def source(request: Request[Any, Any, Any]) -> str | None:
 
 
 def source_of(named: str, client: str | None) -> str | None:
-    """Who sends labels, by the header and the caller's address."""
+    """Who sends labels.
+
+    Parameters
+    ----------
+    named
+        The header ``X-Label-Source``; empty when there is none.
+    client
+        The caller's address.
+
+    Returns
+    -------
+    str or None
+        The header's value, cut, else the address.
+    """
     return named[:SOURCE_LIMIT] or client
 
 
@@ -97,9 +109,12 @@ def summary(receipts: Sequence[Receipt]) -> Accepted:
         if receipt.status == "quarantined"
     ]
     return Accepted(
-        statuses.count("accepted"), statuses.count("duplicate"), statuses.count("correction"), aside,
+        statuses.count("accepted"),
+        statuses.count("duplicate"),
+        statuses.count("correction"),
+        aside,
         last_seq(receipts),
-    )  # fmt: skip
+    )
 
 
 @get("/quarantine", tags=["labels"], sync_to_thread=True)

@@ -70,19 +70,30 @@ def singles(scored: Scored) -> list[Prediction]:
     return [
         Prediction(prediction, low, high, name, bool(drifted), version, seq, imputed or msgspec.UNSET)
         for prediction, low, high, name, drifted, imputed in zip(
-            scored.predictions, scored.lower, scored.upper, scored.names, scored.drifted, scored.imputed,
+            scored.predictions,
+            scored.lower,
+            scored.upper,
+            scored.names,
+            scored.drifted,
+            scored.imputed,
             strict=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def columns(scored: Scored) -> PredictionColumns:
     """The reply to an array of rows."""
     info = scored.plan.info
     return PredictionColumns(
-        scored.predictions, scored.lower, scored.upper, scored.names, list(map(bool, scored.drifted)),
-        info.version, info.seq, scored.imputed if any(scored.imputed) else msgspec.UNSET,
-    )  # fmt: skip
+        scored.predictions,
+        scored.lower,
+        scored.upper,
+        scored.names,
+        list(map(bool, scored.drifted)),
+        info.version,
+        info.seq,
+        scored.imputed if any(scored.imputed) else msgspec.UNSET,
+    )
 
 
 @get("/predictions/{name:path}", tags=["predictions"], sync_to_thread=True)

@@ -86,10 +86,10 @@ def weights(
 @get("/errors", tags=["state"], sync_to_thread=True)
 def errors(request: Request[Any, Any, Any], service: Service, last: Last = 20_000) -> Response[bytes]:
     """Where the last predictions were wrong, by key and slot, and how late their labels came."""
-    slots = service.slots
+    segments = service.segments
     with service.history() as history:
-        found = history.errors(last, len(slots.keys), len(slots.slots))
-    named = {"key": slots.key, "keys": slots.keys, "slot": slots.slot, "slots": slots.slots}
+        found = history.errors(last, len(segments.keys), len(segments.slots))
+    named = {"key": segments.key, "keys": segments.keys, "slot": segments.slot, "slots": segments.slots}
     return reply(request, named | msgspec.structs.asdict(found))
 
 
