@@ -10,6 +10,7 @@ import pickle
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,8 +25,9 @@ from hypothesis import strategies as st
 from online.core.config import Config, LedgerConfig, ModelConfig, load
 from online.core.errors import JournalError, LockError, SchemaError, SnapshotError
 from online.core.home import Home
-from online.labels.ingest import Intake
-from online.labels.label_joiner import Joiner
+from online.features.row_encoder import RowEncoder
+from online.labels.ingest import LabelIngest
+from online.labels.label_joiner import InlineLabelStore, LabelJoiner
 from online.learning.fold import Fold, FoldState
 from online.learning.learner import Learner
 from online.learning.prequential import Prequential
@@ -37,7 +39,7 @@ from online.storage.journal import Journal
 from online.storage.label_validation import LabelValidator
 from online.storage.metrics_store import MetricsStore, Outcome
 from online.storage.prediction_log import PredictionLog, Served
-from online.storage.records import LABELS, Receipt, Record
+from online.storage.records import LABELS, Receipt, Record, to_row
 from online.storage.snapshot import Provenance, SnapshotStore
 from tests.support.rows import TARGET, stream_rows
 
@@ -86,10 +88,10 @@ class Site:
 
     def label(self, rows: list[dict[str, Any]]) -> list[Receipt]:
         ledger = self.ledger()
-        joiner = Joiner(self.config.schema, self.journal, ledger)
-        intake = Intake(self.config.schema, joiner, self.clock)
-        receipts = intake.accept(intake.validate(rows)).result(30)
-        intake.close()
+        joiner = LabelJoiner(self.config.schema, self.journal, ledger)
+        ingest = LabelIngest(self.config.schema, InlineLabelStore(joiner), self.clock, predictions=ledger)
+        receipts = ingest.accept(ingest.validate(rows)).result(30)
+        ingest.close()
         ledger.close()
         return receipts
 
@@ -758,6 +760,28 @@ def test_a_report_before_any_label_has_no_figures() -> None:
     report = Prequential().report()
     assert (report["n"], report["mae"], report["coverage"]) == (0, None, None)
     assert Prequential().expert_maes() == []
+
+
+def test_rows_stored_encoded_teach_the_same_as_rows_encoded_anew(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.rows[0]["Start_Hour"], site.rows[1]["Source"], site.rows[2]["Date"] = "N/A", "new", None
+    site.feed(40)
+    site.label([site.rows[500] | {TARGET: 2.0}])  # never served
+    other = copied(site, tmp_path / "other")
+    stored = site.records()
+    assert {record.schema_hash for record in stored} == {site.config.schema.hash}
+    with sqlite3.connect(other.home.journal) as db:
+        for record in stored:
+            bare = to_row(msgspec.structs.replace(record, schema_hash="", encoded=b""))
+            db.execute("UPDATE journal SET checksum = ?, record = ? WHERE seq = ?", (*bare[-2:], record.seq))
+    with other.learner() as learner:
+        learner.catch_up()
+    monkeypatch.setattr(RowEncoder, "encode_many", None)  # not called
+    with site.learner() as learner:
+        learner.catch_up()
+    assert sameness(site.plan()) == sameness(other.plan())
+    assert site.plan().info.seq == 41
 
 
 def test_a_correction_and_an_unserved_label_are_learned_and_not_measured(site: Site) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import online.labels.label_joiner
 import server.processes.label_worker
 from online.core import config as configuration
 from online.core.config import LedgerConfig
 from online.core.errors import JournalError
 from online.core.home import Home
-from online.labels.ingest import Intake
-from online.labels.label_joiner import Joiner, Label, Request
+from online.labels.ingest import LabelIngest
+from online.labels.label_joiner import InlineLabelStore, LabelJoiner
+from online.labels.label_messages import (
+    CommitRequest,
+    CommitResponse,
+    Committed,
+    Label,
+    LabelStore,
+    Rejected,
+    error_of,
+)
 from online.storage.journal import Journal
 from online.storage.label_validation import LabelValidator
 from online.storage.prediction_log import PredictionLog
 from online.storage.records import Receipt, Record
 from online.storage.served_predictions import Served
-from server.processes.label_worker import JoinerProcess
+from server.processes.label_worker import LabelWorker
 from tests.support.rows import TARGET, stream_rows
 from tests.support.running import Server, serving, until
 
-ALONE = [Request([Label(1.0, None, {"hour": "3"})], 5.0)]  # a label of a row that nobody asked about
+ALONE = [CommitRequest(1, [Label(1.0, None, {"hour": "3"})], 5.0)]  # a label of a row that nobody asked about
 
 
 def expect(values: np.ndarray) -> list[float | None]:
@@ -40,21 +51,33 @@ def expect(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(row).sum() > 3 else float(np.nansum(row)) for row in values]
 
 
-@pytest.fixture
-def ledger(home: Path) -> Iterator[PredictionLog]:
-    """The scorer's: nothing is written but when it has to be."""
-    config = configuration.load(Home(home).config)
-    ledger = PredictionLog(
-        Home(home).ledger, config.schema, LedgerConfig(1000, flush_seconds=3600.0, max_queued=1000)
-    )
-    with contextlib.closing(ledger):
-        yield ledger
+def commit(store: LabelStore, requests: list[CommitRequest]) -> list[Receipt]:
+    """Have requests committed; the receipts of all, in order."""
+    replies: dict[int, Future[CommitResponse]] = {request.id: Future() for request in requests}
+    store.commit(requests, lambda reply: replies[reply.request_id].set_result(reply))
+    receipts = []
+    for future in replies.values():
+        reply = future.result(60)
+        if isinstance(reply, Rejected):
+            raise error_of(reply)
+        receipts += reply.receipts
+    return receipts
 
 
 @pytest.fixture
-def process(home: Path, ledger: PredictionLog) -> Iterator[JoinerProcess]:
-    with contextlib.closing(JoinerProcess(Home(home), ledger, expect)) as joiner:
-        yield joiner
+def worker(home: Path) -> Iterator[LabelWorker]:
+    with contextlib.closing(LabelWorker(Home(home))) as running:
+        yield running
+
+
+class Kept:
+    """A store that outlives the ingests that use it."""
+
+    def __init__(self, store: LabelStore) -> None:
+        self.commit = store.commit
+
+    def close(self) -> None:
+        """Leave it open."""
 
 
 def records(home: Home) -> list[Record]:
@@ -73,7 +96,7 @@ TARGETS = st.floats(allow_nan=False, allow_infinity=False)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_labels_get_what_a_joiner_here_gives_them(
-    home: Path, tmp_path: Path, process: JoinerProcess, data: st.DataObject
+    home: Path, tmp_path: Path, worker: LabelWorker, data: st.DataObject
 ) -> None:
     config = configuration.load(Home(home).config)
     names = [feature.name for feature in config.schema.features]
@@ -81,48 +104,137 @@ def test_labels_get_what_a_joiner_here_gives_them(
     with_id = st.builds(lambda row, name: {**row, "id": name}, row, st.sampled_from("abcde"))
     asked = data.draw(st.lists(st.lists(with_id, min_size=1, max_size=4), min_size=1, max_size=3))
 
+    def receipts(store: LabelStore) -> list[list[Receipt]]:
+        clock = itertools.count()
+        ingest = LabelIngest(config.schema, Kept(store), lambda: float(next(clock)), expect=expect)
+        with contextlib.closing(ingest):
+            futures = [ingest.accept(ingest.validate(rows), "them") for rows in asked]
+            return [future.result(60) for future in futures]
+
     other = Home(tmp_path / "other").create()
     theirs = PredictionLog.of(other, config)
-    here = Joiner(
+    here = LabelJoiner(
         config.schema,
         lambda: Journal(other.journal, config.stream, LabelValidator(config.schema, config.quarantine)),
-        theirs, expect=expect,
-    )  # fmt: skip
-    with contextlib.closing(theirs), contextlib.closing(Intake(config.schema, here)) as intake:
-        requests = [Request(intake.validate(rows), float(n), "them") for n, rows in enumerate(asked)]
-        assert process.take_in(requests, 0) == here.take_in(requests, 0)
+        theirs,
+    )
+    with contextlib.closing(theirs), contextlib.closing(here):
+        assert receipts(worker) == receipts(InlineLabelStore(here))
         assert records(other) == records(Home(home))
 
 
-def test_what_is_asked_of_the_scorer_and_cannot_be_had_keeps_nothing(
-    home: Path, ledger: PredictionLog, process: JoinerProcess
-) -> None:
-    process.take_in(ALONE, None)
-    ledger.record([Served("a", 1.0, {"hour": "4"}, {}, (), 2.0, 1.0, 3.0, (), (), 1, 0)])
+def test_predictions_that_cannot_be_read_keep_nothing(home: Path, worker: LabelWorker) -> None:
+    commit(worker, ALONE)
     with sqlite3.connect(Home(home).ledger) as db:
         db.execute("ALTER TABLE block RENAME TO elsewhere")
-    with pytest.raises(
-        JournalError, match=r"no label of this request was kept: the ledger cannot be written"
-    ):
-        process.take_in(ALONE, None)
+    with pytest.raises(JournalError, match=r"no label of this request was kept: .*block"):
+        commit(worker, ALONE)
     assert len(records(Home(home))) == 1
     with sqlite3.connect(Home(home).ledger) as db:
         db.execute("ALTER TABLE elsewhere RENAME TO block")
-    assert process.take_in(ALONE, None) == [Receipt("accepted", 2)]
+    assert commit(worker, ALONE) == [Receipt("accepted", 2)]
 
 
 def test_one_that_says_nothing_is_replaced(
-    home: Path, process: JoinerProcess, monkeypatch: pytest.MonkeyPatch
+    home: Path, worker: LabelWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process.take_in(ALONE, None)
+    commit(worker, ALONE)
     monkeypatch.setattr(server.processes.label_worker, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(server.processes.label_worker, "END_SECONDS", 0.2)
-    os.kill(process._process.pid, signal.SIGSTOP)
+    os.kill(worker.pid, signal.SIGSTOP)
     with pytest.raises(JournalError, match="send them again"):
-        process.take_in(ALONE, None)
+        commit(worker, ALONE)
     monkeypatch.setattr(server.processes.label_worker, "ANSWER_SECONDS", 60.0)
-    assert process.take_in(ALONE, None) == [Receipt("accepted", 2)]
+    assert commit(worker, ALONE) == [Receipt("accepted", 2)]
     assert len(records(Home(home))) == 2
+
+
+class Waiting:
+    """A joiner with a prediction log that others write to, and a clock that is set."""
+
+    def __init__(self, home: Home, flush_seconds: float = 1.0) -> None:
+        config = configuration.load(home.config)
+        self.home = home
+        self.now = 100.0
+        self.log = PredictionLog(home.ledger, config.schema, LedgerConfig(1000, flush_seconds=3600.0, max_queued=1000))
+        self.log.flush_seconds = flush_seconds
+        self.joiner = LabelJoiner(
+            config.schema, lambda: Journal(home.journal, config.stream), self.log, clock=lambda: self.now
+        )
+
+    def request(self, number: int, *names: str, target: float = 1.0) -> CommitRequest:
+        return CommitRequest(number, [Label(target, name, None) for name in names], self.now)
+
+    def serve(self, name: str) -> None:
+        """Another worker's prediction is written."""
+        self.log.record([Served(name, 1.0, {"hour": "4"}, {}, (), 2.0, 1.0, 3.0, (), (), 1, 0)])
+        self.log.flush()
+
+    def statuses(self, replies: list[CommitResponse]) -> dict[int, list[str]]:
+        assert all(isinstance(reply, Committed) for reply in replies)
+        return {r.request_id: [one.status for one in r.receipts] for r in replies if isinstance(r, Committed)}
+
+    def close(self) -> None:
+        self.joiner.close()
+        self.log.close()
+
+
+@pytest.fixture
+def waiting(home: Path) -> Iterator[Waiting]:
+    with contextlib.closing(Waiting(Home(home))) as found:
+        yield found
+
+
+def test_a_request_with_an_unknown_id_waits_and_others_are_answered(waiting: Waiting) -> None:
+    waiting.serve("known")
+    joiner = waiting.joiner
+    assert joiner.pause is None
+    first, second = waiting.request(1, "early"), waiting.request(2, "known")
+    assert waiting.statuses(joiner.process([first])) == {}
+    assert waiting.statuses(joiner.process([second])) == {2: ["accepted"]}
+    assert joiner.pause == 1.0
+    waiting.serve("early")
+    waiting.now += 0.5
+    assert joiner.process(()) == []
+    waiting.now += 0.5
+    assert waiting.statuses(joiner.process(())) == {1: ["accepted"]}
+    assert joiner.pause is None
+
+
+def test_an_id_that_stays_unknown_is_set_aside_when_the_wait_ends(waiting: Waiting) -> None:
+    joiner = waiting.joiner
+    assert joiner.process([waiting.request(1, "nobody")]) == []
+    while (pause := joiner.pause) is not None:
+        waiting.now += pause
+        replies = joiner.process(())
+    assert waiting.statuses(replies) == {1: ["quarantined"]}
+    assert waiting.now == 102.0  # twice the time in which predictions are written
+    assert records(waiting.home) == []
+
+
+def test_the_label_that_came_last_wins_though_the_first_one_had_to_wait(waiting: Waiting) -> None:
+    joiner = waiting.joiner
+    assert joiner.process([waiting.request(1, "early", target=1.0)]) == []
+    waiting.serve("early")
+    waiting.now += 0.5
+    assert joiner.process([waiting.request(2, "early", target=2.0)]) == []
+    waiting.now += 2.0
+    assert waiting.statuses(joiner.process(())) == {1: ["accepted"], 2: ["correction"]}
+    assert [record.target for record in records(waiting.home)] == [1.0, 2.0]
+
+
+def test_a_label_that_is_known_is_not_waited_for_without_its_prediction(waiting: Waiting) -> None:
+    joiner = waiting.joiner
+    whole = CommitRequest(1, [Label(1.0, "mine", {"hour": "4"})], 5.0)
+    assert waiting.statuses(joiner.process([whole])) == {1: ["accepted"]}
+    assert waiting.statuses(joiner.process([waiting.request(2, "mine")])) == {2: ["duplicate"]}
+
+
+def test_when_too_many_wait_the_next_does_not(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online.labels.label_joiner, "DEFERRED_LABELS", 3)
+    joiner = waiting.joiner
+    assert joiner.process([waiting.request(1, "a", "b"), waiting.request(2, "c")]) == []
+    assert waiting.statuses(joiner.process([waiting.request(3, "d")])) == {3: ["quarantined"]}
+    assert waiting.statuses(joiner.process((), last=True)) == {1: ["quarantined"] * 2, 2: ["quarantined"]}
 
 
 def test_a_killed_joiner_is_back_with_the_next_labels_and_ends_with_its_scorer(server: Server) -> None:
@@ -133,7 +245,7 @@ def test_a_killed_joiner_is_back_with_the_next_labels_and_ends_with_its_scorer(s
     old = server.kill("joiner")
     until(lambda: ended(old), "the joiner's end")
     assert server.learn(pairs[1])["seq"] == 2
-    assert "the joiner ended with code -9; it is started again" in server.log()
+    assert "the label worker ended with code -9; it is started again" in server.log()
     (new,) = server.pids("joiner")
     assert new != old
     server.kill("scorer")

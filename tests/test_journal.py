@@ -21,12 +21,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import online.storage.journal
-from online.core.config import LedgerConfig
+from online.core.config import LedgerConfig, QuarantineConfig
 from online.core.errors import InputError, JournalError
 from online.core.schema import Feature, Schema, Target
-from online.labels.ingest import Intake
-from online.labels.label_joiner import Joiner
+from online.labels.ingest import LabelIngest
+from online.labels.label_joiner import InlineLabelStore, LabelJoiner
 from online.storage.journal import Journal
+from online.storage.label_validation import LabelValidator
 from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import Receipt, Record, Submission
 from tests.support.predictions import served_like
@@ -276,6 +277,7 @@ APPEND = """
 import sys
 from pathlib import Path
 from online.storage.journal import Journal
+from online.storage.label_validation import LabelValidator
 from online.storage.records import Submission
 path, who, count, batch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 journal = Journal(path, "s")
@@ -359,6 +361,7 @@ from pathlib import Path
 from online.core.config import LedgerConfig
 from online.core.errors import JournalError
 from online.storage.journal import Journal
+from online.storage.label_validation import LabelValidator
 from online.storage.records import Submission
 journal = Journal(Path(sys.argv[1]), "s")
 journal.append([Submission(0.0, 1.0, "first", {"wind": 1})])
@@ -473,15 +476,71 @@ def test_a_released_correction_keeps_what_was_served(tmp_path: Path) -> None:
     assert released == wanted
 
 
-# Intake
+# One piece
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["served", "not served"])
+@pytest.mark.parametrize("place", range(3))
+def test_a_record_with_any_byte_changed_is_damaged(tmp_path: Path, served: bool, place: int) -> None:
+    journal = Journal(tmp_path / "journal.db", "s")
+    one = Served(
+        "a", 1.0, {"wind": 1.5}, {"level": 0.1}, (0.2,), 0.25, 0.0, 1.0, (), (), 1, 0, "by", b"12345678"
+    )
+    journal.append([Submission(5.0, 2.0, "a", {"wind": 1.5}, (one,) if served else ())])
+    (kept,) = journal.read(0)
+    assert (kept.encoded, kept.schema_hash) == ((b"12345678", "by") if served else (b"", ""))
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        (text,) = db.execute("SELECT record FROM journal").fetchone()
+        at = (len(text) - 1) * place // 2
+        db.execute("UPDATE journal SET record = ?", (text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :],))
+    with pytest.raises(JournalError, match="record 1 is damaged"):
+        journal.read(0)
+
+
+@pytest.mark.parametrize(
+    "column", ["id = 'b'", "target = 6", "received_at = 3", "kind = 'release'", "plan_seq = 7"]
+)
+def test_a_column_that_does_not_agree_with_its_record_is_damage(tmp_path: Path, column: str) -> None:
+    journal = Journal(tmp_path / "journal.db", "s")
+    journal.append([Submission(5.0, 2.0, "a", {"wind": 1.5})])
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute(f"UPDATE journal SET {column}")
+    with pytest.raises(JournalError, match="record 1 is damaged"):
+        journal.read(0)
+
+
+def test_a_label_set_aside_that_cannot_be_released_refuses_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = LabelValidator(SCHEMA, QuarantineConfig())
+    journal = Journal(tmp_path / "journal.db", "s", watch)
+    journal.append([Submission(50.0, 1.0, f"a-{n}", {"wind": 5.0}) for n in range(200)])
+    assert journal.cut(100, 9.0, 1000) == 100
+    (aside,) = journal.append([Submission(900.0, 2.0, "a-5", {"wind": 5.0})])  # corrects one that was cut
+    assert aside.status == "quarantined"
+    more = [journal.append([Submission(900.0, 3.0, f"b-{n}", {"wind": 5.0})])[0] for n in range(60)]
+    assert {receipt.status for receipt in more[:5]} == {"quarantined"}
+    assert more[-1].status == "accepted"  # so many are no fault of theirs
+    left = {label.seq: label for label in journal.quarantine() if label.released_as is None}
+    assert set(left) == {aside.seq}
+    assert caplog.text.count("cannot be released") == 1
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        assert db.execute("SELECT count(*) FROM journal WHERE id LIKE 'b-%'").fetchone() == (60,)
+
+
+# Ingest
+
+
+def ingest_into(path: Path, ledger: PredictionLog) -> LabelIngest:
+    joiner = LabelJoiner(SCHEMA, lambda: Journal(path, "s"), ledger)
+    return LabelIngest(SCHEMA, InlineLabelStore(joiner), clock=lambda: 1.0, predictions=ledger)
 
 
 def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) -> None:
     ledger = PredictionLog(
         tmp_path / "ledger.db", SCHEMA, LedgerConfig(1000, flush_seconds=0.01, max_queued=1000)
     )
-    joiner = Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger)
-    intake = Intake(SCHEMA, joiner, clock=lambda: 1.0)
+    ingest = ingest_into(tmp_path / "journal.db", ledger)
     served = [
         Served(f"p{n}", 0.5, {"wind": float(n)}, {"level": n / 3}, (n / 7,), n / 9, 0.0, 1.0, (), (), 1, 0)
         for n in range(200)
@@ -489,16 +548,16 @@ def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) ->
     ledger.record(served)
 
     def send(start: int) -> list[Receipt]:
-        labels = intake.validate(
+        labels = ingest.validate(
             [{"id": f"p{(start + n) % 200}", "y": float(start + n) % 100} for n in range(50)]
         )
-        return intake.accept(labels).result(30)
+        return ingest.accept(labels).result(30)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [
             receipt for batch in pool.map(send, [n % 200 for n in range(0, 800, 25)]) for receipt in batch
         ]
-    intake.close()
+    ingest.close()
     ledger.close()
     kept = Journal(tmp_path / "journal.db", "s").read(0)
     assert [record.seq for record in kept] == list(range(1, len(kept) + 1))
@@ -515,9 +574,9 @@ def test_labels_accepted_from_many_threads_are_all_there_once(tmp_path: Path) ->
         assert (record.prediction, record.served_at, record.received_at) == (n / 9, 0.5, 1.0)
 
 
-def test_intake_refuses_wrong_labels_and_names_them(tmp_path: Path) -> None:
+def test_ingest_refuses_wrong_labels_and_names_them(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "ledger.db")
-    intake = Intake(SCHEMA, Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger))
+    ingest = ingest_into(tmp_path / "journal.db", ledger)
     right = {"id": "a", "y": 1.0}
     targets: tuple[Any, ...] = (None, math.nan, math.inf, "3", True, [1], 10**400, {})
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -529,26 +588,26 @@ def test_intake_refuses_wrong_labels_and_names_them(tmp_path: Path) -> None:
     ]
     for row, field in wrong:
         with pytest.raises(InputError) as caught:
-            intake.validate([right, row])
+            ingest.validate([right, row])
         assert (caught.value.field, caught.value.index) == (field, 1), row
-    intake.close()
+    ingest.close()
     ledger.close()
 
     assert Journal(tmp_path / "journal.db", "s").last_seq() == 0
 
 
-def test_intake_answers_that_nothing_was_kept_when_the_journal_fails(tmp_path: Path) -> None:
+def test_ingest_answers_that_nothing_was_kept_when_the_journal_fails(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "ledger.db")
-    intake = Intake(SCHEMA, Joiner(SCHEMA, lambda: Journal(tmp_path / "journal.db", "s"), ledger))
-    labels = intake.validate([{"id": "a", "wind": 1, "y": 1.0}])
-    first = intake.validate([{"id": "b", "wind": 1, "y": 1.0}])
-    assert intake.accept(first).result(30) == [Receipt("accepted", 1)]
+    ingest = ingest_into(tmp_path / "journal.db", ledger)
+    labels = ingest.validate([{"id": "a", "wind": 1, "y": 1.0}])
+    first = ingest.validate([{"id": "b", "wind": 1, "y": 1.0}])
+    assert ingest.accept(first).result(30) == [Receipt("accepted", 1)]
     with sqlite3.connect(tmp_path / "journal.db") as db:
         db.execute("ALTER TABLE journal RENAME TO elsewhere")
     with pytest.raises(JournalError, match="no label of this request was kept"):
-        intake.accept(labels).result(30)
+        ingest.accept(labels).result(30)
     with sqlite3.connect(tmp_path / "journal.db") as db:
         db.execute("ALTER TABLE elsewhere RENAME TO journal")
-    assert intake.accept(labels).result(30) == [Receipt("accepted", 2)]
-    intake.close()
+    assert ingest.accept(labels).result(30) == [Receipt("accepted", 2)]
+    ingest.close()
     ledger.close()

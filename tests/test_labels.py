@@ -22,7 +22,7 @@ from bootstrap.sources.label_endpoint import LabelEndpoint
 from online.core.errors import InputError
 from online.core.schema import Feature, Schema, Target
 from online.features.segments import Segments
-from online.labels.label_queries import RANDOM, choose
+from online.labels.label_queries import RANDOM, choose_queries
 from online.storage.served_predictions import Served
 from tests.support.rows import TARGET, stream_rows
 from tests.support.running import Server, serving
@@ -37,7 +37,7 @@ def served(number: int, width: float = 1.0, site: str = "A", *drifted: str) -> S
 
 @given(st.integers(0, 60), st.integers(1, 80), st.floats(0, 1))
 def test_no_row_is_wanted_twice_and_the_budget_is_kept(rows: int, budget: int, share: float) -> None:
-    found = choose([served(i, 1.0 + i % 7) for i in range(rows)], SLOTS, budget, share)
+    found = choose_queries([served(i, 1.0 + i % 7) for i in range(rows)], SLOTS, budget, share)
     assert len({one.id for one in found}) == len(found) == min(budget, rows)
     assert sum(one.reasons == (RANDOM,) for one in found) == round(share * min(budget, rows))
 
@@ -45,7 +45,7 @@ def test_no_row_is_wanted_twice_and_the_budget_is_kept(rows: int, budget: int, s
 def test_wide_and_drifted_rows_are_wanted_first_and_places_are_spread() -> None:
     rows = [served(i) for i in range(100)]
     rows[10], rows[50] = served(10, 1.0, "A", "wind"), served(50, 1.0, "B")
-    first = choose([*rows, served(100, 9.0)], SLOTS, 3, 0.0)
+    first = choose_queries([*rows, served(100, 9.0)], SLOTS, 3, 0.0)
     assert [one.id for one in first] == ["p100", "p50", "p10"]
     assert first[0].reasons == ("wide interval",)
     assert first[2].reasons == ("wind",)

@@ -31,7 +31,7 @@ from online.drift.window_tests import HOP_ROWS
 from online.features.column_encoder import ColumnEncoder
 from online.features.encoder import Encoder, number
 from online.storage.metrics_store import Alarm, MetricsStore
-from online.storage.served_predictions import Served
+from online.storage.served_predictions import Served, encoded_values
 
 __all__ = ["STEP_ROWS", "DriftMonitor"]
 
@@ -65,6 +65,7 @@ class DriftMonitor:
     def __enter__(self) -> DriftMonitor:
         home, config = self._home, self._config
         self._schema = config.schema
+        self._schema_hash = self._schema.hash
         self._encoder = ColumnEncoder.of(self._schema)
         self._history = MetricsStore(home.create().history, config.learner.history_rows)
         self._store = DriftScoreStore(home.history)
@@ -167,7 +168,7 @@ class DriftMonitor:
     def _encoded(self, rows: Sequence[tuple[int, Served]]) -> np.ndarray:
         """The rows' encoded features, the prediction as last column: (n, columns + 1)."""
         values = np.empty((len(rows), self._encoder.width + 1))
-        self._encoder.write([row.features for _, row in rows], values[:, :-1])
+        values[:, :-1] = encoded_values([row for _, row in rows], self._encoder, self._schema_hash)
         values[:, -1] = [row.prediction for _, row in rows]
         return values
 

@@ -102,7 +102,7 @@ class ColumnEncoder:
         """The encoder of a schema's used features; all callers share one."""
         return cls(schema.used, Encoder.of(schema))
 
-    def values(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
+    def encode_many(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
         """The rows' values, (n, columns), NaN where one is to be imputed."""
         out = np.empty((len(rows), self.width))
         self.write(rows, out)

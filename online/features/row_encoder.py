@@ -94,9 +94,14 @@ class RowEncoder(base.Transformer):
         encoded: list[float] | None = x.get(ENCODED)
         return self._encoder.encode(x).values if encoded is None else encoded
 
+    @property
+    def width(self) -> int:
+        """How many values a row encodes to, without its context features."""
+        return self._column_encoder.width
+
     def encode_many(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
         """As :meth:`encode_one`, of many raw rows; (n, columns)."""
-        return self._column_encoder.values(rows)
+        return self._column_encoder.encode_many(rows)
 
     def as_served(self, features: Mapping[str, Any], context: Mapping[str, float]) -> list[float]:
         """What a prediction was made from.

@@ -1,61 +1,103 @@
-"""Taking in labels without HTTP: validate, and commit in groups. What routes and tests call."""
+"""Taking in labels without HTTP: validate them, add what only this process knows, have them committed.
+
+What routes and tests call.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
 import functools
 import itertools
+import logging
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 
 from online.core.background import start_background_thread
 from online.core.errors import InputError, MillraceError
 from online.core.schema import Schema
+from online.features.column_encoder import ColumnEncoder
 from online.features.encoder import clean, number
-from online.labels.label_joiner import Joins, Label, Request
+from online.labels.label_messages import (
+    CommitRequest,
+    CommitResponse,
+    Committed,
+    Label,
+    LabelStore,
+    Rejected,
+    error_of,
+)
+from online.labels.unwritten_predictions import PredictionQueue, UnwrittenPredictions
 from online.storage.prediction_log import identifier
 from online.storage.records import Receipt
+from online.storage.served_predictions import ServedColumns
 
-__all__ = ["Intake", "Outcome", "fulfil"]
+__all__ = ["GROUP_LABELS", "LabelIngest", "Outcome", "fulfil"]
 
-GROUP, GROUP_LABELS = 64, 20_000  # requests committed together at most, and labels that are enough
+log = logging.getLogger(__name__)
+
+# Requests handed over together at most, and labels that are enough: a group is one transaction, which all of
+# it waits for, and the journal's writers wait for each other.
+GROUP, GROUP_LABELS = 64, 20_000
 
 Outcome = list[Receipt] | MillraceError  # a receipt for each label of a request, or why none was kept
 
 
-class Intake:
-    """Accepts labels from any thread; one thread of its own has them joined and committed in groups.
+class PendingCommit(msgspec.Struct, frozen=True):
+    """Labels that wait to be handed over, and who is told what became of them."""
+
+    labels: Sequence[Label]
+    received_at: float
+    source: str | None
+    settle: Callable[[Outcome], None]
+
+
+class LabelIngest:
+    """Accepts labels from any thread; one thread of its own has them committed in groups.
 
     Parameters
     ----------
     schema
         The stream.
-    joiner
-        Joins labels with what was served and commits them; closed with the intake.
+    store
+        Commits labels; closed with the ingest.
     clock
         Unix seconds.
-    learned
+    learned_seq
         The last journal record that served predictions reflect; None where that is not known.
+    predictions
+        Where served predictions wait to be written, for labels of those that are not; None where all are.
+    expect
+        What the model says of encoded rows (n, columns), in target units; None for each where it cannot tell.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default that fits where there is no server
         self,
         schema: Schema,
-        joiner: Joins,
+        store: LabelStore,
         clock: Callable[[], float] = time.time,
-        learned: Callable[[], int | None] = lambda: None,
+        *,
+        learned_seq: Callable[[], int | None] = lambda: None,
+        predictions: PredictionQueue | None = None,
+        expect: Callable[[np.ndarray], Sequence[float | None]] = lambda values: [None] * len(values),
     ) -> None:
         self._target = schema.target.name
         self._fields = frozenset(feature.name for feature in schema.features)
-        self._joiner = joiner
+        self._schema_hash = schema.hash
+        self._encoder = ColumnEncoder.of(schema)
+        self._store = store
         self._clock = clock
-        self._learned = learned
-        self._requests: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._thread = start_background_thread(self._commit_forever, "journal")
+        self._learned_seq = learned_seq
+        self._unwritten = None if predictions is None else UnwrittenPredictions(predictions)
+        self._expect = expect
+        self._request_ids = itertools.count(1)
+        self._settling: dict[int, Callable[[Outcome], None]] = {}  # by request id
+        self._queue: queue.SimpleQueue[PendingCommit | None] = queue.SimpleQueue()
+        self._thread = start_background_thread(self._commit_forever, "labels")
 
     def validate(self, rows: Sequence[Mapping[str, Any]]) -> list[Label]:
         """Check every row before any is accepted.
@@ -70,32 +112,50 @@ class Intake:
     def accept(
         self, labels: Sequence[Label], source: str | None = None
     ) -> concurrent.futures.Future[list[Receipt]]:
-        """Commit labels of a source; the future holds a receipt for each once all are durable.
+        """Commit labels.
 
-        The future raises BusyError when nothing was kept, JournalError when that or, its message says so,
-        nobody knows.
+        Parameters
+        ----------
+        labels
+            What :meth:`validate` gave.
+        source
+            Who sent them.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Holds a receipt for each label once all are durable. It raises BusyError when nothing was kept,
+            JournalError when that or, its message says so, nobody knows.
         """
         future: concurrent.futures.Future[list[Receipt]] = concurrent.futures.Future()
         self.submit(labels, source, functools.partial(fulfil, future))
         return future
 
     def submit(self, labels: Sequence[Label], source: str | None, settle: Callable[[Outcome], None]) -> None:
-        """As :meth:`accept`; ``settle`` is called in the committing thread."""
-        self._requests.put(Waiting(Request(labels, self._clock(), source), settle))
+        """Commit labels as :meth:`accept` does, without a future.
+
+        Parameters
+        ----------
+        labels, source
+            As for :meth:`accept`.
+        settle
+            Called with the outcome, in a thread of the ingest's or the store's.
+        """
+        self._queue.put(PendingCommit(labels, self._clock(), source, settle))
 
     def close(self) -> None:
         """Commit what is waiting and stop."""
-        self._requests.put(None)
+        self._queue.put(None)
         self._thread.join()
-        self._joiner.close()
+        self._store.close()
 
     def _label(self, row: Mapping[str, Any], index: int) -> Label:
         target = self._target
         if target not in row:
             raise InputError(f"the label {target!r} is missing", field=target, index=index)
         value = row[target]
-        read = None if isinstance(value, (bool, str)) else number(value)
-        if read is None:
+        label = None if isinstance(value, (bool, str)) else number(value)
+        if label is None:
             shown = repr(value)[:80]
             raise InputError(f"the label {target!r} must be a finite number, not {shown}", target, index)
         given = row.get("id")
@@ -103,42 +163,79 @@ class Intake:
         features = clean(row, self._fields) or None
         if name is None and features is None:
             raise InputError("give the prediction's id, or the row's features", field="id", index=index)
-        return Label(read, name, features)
+        return Label(label, name, features)
 
     def _commit_forever(self) -> None:
-        while (first := self._requests.get()) is not None:
+        while (first := self._queue.get()) is not None:
             group, stopped = self._group(first)
             self._commit(group)
             if stopped:
                 return
 
-    def _group(self, first: Waiting) -> tuple[list[Waiting], bool]:
-        """What waits already is committed together."""
-        group, labels = [first], len(first.request.labels)
-        while len(group) < GROUP and labels < GROUP_LABELS and not self._requests.empty():
-            waiting = self._requests.get()
-            if waiting is None:
+    def _group(self, first: PendingCommit) -> tuple[list[PendingCommit], bool]:
+        """Everything that waits already is handed over together; whether the ingest is to stop."""
+        group, labels = [first], len(first.labels)
+        while len(group) < GROUP and labels < GROUP_LABELS and not self._queue.empty():
+            pending = self._queue.get()
+            if pending is None:
                 return group, True
-            group.append(waiting)
-            labels += len(waiting.request.labels)
+            group.append(pending)
+            labels += len(pending.labels)
         return group, False
 
-    def _commit(self, group: list[Waiting]) -> None:
+    def _commit(self, group: list[PendingCommit]) -> None:
+        numbered = [(next(self._request_ids), pending) for pending in group]
+        self._settling.update((request_id, pending.settle) for request_id, pending in numbered)
         try:
-            receipts = iter(self._joiner.take_in([one.request for one in group], self._learned()))
-        except MillraceError as exc:
-            for one in group:
-                one.settle(exc)
+            requests = self._requests(numbered)
+        except Exception as exc:  # whatever it is, the clients wait for an answer, and the thread goes on
+            log.exception("labels could not be prepared")
+            for request_id, _ in numbered:
+                self._settle(Rejected(request_id, f"no label of this request was kept: {exc}"))
             return
-        for one in group:
-            one.settle(list(itertools.islice(receipts, len(one.request.labels))))
+        self._store.commit(requests, self._settle)
 
+    def _settle(self, response: CommitResponse) -> None:
+        settle = self._settling.pop(response.request_id)
+        settle(response.receipts if isinstance(response, Committed) else error_of(response))
 
-class Waiting(msgspec.Struct, frozen=True):
-    """A request, and who is told what became of it."""
+    def _requests(self, numbered: Sequence[tuple[int, PendingCommit]]) -> list[CommitRequest]:
+        """What is handed over: the labels of each request, and what only this process knows of them."""
+        ids = {label.id for _, pending in numbered for label in pending.labels if label.id is not None}
+        unwritten = self._unwritten.with_ids(ids) if self._unwritten and ids else {}
+        labels = self._with_expected(
+            [label for _, pending in numbered for label in pending.labels], unwritten
+        )
+        learned_seq, remaining = self._learned_seq(), iter(labels)
+        requests = []
+        for request_id, pending in numbered:
+            own = list(itertools.islice(remaining, len(pending.labels)))
+            served = [unwritten[label.id] for label in own if label.id is not None and label.id in unwritten]
+            requests.append(
+                CommitRequest(
+                    request_id, own, pending.received_at, pending.source, learned_seq, self._schema_hash,
+                    [*served, *self._unwritten_like(own)],
+                )
+            )  # fmt: skip
+        return requests
 
-    request: Request
-    settle: Callable[[Outcome], None]
+    def _with_expected(self, labels: list[Label], unwritten: Mapping[str, ServedColumns]) -> list[Label]:
+        """Labels, with their features encoded and an expected value where no prediction is known here."""
+        lone = [index for index, label in enumerate(labels) if label.features and label.id not in unwritten]
+        if not lone:
+            return labels
+        values = self._encoder.encode_many([labels[index].features or {} for index in lone])
+        for index, row, expected in zip(lone, values, self._expect(values), strict=True):
+            label = labels[index]
+            labels[index] = Label(label.target, label.id, label.features, row.tobytes(), expected)
+        return labels
+
+    def _unwritten_like(self, labels: Sequence[Label]) -> list[ServedColumns]:
+        """The predictions that wait to be written and that labels without an id may belong to."""
+        nameless = [label.encoded for label in labels if label.id is None]
+        if self._unwritten is None or not nameless:
+            return []
+        return self._unwritten.with_features(np.frombuffer(b"".join(nameless)).reshape(len(nameless), -1))
 
 
 class Future(Protocol):
@@ -155,7 +252,15 @@ class Future(Protocol):
 
 
 def fulfil(future: Future, outcome: Outcome) -> None:
-    """Give a future what became of a request's labels, unless it was cancelled."""
+    """Give a future the outcome of a request.
+
+    Parameters
+    ----------
+    future
+        Where it is waited for; left alone when it was cancelled.
+    outcome
+        The receipts of the request's labels, or why none was kept.
+    """
     if future.done():
         return
     if isinstance(outcome, MillraceError):

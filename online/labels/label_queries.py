@@ -1,7 +1,7 @@
-"""Which served rows to ask labels for: those whose labels promise most, spread out, and some drawn at random.
+"""Which served rows to ask labels for: the most valuable ones, spread out, and some drawn at random.
 
-A label is worth more where the interval is wide and the experts disagree (what it would correct is large
-there), and where the row is a drifted input; and less the more rows of the same place, or of the same moment,
+A label is worth more where the interval is wide and the experts disagree (it would correct much there), and
+where the row is a drifted input. It is worth less the more rows of the same segment, or of the same moment,
 are asked for already. The random ones are drawn whatever the row is like, so that errors estimated from them
 are unbiased.
 """
@@ -18,17 +18,17 @@ import numpy as np
 from online.features.segments import Segments
 from online.storage.served_predictions import Served
 
-__all__ = ["RANDOM", "Wanted", "choose"]
+__all__ = ["RANDOM", "LabelQuery", "choose_queries"]
 
 RANDOM = "drawn at random"
-WIDE, DISAGREE, NEW_PLACE = "wide interval", "experts disagree", "few labels asked for its place"
-MOMENT = 24  # rows that count as one moment
-CROWDED = 0.5  # what another label of the same place or moment is worth, to the first
-DRIFTED = 1.0  # what a drifted input adds, to a row of mean width and disagreement, which has 2
+WIDE, DISAGREE, NEW_SEGMENT = "wide interval", "experts disagree", "few labels asked for its place"
+MOMENT_ROWS = 24  # rows in a row that count as one moment: of an hourly stream, a day
+REPEAT_WORTH = 0.5  # what another label of the same segment or moment is worth, to the first
+DRIFT_WORTH = 1.0  # what a drifted input adds, to a row of mean width and disagreement, which has 2
 NOTABLE = 1.5  # times the mean: then width or disagreement is named as a reason
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class LabelQuery(msgspec.Struct, frozen=True):
     """A served row whose label is wanted: with its features, as a label endpoint is asked with."""
 
     id: str
@@ -40,68 +40,77 @@ class Wanted(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-def choose(rows: Sequence[Served], slots: Segments, budget: int, share: float) -> list[Wanted]:
-    """The rows to ask for, the most wanted first, the random ones last.
+def choose_queries(
+    rows: Sequence[Served], segments: Segments, budget: int, random_share: float
+) -> list[LabelQuery]:
+    """Choose the rows to ask for.
 
     Parameters
     ----------
     rows
         Served rows without a label, oldest first.
-    slots
-        What tells their places.
+    segments
+        Tells the segment of a row.
     budget
-        How many are wanted at most.
-    share
+        How many rows are asked for at most.
+    random_share
         How many of these are drawn at random, 0 to 1: by their ids, so the same ones until labels come.
+
+    Returns
+    -------
+    list of LabelQuery
+        The most valuable row first, the random ones last.
     """
-    drawn = set(
-        sorted(range(len(rows)), key=lambda i: lot(rows[i].id))[: round(share * min(budget, len(rows)))]
-    )
-    left = [i for i in range(len(rows)) if i not in drawn]
-    picked = greedy([rows[i] for i in left], slots, min(budget, len(rows)) - len(drawn))
-    chosen = [wanted(rows[left[i]], reasons) for i, reasons in picked]
-    return chosen + [wanted(rows[i], (RANDOM,)) for i in sorted(drawn)]
+    count = min(budget, len(rows))
+    by_rank = sorted(range(len(rows)), key=lambda row_index: random_rank(rows[row_index].id))
+    drawn = set(by_rank[: round(random_share * count)])
+    others = [row_index for row_index in range(len(rows)) if row_index not in drawn]
+    picked = pick_valuable([rows[row_index] for row_index in others], segments, count - len(drawn))
+    valuable = [label_query(rows[others[index]], reasons) for index, reasons in picked]
+    return valuable + [label_query(rows[row_index], (RANDOM,)) for row_index in sorted(drawn)]
 
 
-def greedy(rows: Sequence[Served], slots: Segments, count: int) -> list[tuple[int, tuple[str, ...]]]:
-    """Places of the most valuable rows and why, each valued beside those taken before."""
+def pick_valuable(
+    rows: Sequence[Served], segments: Segments, count: int
+) -> list[tuple[int, tuple[str, ...]]]:
+    """The indices of the most valuable rows and why: greedily, each valued beside those picked before."""
     if not rows or count <= 0:
         return []
-    width = relative([one.upper - one.lower for one in rows])
-    spread = relative([max(one.experts, default=0.0) - min(one.experts, default=0.0) for one in rows])
-    value = width + spread + DRIFTED * np.array([bool(one.drifted) for one in rows])
-    places = numbered([slots.segment_of(one.features) for one in rows])
-    moments = np.arange(len(rows)) // MOMENT
-    found = []
+    width = over_mean([row.upper - row.lower for row in rows])
+    disagreement = over_mean([max(row.experts, default=0.0) - min(row.experts, default=0.0) for row in rows])
+    value = width + disagreement + DRIFT_WORTH * np.array([bool(row.drifted) for row in rows])
+    segment = group_numbers([segments.segment_of(row.features) for row in rows])
+    moment = np.arange(len(rows)) // MOMENT_ROWS
+    picked = []
     for _ in range(min(count, len(rows))):
         best = int(value.argmax())
         reasons = list(rows[best].drifted)
         reasons += [WIDE] if width[best] > NOTABLE and WIDE not in reasons else []
-        reasons += [DISAGREE] if spread[best] > NOTABLE and DISAGREE not in reasons else []
-        found.append((best, tuple(reasons) or (NEW_PLACE,)))
-        value = np.where(places == places[best], CROWDED * value, value)
-        value = np.where(moments == moments[best], CROWDED * value, value)
-        value[best] = -1.0
-    return found
+        reasons += [DISAGREE] if disagreement[best] > NOTABLE and DISAGREE not in reasons else []
+        picked.append((best, tuple(reasons) or (NEW_SEGMENT,)))
+        value = np.where(segment == segment[best], REPEAT_WORTH * value, value)
+        value = np.where(moment == moment[best], REPEAT_WORTH * value, value)
+        value[best] = -1.0  # never picked again: all others are above 0, or 0
+    return picked
 
 
-def relative(values: Sequence[float]) -> np.ndarray:
-    """Values over their mean, all 1 where that is 0."""
+def over_mean(values: Sequence[float]) -> np.ndarray:
+    """Values over their mean, (n,); all 1 where that is 0."""
     mean = float(np.mean(values))
     return np.array(values) / mean if mean > 0.0 else np.ones(len(values))
 
 
-def numbered(places: Sequence[tuple[int, int]]) -> np.ndarray:
-    """A number for each place."""
+def group_numbers(groups: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A number for each distinct group, (n,)."""
     numbers: dict[tuple[int, int], int] = {}
-    return np.array([numbers.setdefault(place, len(numbers)) for place in places])
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
-def lot(name: str) -> bytes:
-    """What an id draws."""
+def random_rank(name: str) -> bytes:
+    """What an id is drawn by: as good as random, and the same each time it is asked for."""
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
-def wanted(one: Served, reasons: tuple[str, ...]) -> Wanted:
+def label_query(row: Served, reasons: tuple[str, ...]) -> LabelQuery:
     """A row to ask for."""
-    return Wanted(one.id, one.features, one.prediction, one.lower, one.upper, one.served_at, reasons)
+    return LabelQuery(row.id, row.features, row.prediction, row.lower, row.upper, row.served_at, reasons)

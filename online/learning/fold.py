@@ -24,6 +24,7 @@ from online.model.intervals import BOUNDS_KEPT, ConformalInterval
 from online.model.pipeline import BOOSTED_RECENT, ENCODER, IMPUTER, POOL
 from online.storage.metrics_store import Alarm, Outcome
 from online.storage.records import LABELS, Record
+from online.storage.served_predictions import encoded_values
 
 __all__ = ["Fold", "FoldState", "Guess", "Learned", "as_served"]
 
@@ -88,6 +89,9 @@ class Fold:
         Gives the records after one seq and before another, which a replayed model has yet to learn.
     locate
         Tells the key and slot of a raw row, which go with its outcome.
+    schema_hash
+        Which stored encoded values are the pipeline's own: rows that come with them are not encoded again.
+        Empty for none.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Fold:
         baseline: Callable[[Record], float] | None = None,
         between: Callable[[int, int], Iterable[Record]] = lambda after, before: (),
         locate: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda row: (OTHER_SEGMENT, OTHER_SEGMENT),
+        schema_hash: str = "",
     ) -> None:
         self.pipeline = pipeline
         self.state = state
@@ -105,11 +110,15 @@ class Fold:
         self._baseline = baseline
         self._between = between
         self._locate = locate
+        self._schema_hash = schema_hash
         self._met: dict[int, list[float]] = {}
 
     def prepare_batch(self, records: Sequence[Record]) -> Floats:
-        """Encode the rows of records that are about to be taken in, at once: (n, columns)."""
-        values: Floats = self.pipeline[ENCODER].encode_many([one.features for one in records])
+        """The encoded rows of records that are about to be taken in, (n, columns).
+
+        As they were stored with the records, else encoded now, at once.
+        """
+        values: Floats = encoded_values(records, self.pipeline[ENCODER], self._schema_hash)
         self._met = dict(zip((one.seq for one in records), values.tolist(), strict=True))
         return values
 

@@ -91,7 +91,10 @@ class Learner:
         self._first = self._frozen()
         baseline = self._first.predict if self._first else None
         locate = Segments(self._config.schema).segment_of
-        self._fold = Fold(loaded.pipeline, loaded.state, self._restore, baseline, self._between, locate)
+        self._fold = Fold(
+            loaded.pipeline, loaded.state, self._restore, baseline, self._between, locate,
+            self._config.schema.hash,
+        )  # fmt: skip
         self._fold.warm_up()
         self._journal = Journal(self._home.journal, self._config.stream)
         self._history = MetricsStore(self._home.history, self._config.learner.history_rows)

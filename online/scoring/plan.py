@@ -104,7 +104,8 @@ class ScoringPlan:
     def prepare(self) -> ScoringPlan:
         """Make now what scoring needs, so that the first request does not wait for it; returns the plan."""
         self._buffers.append(self._buffer())
-        _ = self._kernel, self.encoder, self._column_encoder, self._context_tables, self._error_scale
+        _ = self._kernel, self.schema_hash, self.encoder, self._column_encoder, self._context_tables
+        _ = self._error_scale
         return self
 
     # Each is made once; when two threads meet here both make it, and one of the two equal ones stays
@@ -122,6 +123,11 @@ class ScoringPlan:
         limits = np.array([self.info.low, self.info.high, self.info.fallback])
         built = {"limits": limits, "expert_share": self._shares}
         return ArrayTable.of(self.arrays | built | build_bitvectors(self.arrays))
+
+    @functools.cached_property
+    def schema_hash(self) -> str:
+        """The hash of the schema that rows are encoded by."""
+        return self.info.schema.hash
 
     @functools.cached_property
     def encoder(self) -> Encoder:

@@ -60,6 +60,11 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         return len(self.rows)
 
     @property
+    def ids(self) -> Sequence[str]:
+        """The id of each."""
+        return self.names
+
+    @property
     def outputs(self) -> Sequence[Sequence[float]]:
         """The experts' outputs row by row, in target units."""
         return self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
@@ -114,6 +119,8 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
                 upper=self.upper,
                 imputed=self.imputed,
                 drifted=self.drifted,
+                schema_hash=self.plan.schema_hash,
+                encoded=np.asarray(self.values, "<f8").tobytes(),
             )
         ]
 

@@ -1,11 +1,10 @@
 """The journal: every accepted label, in order, durable before it is answered.
 
 One SQLite table in WAL mode, ``synchronous=FULL``. Any number of processes append, one learner reads.
-A record's ``seq`` follows the order of commits without gaps. ``features`` and ``context`` are JSON objects,
-``experts`` little-endian float64 outputs in the pool's order, ``payload`` a JSON object (kind rollback:
-``{"version": N}``). ``(stream, id)`` is unique among labels and releases; a correction repeats the id.
-``checksum`` is the CRC-32 of the other columns (NULL in records of before there was one). Labels that were
-set aside are in the table ``quarantine``, ``judged`` counting the labels the watch had judged by then;
+A record's ``seq`` follows the order of commits without gaps. ``record`` holds it in one piece, as
+:mod:`online.storage.records` says, ``payload`` in it being an object (kind rollback: ``{"version": N}``).
+``(stream, id)`` is unique among labels and releases; a correction repeats the id. Labels that were set aside
+are in the table ``quarantine``, ``judged`` counting the labels the watch had judged by then;
 ``watch`` holds the state of what judges them. Of records up to ``cut.upto`` only id, kind, time and
 target are left: enough to know a label again, not to learn it.
 
@@ -16,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import secrets
 import sqlite3
 import uuid
@@ -31,29 +31,40 @@ from online.storage.database import as_json, connect, insert, read_only
 from online.storage.label_validation import RECENT_LABELS, Fault, LabelValidator, ValidationState
 from online.storage.prediction_log import Served
 from online.storage.records import (
-    COLUMNS,
     LABELS,
+    READ,
+    WRITTEN,
     Quarantined,
     Receipt,
     Record,
     Submission,
-    checksum,
     corrected,
-    decode,
+    from_json,
+    from_row,
     label_record,
-    record,
-    values,
+    to_json,
+    to_row,
+    verified,
 )
 from online.storage.transactions import transaction
 
 __all__ = ["Journal"]
 
-RECORDS = msgspec.json.Decoder(Record)
+log = logging.getLogger(__name__)
+
 STATES = msgspec.json.Decoder(ValidationState)
 NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
 FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
-ALONE = "seq, stream, id, received_at, kind, features, target, checksum"  # of a label nothing was served for
-NOT_SERVED = (None,) * 7  # context to plan_seq
+# The labels as a table, whichever way their records are kept: what an expression of a user's may name.
+LABEL_TABLE = f"""
+SELECT seq, stream, id, received_at, kind, target, plan_seq, checksum,
+    coalesce(features, record->'features') AS features, coalesce(context, record->'context') AS context,
+    coalesce(experts, record->'experts') AS experts,
+    coalesce(prediction, record->>'prediction') AS prediction,
+    coalesce(lower, record->>'lower') AS lower, coalesce(upper, record->>'upper') AS upper,
+    coalesce(served_at, record->>'served_at') AS served_at, coalesce(payload, record->'payload') AS payload
+FROM journal WHERE stream = ? AND kind IN {LABELS!r}
+"""
 LAST = 2**63 - 1  # the largest integer SQLite takes
 
 
@@ -80,7 +91,7 @@ class Journal:
         self._stream = stream
         self._watch = watch
         self._known: dict[str, Record | None] = {}  # the newest records of ids, in a transaction
-        self._queued: list[tuple[Any, ...]] = []  # rows to be inserted at its end
+        self._queued: list[Record] = []  # records to be inserted at its end
         self._prefix = secrets.token_hex(12)
         self._count = itertools.count(1)
         try:
@@ -93,13 +104,19 @@ class Journal:
         self._db.close()
 
     def append(self, submissions: Sequence[Submission]) -> list[Receipt]:
-        """Commit submissions in one transaction, durable on return; a receipt for each."""
+        """Commit submissions in one transaction, durable on return; a receipt for each.
+
+        Labels that were set aside for what so many do now that it is no fault are released afterwards, each
+        in a transaction of its own: one that cannot be released refuses none of the others.
+        """
         with self._transaction():
-            self._recall()
+            self._load_validation_state()
             self._look_up(submissions)
             receipts = [self._take(submission) for submission in submissions]
-            self._note(submissions[-1].received_at if submissions else 0.0)
-            return receipts
+            self._save_validation_state()
+        if submissions and self._watch is not None and self._watch.world_has_changed:
+            self._release_recent(self._watch.state.judged - RECENT_LABELS, submissions[-1].received_at)
+        return receipts
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -113,16 +130,8 @@ class Journal:
             self._queued.clear()
 
     def _write(self) -> None:
-        """Insert what was queued; a label that nothing was served for has half of the columns to write."""
-        alone: list[tuple[Any, ...]] = []
-        whole: list[tuple[Any, ...]] = []
-        for row in self._queued:
-            if row[6:13] == NOT_SERVED and row[14] is None:
-                alone.append((*row[:6], row[13], row[15]))
-            else:
-                whole.append(row)
-        insert(self._db, f"INSERT INTO journal ({COLUMNS})", whole)
-        insert(self._db, f"INSERT INTO journal ({ALONE})", alone)
+        """Insert what was queued."""
+        insert(self._db, f"INSERT INTO journal ({WRITTEN})", [to_row(record) for record in self._queued])
 
     def _look_up(self, submissions: Sequence[Submission]) -> None:
         """Find what is known of all ids that submissions may go by, at once."""
@@ -131,38 +140,49 @@ class Journal:
         if not names:
             return
         self._known.update(dict.fromkeys(names))
-        self._known.update({row[2]: record(row) for row in self._named(names)})
+        self._known.update({row[2]: from_row(row) for row in self._named(names)})
 
     def _named(self, names: Sequence[str]) -> list[Any]:
         """The records with some ids, in order."""
-        query = f"SELECT {COLUMNS} FROM journal WHERE {NAMED} AND "
+        query = f"SELECT {READ} FROM journal WHERE {NAMED} AND "
         wanted = (self._stream, as_json(names))
         return self._rows(f"{query}{FIRST} UNION ALL {query}{OTHER} ORDER BY seq", wanted)
 
-    def _recall(self) -> None:
+    def _load_validation_state(self) -> None:
         """Take up the watch's state as the last transaction left it, whichever process that was."""
         if self._watch is not None:
             rows = self._rows("SELECT state FROM watch WHERE stream = ?", (self._stream,))
             self._watch.state = STATES.decode(rows[0][0]) if rows else ValidationState()
 
-    def _note(self, received_at: float) -> None:
-        """Keep the watch's state; labels set aside for what a crowd does now are taken in after all."""
-        if self._watch is None:
-            return
-        if self._watch.world_has_changed:
-            since = self._watch.state.judged - RECENT_LABELS
-            for seq in self._open_since(since):
-                self._release(*seq, received_at)
-        state = msgspec.json.encode(self._watch.state).decode()
-        self._db.execute("INSERT OR REPLACE INTO watch VALUES (?, ?)", (self._stream, state))
+    def _save_validation_state(self) -> None:
+        if self._watch is not None:
+            state = msgspec.json.encode(self._watch.state).decode()
+            self._db.execute("INSERT OR REPLACE INTO watch VALUES (?, ?)", (self._stream, state))
 
-    def _open_since(self, judged: int) -> list[tuple[int, Record]]:
-        rows = self._rows(
-            "SELECT seq, record FROM quarantine WHERE stream = ? AND judged > ?"
-            " AND released_as IS NULL AND discarded IS NULL ORDER BY seq",
-            (self._stream, judged),
-        )
-        return [(seq, RECORDS.decode(kept)) for seq, kept in rows]
+    def _release_recent(self, judged: int, received_at: float) -> None:
+        """Release the labels that were set aside since so many had been judged.
+
+        Whatever fails is logged: the labels that were appended before are durable, and are to be answered so.
+        """
+        try:
+            rows = self._rows(
+                "SELECT seq FROM quarantine WHERE stream = ? AND judged > ?"
+                " AND released_as IS NULL AND discarded IS NULL ORDER BY seq",
+                (self._stream, judged),
+            )
+            for (seq,) in rows:
+                self._release_or_leave(seq, received_at)
+        except JournalError as exc:
+            log.warning("labels set aside stay so for now, the next labels try again: %s", exc)
+
+    def _release_or_leave(self, seq: int, received_at: float) -> None:
+        """Release a label that was set aside; one that cannot be is left to people from now on."""
+        try:
+            self.release(seq, received_at)
+        except InputError as exc:
+            log.warning("a label set aside cannot be released: %s", exc)
+            with transaction(self._db, self._failed):
+                self._db.execute("UPDATE quarantine SET judged = NULL WHERE seq = ?", (seq,))
 
     def append_command(
         self,
@@ -189,22 +209,21 @@ class Journal:
                 f"{self._path}: records up to {behind} were cut by retention; only a snapshot at seq {behind}"
                 " or later can be replayed from"
             )
-        rows = self._rows(f"SELECT {COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
-        for expected, row in enumerate(rows, start=after + 1):
-            self._check(row, expected)
-        return [record(row) for row in rows]
+        rows = self._rows(f"SELECT {READ} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+        return [self._verified(row, seq) for seq, row in enumerate(rows, start=after + 1)]
 
     def first_seq(self) -> int:
         """The oldest record's seq that is still whole, 1 when there is none."""
         oldest = int(self._rows("SELECT coalesce(min(seq), 1) FROM journal", ())[0][0])
         return max(oldest, self.cut_up_to() + 1)
 
-    def _check(self, row: Any, expected: int) -> None:
-        fault = "missing" if row[0] != expected else None
-        if fault is None and row[15] is not None and row[15] != checksum(row):
-            fault = "damaged: its checksum is not the one written with it"
-        if fault is not None:
-            raise JournalError(f"{self._path}: record {expected} is {fault}; restore the file from a backup")
+    def _verified(self, row: Any, seq: int) -> Record:
+        """The record of a row that is to be the next one."""
+        record = verified(row) if row[0] == seq else None
+        if record is None:
+            fault = "damaged: its checksum is not the one written with it" if row[0] == seq else "missing"
+            raise JournalError(f"{self._path}: record {seq} is {fault}; restore the file from a backup")
+        return record
 
     def cut_up_to(self) -> int:
         """The last record that is cut, 0 when none is."""
@@ -223,7 +242,8 @@ class Journal:
             if old:
                 self._db.execute(
                     "UPDATE journal SET features = NULL, context = NULL, experts = NULL, prediction = NULL,"
-                    " lower = NULL, upper = NULL, served_at = NULL, payload = NULL, checksum = NULL"
+                    " lower = NULL, upper = NULL, served_at = NULL, payload = NULL, checksum = NULL,"
+                    " record = NULL"
                     " WHERE seq > ? AND seq <= ?",
                     (behind, old[-1]),
                 )
@@ -233,19 +253,19 @@ class Journal:
     def versions_needed(self, after: int) -> set[int]:
         """The snapshots that records after a seq name."""
         rows = self._rows(
-            "SELECT payload FROM journal WHERE seq > ? AND payload IS NOT NULL AND kind NOT IN"
-            " ('label', 'correction', 'release')",
+            "SELECT coalesce(payload->>'version', record->'payload'->>'version') FROM journal"
+            f" WHERE seq > ? AND kind NOT IN {LABELS!r}",
             (after,),
         )
-        found = (decode(payload).get("version") for (payload,) in rows)
-        return {version for version in found if isinstance(version, int)}
+        return {version for (version,) in rows if isinstance(version, int)}
 
     def labels_by_plan(self, after: int, until: int) -> list[tuple[int, int]]:
         """Of the predictions served by a plan of seq ``after`` or later, with a label up to ``until``:
         (the plan's seq, the label's), in the order they were served."""
         return self._rows(
             "SELECT coalesce(plan_seq, 0), seq FROM journal WHERE seq > ? AND seq <= ? AND kind IN"
-            " ('label', 'release') AND prediction IS NOT NULL AND coalesce(plan_seq, 0) >= ? ORDER BY 1, 2",
+            " ('label', 'release') AND (prediction IS NOT NULL OR record->'prediction' IS NOT NULL)"
+            " AND coalesce(plan_seq, 0) >= ? ORDER BY 1, 2",
             (after, until, after),
         )
 
@@ -253,11 +273,8 @@ class Journal:
         """The seqs of the labels for which an SQL expression holds. Raises InputError when it is none."""
         try:
             with contextlib.closing(read_only(self._path)) as db:
-                rows = db.execute(
-                    f"SELECT seq FROM (SELECT * FROM journal WHERE stream = ? AND kind IN {LABELS!r})"
-                    f" WHERE ({expression})",
-                    (self._stream,),
-                ).fetchall()
+                query = f"SELECT seq FROM ({LABEL_TABLE}) WHERE ({expression})"
+                rows = db.execute(query, (self._stream,)).fetchall()
         except (sqlite3.Error, sqlite3.Warning) as exc:
             raise InputError(f"{expression!r} cannot be asked of the journal: {exc}", "where") from exc
         return {seq for (seq,) in rows}
@@ -271,7 +288,7 @@ class Journal:
         if name in self._known:
             return self._known[name]
         rows = self._named([name])
-        return record(rows[-1]) if rows else None
+        return from_row(rows[-1]) if rows else None
 
     def labelled_ids(self, names: Sequence[str]) -> set[str]:
         """Those of some ids that have a label, learned or set aside."""
@@ -288,7 +305,7 @@ class Journal:
             (self._stream, limit),
         )
         return [
-            Quarantined(seq, reason, RECORDS.decode(kept), to, bool(discarded))
+            Quarantined(seq, reason, from_json(kept), to, bool(discarded))
             for seq, reason, kept, to, discarded in rows
         ]
 
@@ -324,7 +341,7 @@ class Journal:
                 return int(released_as)
             if discarded:
                 raise InputError(f"quarantined label {seq} was discarded", field="seq")
-            return self._release(seq, RECORDS.decode(kept), received_at)
+            return self._release(seq, from_json(kept), received_at)
 
     def _release(self, seq: int, kept: Record, received_at: float) -> int:
         known = self.find(kept.id)
@@ -374,7 +391,7 @@ class Journal:
 
     def _corrections(self, name: str) -> int:
         query = f"SELECT count(*) FROM journal WHERE {NAMED} AND {OTHER} AND kind = 'correction'"
-        queued = sum(1 for row in self._queued if row[2] == name and row[4] == "correction")
+        queued = sum(1 for record in self._queued if record.id == name and record.kind == "correction")
         return int(self._rows(query, (self._stream, as_json([name])))[0][0]) + queued
 
     def _place(self, submission: Submission) -> tuple[str, Served | None, Record | None]:
@@ -408,7 +425,7 @@ class Journal:
         again = self._rows("SELECT seq FROM quarantine WHERE stream = ? AND id = ? AND target = ?", key)
         if again:
             return Receipt("duplicate", int(again[0][0]))
-        kept = msgspec.json.encode(label_record(self._stream, name, submission, served)).decode()
+        kept = to_json(label_record(self._stream, name, submission, served))
         cursor = self._db.execute(
             "INSERT INTO quarantine (stream, id, target, received_at, reason, record, judged)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -425,13 +442,12 @@ class Journal:
     def _insert(self, new: Record) -> int:
         """Queue a record for the transaction's end; its seq."""
         if self._queued:
-            seq = self._queued[-1][0] + 1
+            seq = self._queued[-1].seq + 1
         else:
             newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
             seq = newest[0] + 1 if newest else 1
         new = msgspec.structs.replace(new, seq=seq)
-        row = values(new)
-        self._queued.append((*row, checksum(row)))
+        self._queued.append(new)
         self._known[new.id] = new
         return int(seq)
 

@@ -37,6 +37,7 @@ from online.core.schema import Schema
 from online.features.encoder import Encoder
 from online.storage.database import as_json, connect, insert
 from online.storage.served_predictions import (
+    SAME_FEATURES,
     Batch,
     Candidate,
     Prepared,
@@ -64,7 +65,6 @@ SELECT_LAST_EXPIRED = (
     " WHERE served_at < (SELECT served_at FROM block ORDER BY last DESC LIMIT 1) - ?"
 )
 SELECT_BY_ID = "SELECT row, block FROM prediction WHERE id IN (SELECT value FROM json_each(?))"
-SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 SELECT_BY_FINGERPRINT = (
     "SELECT wanted.key, prediction.id, prediction.row, block FROM json_each(?) AS wanted JOIN prediction ON"
     " prediction.row IN (SELECT mark.row FROM mark JOIN prediction USING (row) WHERE mark.fingerprint ="
@@ -117,6 +117,7 @@ class PredictionLog:
         self._days = settings.days
         self._waiting: collections.deque[Batch] = collections.deque()
         self._limit = self._room = settings.max_queued
+        self._queued = 0  # batches ever queued
         self._counting = threading.Lock()  # of the queue and what is counted of it; held for moments
         self.flush_seconds = settings.flush_seconds
         self.lost = 0
@@ -159,6 +160,26 @@ class PredictionLog:
             self._room -= len(one)
             if len(one):
                 self._waiting.append(one)
+                self._queued += 1
+
+    def unwritten_since(self, number: int) -> tuple[int, list[Batch]]:
+        """The batches that are queued and not written yet; batches are numbered from 0 on.
+
+        Parameters
+        ----------
+        number
+            The first batch wanted.
+
+        Returns
+        -------
+        tuple
+            The number of the oldest batch that is queued, and those queued from ``number`` on, in order.
+        """
+        with self._counting:
+            oldest = self._queued - len(self._waiting)
+            count = self._queued - max(oldest, number)
+            newest = list(itertools.islice(reversed(self._waiting), count))
+        return oldest, newest[::-1]
 
     def flush(self) -> None:
         """Commit what is queued; on failure it stays queued. Raises sqlite3.Error."""

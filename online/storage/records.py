@@ -1,30 +1,44 @@
-"""Journal records, and how they stand in a row of the journal's table."""
+"""Journal records, and how they stand in a row of the journal's table.
+
+A record is one piece of JSON, written once: the column ``record`` of the tables ``journal`` and
+``quarantine``. ``checksum`` is the CRC-32 of just those bytes, so that it is verified without encoding
+anything again. What SQL asks for is in columns as well, and has to agree with it. Records written before
+there was such a column, and those that retention has cut, are in the columns :data:`OLD_COLUMNS`; their
+checksum is that of the MessagePack of the first 15 of these.
+"""
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from online.storage.served_predictions import Candidate, Served
+from online.core.errors import JournalError
+from online.storage.served_predictions import Candidate, Served, shown
 
-__all__ = ["COLUMNS", "LABELS", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
+__all__ = ["LABELS", "READ", "WRITTEN", "Kind", "Quarantined", "Receipt", "Record", "Submission"]
 
 Kind = Literal["label", "correction", "release", "rollback", "replay", "refresh", "snapshot"]
 LABELS = ("label", "correction", "release")
-COLUMNS = (
+OLD_COLUMNS = (
     "seq, stream, id, received_at, kind, features, context, experts, prediction, lower, upper, served_at,"
     " plan_seq, target, payload, checksum"
 )
+# the cast spares Python's decoding of a text whose bytes are wanted
+READ = f"{OLD_COLUMNS}, CAST(record AS BLOB)"
+WRITTEN = "seq, stream, id, received_at, kind, plan_seq, target, checksum, record"
+CHECKSUM, RECORD = 15, 16  # places among those read
 
-text = msgspec.json.Encoder().encode
-packed = msgspec.msgpack.Encoder().encode
 
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One journal record. A label without a served prediction has ``prediction=None``.
 
-class Record(msgspec.Struct, frozen=True):
-    """One journal record. A label without a served prediction has ``prediction=None``."""
+    ``encoded`` and ``schema_hash`` are as in :class:`~online.storage.served_predictions.Served`.
+    """
 
     seq: int
     stream: str
@@ -41,6 +55,8 @@ class Record(msgspec.Struct, frozen=True):
     plan_seq: int | None = None
     target: float | None = None
     payload: dict[str, Any] = {}
+    schema_hash: str = ""
+    encoded: bytes = b""
 
     @property
     def cut(self) -> bool:
@@ -54,7 +70,7 @@ class Submission(msgspec.Struct, frozen=True):
     ``candidates`` are the served predictions it may belong to, oldest first: the one with its id, or, for
     a full row without an id, those with the same features. ``expected`` is what the model says of the row
     now, where no prediction was served; ``source`` who sent it. ``suspicion`` says why it must not be
-    learned.
+    learned. ``encoded`` and ``schema_hash`` are as in :class:`~online.storage.served_predictions.Served`.
     """
 
     target: float
@@ -65,6 +81,8 @@ class Submission(msgspec.Struct, frozen=True):
     suspicion: str | None = None
     expected: float | None = None
     source: str | None = None
+    schema_hash: str = ""
+    encoded: bytes = b""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -87,62 +105,115 @@ class Quarantined(msgspec.Struct, frozen=True):
     released_as: int | None
     discarded: bool = False
 
+    def shown(self) -> dict[str, Any]:
+        """As people are shown it."""
+        return msgspec.structs.asdict(self) | {"record": shown(self.record)}
+
+
+encode_json = msgspec.json.Encoder().encode
+encode_msgpack = msgspec.msgpack.Encoder().encode
+RECORDS = msgspec.json.Decoder(Record)
+
 
 def corrected(known: Record, target: float, received_at: float) -> Record:
     """A known label with another target; what was served stays with it."""
-    return msgspec.structs.replace(known, kind="correction", target=target, received_at=received_at)
+    return msgspec.structs.replace(known, kind="correction", target=real(target), received_at=received_at)
 
 
 def label_record(stream: str, name: str, submission: Submission, served: Served | None) -> Record:
-    """The record of a new label: with what was served, where that is known."""
+    """The record of a new label.
+
+    Parameters
+    ----------
+    stream, name
+        The stream, and the id that the label goes by.
+    submission
+        The label.
+    served
+        The prediction it belongs to, where there is one.
+
+    Returns
+    -------
+    Record
+        Without a seq: the journal gives it one.
+    """
+    target = real(submission.target)
     if served is None:
-        features = submission.features or {}
         return Record(
-            0, stream, name, submission.received_at, "label", features=features, target=submission.target
-        )
+            0, stream, name, submission.received_at, "label", features=submission.features or {},
+            target=target, schema_hash=submission.schema_hash, encoded=submission.encoded,
+        )  # fmt: skip
+    # JSON has no NaN and no infinity; experts give neither, and a journal must be readable whatever they do
+    experts = served.experts if math.isfinite(sum(served.experts)) else ()
     return Record(
         0, stream, name, submission.received_at, "label",
-        features=served.features, context=served.context, experts=served.experts,
-        prediction=served.prediction, lower=served.lower, upper=served.upper,
-        served_at=served.served_at, plan_seq=served.plan_seq, target=submission.target,
+        features=served.features, context=served.context, experts=experts,
+        prediction=real(served.prediction), lower=real(served.lower), upper=real(served.upper),
+        served_at=served.served_at, plan_seq=served.plan_seq, target=target,
+        schema_hash=served.schema_hash, encoded=served.encoded,
     )  # fmt: skip
 
 
-def record(row: Any) -> Record:
-    """A record from its row."""
+def to_json(record: Record) -> str:
+    """A record as it is kept."""
+    return encode_json(record).decode()
+
+
+def from_json(content: str | bytes) -> Record:
+    """What :func:`to_json` made. Raises JournalError when it is something else."""
+    try:
+        return RECORDS.decode(content)
+    except msgspec.MsgspecError as exc:
+        raise JournalError(f"a record is damaged, or of a later Millrace: {exc}") from exc
+
+
+def to_row(record: Record) -> tuple[Any, ...]:
+    """The values of the columns :data:`WRITTEN` for a record."""
+    content = encode_json(record)
+    return (
+        record.seq, record.stream, record.id, record.received_at, record.kind, record.plan_seq, record.target,
+        zlib.crc32(content), content.decode(),
+    )  # fmt: skip
+
+
+def from_row(row: Sequence[Any]) -> Record:
+    """A record from the values of the columns :data:`READ`."""
+    if row[RECORD] is not None:
+        return from_json(row[RECORD])
     return Record(
         seq=row[0], stream=row[1], id=row[2], received_at=row[3], kind=row[4],
-        features=decode(row[5]) or {}, context=decode(row[6]) or {},
+        features=old_json(row[5]), context=old_json(row[6]),
         experts=tuple(np.frombuffer(row[7] or b"", "<f8").tolist()), prediction=row[8], lower=row[9],
-        upper=row[10], served_at=row[11], plan_seq=row[12], target=row[13], payload=decode(row[14]) or {},
+        upper=row[10], served_at=row[11], plan_seq=row[12], target=row[13], payload=old_json(row[14]),
     )  # fmt: skip
 
 
-def values(new: Record) -> tuple[Any, ...]:
-    """A record's row without its checksum, as SQLite will give it back."""
-    return (
-        new.seq, new.stream, new.id, real(new.received_at), new.kind, encode(new.features),
-        encode(new.context), np.asarray(new.experts, "<f8").tobytes() if new.experts else None,
-        real(new.prediction), real(new.lower), real(new.upper), real(new.served_at), new.plan_seq,
-        real(new.target), encode(new.payload),
-    )  # fmt: skip
+def old_json(content: str | None) -> dict[str, Any]:
+    """An object from a column of its own; NULL is an empty one."""
+    return {} if content is None else msgspec.json.decode(content)
 
 
-def real(value: float | None) -> float | None:
-    """A value of a float column: SQLite knows no negative zero."""
-    return None if value is None else float(value) + 0.0
+def verified(row: Sequence[Any]) -> Record | None:
+    """As :func:`from_row`; None for a row that is not as it was written, as far as its checksum tells."""
+    content = row[RECORD]
+    if content is None:
+        whole = row[CHECKSUM] is None or row[CHECKSUM] == zlib.crc32(encode_msgpack(row[:CHECKSUM]))
+        return from_row(row) if whole else None  # the first records had no checksum
+    if row[CHECKSUM] != zlib.crc32(content):
+        return None
+    record = from_json(content)
+    keys = (
+        record.seq,
+        record.stream,
+        record.id,
+        record.received_at,
+        record.kind,
+        record.plan_seq,
+        record.target,
+    )
+    return record if keys == (*row[:5], row[12], row[13]) else None
 
 
-def checksum(row: Any) -> int:
-    """CRC-32 of a row's first 15 columns."""
-    return zlib.crc32(packed(row[:15]))
-
-
-def encode(content: Any) -> str | None:
-    """JSON text; an empty or missing object is NULL."""
-    return text(content).decode() if content else None
-
-
-def decode(content: str | None) -> Any:
-    """What :func:`encode` wrote."""
-    return None if content is None else msgspec.json.decode(content)
+def real(value: float) -> float:
+    """A float as a column gives it back: SQLite knows no negative zero, and a record is to agree with it."""
+    return float(value) + 0.0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -14,25 +13,33 @@ from online.core.errors import InputError
 from online.features.encoder import Encoder, clean
 
 __all__ = [
+    "SAME_FEATURES",
     "Batch",
     "Candidate",
+    "EncodedRow",
     "Prepared",
     "Served",
     "ServedColumns",
+    "encoded_values",
     "fingerprints",
     "identifier",
-    "is_new",
     "moments",
     "new_name",
     "new_prefix",
+    "shown",
 ]
 
+MACHINES = ("schema_hash", "encoded")  # fields of Served and Record that say nothing to people
 ID_LIMIT = 200  # characters
-NEW_NAME = re.compile(r"[a-f][0-9a-f]{9}-[0-9a-f]+")
+SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 
 
 class Served(msgspec.Struct, frozen=True):
-    """One prediction as served. Times in unix seconds, prediction and bounds in target units."""
+    """One prediction as served. Times in unix seconds, prediction and bounds in target units.
+
+    ``encoded`` holds the values that the features encode to, little-endian float64, NaN where one is missing,
+    by the schema with ``schema_hash``; empty in what a release before this field wrote.
+    """
 
     id: str
     served_at: float
@@ -46,10 +53,54 @@ class Served(msgspec.Struct, frozen=True):
     drifted: tuple[str, ...]
     model_version: int
     plan_seq: int
+    schema_hash: str = ""
+    encoded: bytes = b""
 
     def read(self) -> Served:
         """Itself: it was read already."""
         return self
+
+
+class HasEncoded(Protocol):
+    """A row with what it encodes to, as in :class:`Served`."""
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """The raw row."""
+
+    @property
+    def schema_hash(self) -> str:
+        """By which schema it was encoded."""
+
+    @property
+    def encoded(self) -> bytes:
+        """What it encodes to; empty where that is not known."""
+
+
+class EncodedRow(NamedTuple):
+    """A row with what it encodes to, where there is no prediction and no record of it."""
+
+    features: dict[str, Any]
+    schema_hash: str
+    encoded: bytes
+
+
+class EncodesMany(Protocol):
+    """Encodes raw rows of one schema."""
+
+    @property
+    def width(self) -> int:
+        """How many values a row encodes to."""
+
+    def encode_many(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """The rows' values, (n, columns)."""
+
+
+def shown(kept: msgspec.Struct | None) -> dict[str, Any] | None:
+    """A prediction or a journal record as people are shown it: without what is kept for machines alone."""
+    if kept is None:
+        return None
+    return {name: value for name, value in msgspec.structs.asdict(kept).items() if name not in MACHINES}
 
 
 class Candidate(Protocol):
@@ -67,7 +118,8 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
     """Predictions by one plan, as columns: what the ledger holds.
 
     ``served_at`` is the moment of all, or of each. ``features`` may still hold more than a row's features,
-    ``contexts`` is NaN where there is no value.
+    ``contexts`` is NaN where there is no value. ``encoded`` holds the encoded values of all rows, one row
+    after the other, as in :class:`Served`.
     """
 
     served_at: float | Sequence[float]
@@ -83,6 +135,8 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
     upper: Sequence[float]
     imputed: Sequence[Sequence[str]]
     drifted: Sequence[Sequence[str]]
+    schema_hash: str = ""
+    encoded: bytes = b""
 
     def served(self, fields: frozenset[str]) -> list[Served]:
         """Each as it was served, with the known fields of its row."""
@@ -90,12 +144,19 @@ class ServedColumns(msgspec.Struct, frozen=True, array_like=True):
             Served(
                 name, moment, clean(row, fields), self._context(context), tuple(outputs), prediction,
                 lower, upper, tuple(imputed), tuple(drifted), self.model_version, self.plan_seq,
+                self.schema_hash, encoded,
             )
-            for name, moment, row, context, outputs, prediction, lower, upper, imputed, drifted in zip(
+            for name, moment, row, context, outputs, prediction, lower, upper, imputed, drifted, encoded
+            in zip(
                 self.ids, self.moments(), self.features, self.contexts, self.experts, self.predictions,
-                self.lower, self.upper, self.imputed, self.drifted, strict=True,
+                self.lower, self.upper, self.imputed, self.drifted, self._encoded_rows(), strict=True,
             )
         ]  # fmt: skip
+
+    def _encoded_rows(self) -> list[bytes]:
+        """The encoded values of each row."""
+        size = len(self.encoded) // max(1, len(self.ids))
+        return [self.encoded[row * size : (row + 1) * size] for row in range(len(self.ids))]
 
     def moments(self) -> Sequence[float]:
         """When each was served."""
@@ -115,6 +176,10 @@ class Batch(Protocol):
 
     def __len__(self) -> int:
         """How many."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of each."""
 
     @property
     def values(self) -> Sequence[Sequence[float]] | np.ndarray:
@@ -154,6 +219,11 @@ class Prepared:
         return len(self._served)
 
     @property
+    def ids(self) -> list[str]:
+        """The id of each."""
+        return [one.id for one in self._served]
+
+    @property
     def values(self) -> Sequence[Sequence[float]]:
         """What the features of each encode to, (n, columns), NaN where one is missing."""
         return [self._encoder.encode(one.features).values for one in self._served]
@@ -177,7 +247,7 @@ class Prepared:
             ServedColumns(
                 one.served_at, one.model_version, one.plan_seq, list(one.context), [one.id], [one.features],
                 [list(one.context.values())], [one.experts], [one.prediction], [one.lower], [one.upper],
-                [one.imputed], [one.drifted],
+                [one.imputed], [one.drifted], one.schema_hash, one.encoded,
             )
             for one in self._served
         ]  # fmt: skip
@@ -186,6 +256,35 @@ class Prepared:
 def moments(at: float | Sequence[float], count: int) -> Sequence[float]:
     """The moment of each, from that of all or of each."""
     return [at] * count if isinstance(at, float) else at
+
+
+def encoded_values(rows: Sequence[HasEncoded], encoder: EncodesMany, schema_hash: str) -> np.ndarray:
+    """What rows' features encode to, taken from where it was stored where it was.
+
+    Parameters
+    ----------
+    rows
+        Predictions or journal records.
+    encoder
+        Encodes the features of those that come without, or with what another schema encoded.
+    schema_hash
+        The encoder's schema.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, columns) float64, NaN where a value is missing; the same to the last bit whichever way it came.
+    """
+    size = 8 * encoder.width
+    usable = [row.schema_hash == schema_hash and len(row.encoded) == size for row in rows]
+    if all(usable):
+        stored = np.frombuffer(b"".join([row.encoded for row in rows]), "<f8")
+        return stored.reshape(len(rows), encoder.width)
+    values = encoder.encode_many([row.features for row in rows])
+    for index, row in enumerate(rows):
+        if usable[index]:
+            values[index] = np.frombuffer(row.encoded, "<f8")
+    return values
 
 
 def fingerprints(values: np.ndarray) -> np.ndarray:
@@ -229,8 +328,3 @@ def new_prefix() -> str:
 def new_name(prefix: str, number: int) -> str:
     """An id that is given to one prediction alone; a client may give one of its own several times."""
     return f"{prefix}-{number:x}"
-
-
-def is_new(name: str) -> bool:
-    """Whether an id was made by :func:`new_name`, or looks so."""
-    return NEW_NAME.fullmatch(name) is not None

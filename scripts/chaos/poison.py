@@ -25,8 +25,8 @@ from rich.progress import track
 from online.core.config import Config, LedgerConfig, load
 from online.core.errors import InputError
 from online.core.home import Home
-from online.labels.ingest import Intake
-from online.labels.label_joiner import Joiner
+from online.labels.ingest import LabelIngest
+from online.labels.label_joiner import InlineLabelStore, LabelJoiner
 from online.learning.learner import Learner
 from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.journal import Journal
@@ -75,13 +75,10 @@ class Run:
             home.ledger, config.schema, LedgerConfig(10**6, flush_seconds=0.05, max_queued=10**6)
         )
         watch = LabelValidator(config.schema, config.quarantine)
-        joiner = Joiner(
-            config.schema,
-            lambda: Journal(home.journal, config.stream, watch),
-            self._ledger,
-            expect=self._expect,
+        joiner = LabelJoiner(config.schema, lambda: Journal(home.journal, config.stream, watch), self._ledger)
+        self._label_ingest = LabelIngest(
+            config.schema, InlineLabelStore(joiner), predictions=self._ledger, expect=self._expect
         )
-        self._intake = Intake(config.schema, joiner)
         self.learner = Learner(home, config)
         self.errors: dict[int, float] = {}
         self.fates: dict[str, dict[str, int]] = {}
@@ -110,7 +107,7 @@ class Run:
         fates = self.fates.setdefault(kind, {})
         try:
             label.pop("other", None)
-            (receipt,) = self._intake.accept(self._intake.validate([label])).result(60)
+            (receipt,) = self._label_ingest.accept(self._label_ingest.validate([label])).result(60)
             fate: str = receipt.status
         except InputError:
             fate = "refused"
@@ -118,7 +115,7 @@ class Run:
 
     def close(self) -> None:
         """Stop the threads."""
-        self._intake.close()
+        self._label_ingest.close()
         self._ledger.close()
         self._plans.close()
 

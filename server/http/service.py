@@ -16,7 +16,7 @@ from online.core.home import Home
 from online.drift.flag_limits import FlagLimitsWatcher
 from online.drift.store import DriftScoreStore
 from online.features.segments import Segments
-from online.labels.ingest import Intake, fulfil
+from online.labels.ingest import LabelIngest, fulfil
 from online.scoring.scored import Scored
 from online.scoring.scorer import PlanWatch, Scorer
 from online.storage.journal import Journal
@@ -28,7 +28,7 @@ from server.http.loop_mailbox import LoopMailbox
 from server.observability.buffered_metrics import PeriodicFlush
 from server.observability.metrics import Metrics
 from server.processes.health import learner_state
-from server.processes.label_worker import JoinerProcess
+from server.processes.label_worker import LabelWorker
 
 __all__ = ["SERVED_WAIT_SECONDS", "Service", "last_seq"]
 
@@ -60,8 +60,13 @@ class Service:
         self.scorer = Scorer(self.watch)
         self.ledger = PredictionLog.of(home, config)
         self.metrics_flush = PeriodicFlush(metrics.flush, FLUSH_SECONDS)
-        joiner = JoinerProcess(home, self.ledger, self._expect)
-        self.intake = Intake(config.schema, joiner, learned=self._learned)
+        self.label_ingest = LabelIngest(
+            config.schema,
+            LabelWorker(home),
+            learned_seq=self._learned,
+            predictions=self.ledger,
+            expect=self._expect,
+        )
         self._label_requests = 0  # under way
 
     def _learned(self) -> int | None:
@@ -76,7 +81,7 @@ class Service:
 
     def close(self) -> None:
         """Commit what waits and stop the threads."""
-        self.intake.close()
+        self.label_ingest.close()
         self.ledger.close()
         self.watch.close()
         self.flag_limits.close()
@@ -139,11 +144,11 @@ class Service:
         JournalError
             The journal failed: nothing was kept, or, where the message says so, nobody knows.
         """
-        labels = self.intake.validate(rows)
+        labels = self.label_ingest.validate(rows)
         committed: asyncio.Future[list[Receipt]] = asyncio.get_running_loop().create_future()
         self._label_requests += 1
         try:
-            self.intake.submit(labels, source, functools.partial(self._mailbox.post, fulfil, committed))
+            self.label_ingest.submit(labels, source, functools.partial(self._mailbox.post, fulfil, committed))
             receipts = await committed
             self.metrics.count_labels(receipts)
             await self._keep_pace(last_seq(receipts) - self.config.learner.pace_labels)

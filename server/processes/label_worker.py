@@ -1,223 +1,276 @@
-"""The joiner: a process beside each scorer that joins labels and writes the journal.
+"""The label worker: a process beside each scorer that joins labels and writes the journal.
 
-Taking in a label takes as long as answering a prediction, and in one process predictions would wait for it.
-The scorer checks labels and hands them over a socket, in MessagePack; where the joiner needs what only the
-scorer has (predictions that are not written yet, the plan), it asks for it before it answers. It ends with
-its scorer, and a dead one is started again when the next labels come.
+Committing a label takes as long as answering a prediction, and in one process predictions would wait for it.
+The scorer checks labels and hands them over a socket, in MessagePack: a frame is a list of
+:class:`~online.labels.label_messages.CommitRequest`, and one back a list of replies, each with its request's
+id. An empty frame says that no more come. The process ends with its scorer, and a dead one is started again
+when the next labels come.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 
 import msgspec
-import numpy as np
 
+from online.core.background import start_background_thread
 from online.core.config import Config
-from online.core.errors import BusyError, JournalError
 from online.core.home import Home
-from online.labels.label_joiner import Joiner, Request, refusal
+from online.labels.ingest import GROUP_LABELS
+from online.labels.label_joiner import LabelJoiner
+from online.labels.label_messages import CommitRequest, CommitResponse, Rejected
 from online.storage.journal import Journal
 from online.storage.label_validation import LabelValidator
 from online.storage.prediction_log import PredictionLog
-from online.storage.records import Receipt
 
-__all__ = ["JoinerProcess", "serve_scorer"]
+__all__ = ["LabelWorker", "serve_scorer"]
 
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 300.0  # one that reads but says nothing for so long is given up: SQLite waits 30 for a lock
+LOOK_SECONDS = 1.0  # how often that is looked at
 END_SECONDS = 10.0  # for what it is at when its scorer closes
+LOST = (
+    "the process that keeps labels ended meanwhile, and may have kept these or not: send them again, one with"
+    " an id is learned once"
+)
 
-
-class Take(msgspec.Struct, array_like=True):
-    """From the scorer: labels to be taken in, and whether there are predictions that are not written yet."""
-
-    requests: list[Request]
-    learned: int | None
-    unwritten: bool
-
-
-class Told(msgspec.Struct, array_like=True):
-    """From the scorer: what was asked for, or why it cannot be had."""
-
-    expected: Sequence[float | None] = ()
-    error: str | None = None
-
-
-class Took(msgspec.Struct, tag=True, array_like=True):
-    """From the joiner: all labels are durable."""
-
-    receipts: list[Receipt]
-
-
-class Refused(msgspec.Struct, tag=True, array_like=True):
-    """From the joiner: no label was kept; with seconds where the client only came too early."""
-
-    message: str
-    retry_seconds: int | None = None
-
-
-class Flush(msgspec.Struct, tag=True, array_like=True):
-    """From the joiner: predictions are wanted that may not be written yet."""
-
-
-class Expect(msgspec.Struct, tag=True, array_like=True):
-    """From the joiner: what does the plan say of these encoded rows? Float64, row by row."""
-
-    rows: int
-    values: bytes
-
-
-Answer = Took | Refused | Flush | Expect
+Settle = Callable[[CommitResponse], None]
 
 encode = msgspec.msgpack.Encoder().encode
-TAKE, TOLD, ANSWER = (msgspec.msgpack.Decoder(kind) for kind in (Take, Told, Answer))
+REQUESTS = msgspec.msgpack.Decoder(list[CommitRequest])
+RESPONSES = msgspec.msgpack.Decoder(list[CommitResponse])
 
 
-class JoinerProcess:
-    """A :class:`~online.labels.label_joiner.Joiner` in a process of its own, as a scorer sees it.
+class LabelWorker:
+    """The label worker as its scorer sees it: a :class:`~online.labels.label_messages.LabelStore`.
 
     Parameters
     ----------
     home
         The stream's.
-    ledger
-        Where predictions are queued until they are written.
-    expect
-        What the model says of encoded rows (n, columns).
     """
 
-    def __init__(
-        self,
-        home: Home,
-        ledger: PredictionLog,
-        expect: Callable[[np.ndarray], Sequence[float | None]],
-    ) -> None:
+    def __init__(self, home: Home) -> None:
         self._home = home
-        self._ledger = ledger
-        self._expect = expect
-        self._begin()
+        self._process = WorkerProcess(home)
 
-    def take_in(self, requests: Sequence[Request], learned: int | None) -> list[Receipt]:
-        """As :class:`online.labels.label_joiner.Joins` says."""
-        if self._process.poll() is not None:
-            self._begin_again()
+    @property
+    def pid(self) -> int:
+        """The process that is at work, or was the last."""
+        return self._process.pid
+
+    def commit(self, requests: Sequence[CommitRequest], settle: Settle) -> None:
+        """Hand requests over.
+
+        Parameters
+        ----------
+        requests
+            The labels.
+        settle
+            Called once with each request's reply, from another thread.
+        """
+        if self._process.send(requests, settle):
+            return
+        code = self._process.end()
+        log.warning("the label worker ended with code %s; it is started again", code)
         try:
-            answer = self._outcome(Take(list(requests), learned, self._ledger.waiting > 0))
-        except Exception as exc:
-            log.warning("the joiner is given up: %r", exc)
-            self.close()  # whatever it is at
-            raise JournalError(
-                "the process that keeps labels ended meanwhile, and may have kept these or not: send them"
-                " again, one with an id is learned once"
-            ) from exc
-        if isinstance(answer, Took):
-            return answer.receipts
-        if answer.retry_seconds is not None:
-            raise BusyError(answer.message, answer.retry_seconds)
-        raise JournalError(answer.message)
+            self._process = WorkerProcess(self._home)
+            started = self._process.send(requests, settle)
+            reason = "it ended at once"
+        except OSError as exc:
+            started, reason = False, str(exc)
+        if not started:
+            message = f"no label of this request was kept: the label worker cannot be started: {reason}"
+            for request in requests:
+                settle(Rejected(request.id, message))
 
     def close(self) -> None:
         """Have it finish and end."""
-        self._line.close()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            log.error("the joiner did not end in %g s and is killed", END_SECONDS)
-            self._process.kill()
-            self._process.wait()
+        self._process.end()
 
-    def _outcome(self, take: Take) -> Took | Refused:
-        """Hand labels over, and tell what is asked meanwhile. Raises OSError, EOFError."""
-        self._line.send_bytes(encode(take))
-        while True:
-            if not self._line.poll(ANSWER_SECONDS):
-                raise TimeoutError(f"it has said nothing for {ANSWER_SECONDS:g} s")
-            answer: Answer = ANSWER.decode(self._line.recv_bytes())
-            if isinstance(answer, Took | Refused):
-                return answer
-            self._line.send_bytes(encode(self._told(answer)))
 
-    def _begin(self) -> None:
-        """Start the process, in a session of its own: see ``make_session_nice``."""
-        self._line, far = Pipe()
+class WorkerProcess:
+    """One process and the socket to it; the replies are read by a thread of its own.
+
+    Two threads, as with one the processes could wait for each other for ever: each with a long frame that
+    the other does not read because it is sending one itself.
+
+    Parameters
+    ----------
+    home
+        The stream's.
+
+    Raises
+    ------
+    OSError
+        The process cannot be started.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._socket, far = Pipe()
         with contextlib.closing(far):
+            # in a session of its own: see make_session_nice
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 [
                     sys.executable, "-P", "-m", "millrace", "child", "joiner",
-                    "--home", str(self._home.root), "--fd", str(far.fileno()),
+                    "--home", str(home.root), "--fd", str(far.fileno()),
                 ],
                 pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+        self._lock = threading.Lock()  # of what follows
+        self._pending: dict[int, tuple[float, Settle]] = {}  # by request id: when it was sent, who is told
+        self._lost = self._ending = False
+        self._heard_at = time.monotonic()
+        self._reader = start_background_thread(self._read_responses, "label worker")
 
-    def _begin_again(self) -> None:
-        log.warning("the joiner ended with code %s; it is started again", self._process.returncode)
-        self.close()
-        try:
-            self._begin()
-        except OSError as exc:
-            raise refusal(f"the joiner cannot be started: {exc}") from exc
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
-    def _told(self, asked: Flush | Expect) -> Told:
+    def send(self, requests: Sequence[CommitRequest], settle: Settle) -> bool:
+        """Send requests.
+
+        Parameters
+        ----------
+        requests
+            The labels.
+        settle
+            Called with each reply, or, when the process ends before it, with a rejection.
+
+        Returns
+        -------
+        bool
+            False, and nothing was sent, when the process has ended.
+        """
+        frame = encode(requests)
+        with self._lock:
+            if self._lost or self._process.poll() is not None:
+                return False
+            now = time.monotonic()
+            self._pending.update((request.id, (now, settle)) for request in requests)
+        with contextlib.suppress(OSError):  # it has just ended: the reader sees that, and rejects them
+            self._socket.send_bytes(frame)
+        return True
+
+    def end(self) -> int:
+        """Have the process finish, at the latest kill it; its exit code. Not while another thread sends."""
+        with self._lock:
+            self._ending = True
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.send_bytes(encode([]))
+        code = self._wait_or_kill()
+        self._reader.join()
+        self._socket.close()
+        return code
+
+    def _wait_or_kill(self) -> int:
         try:
-            if isinstance(asked, Expect):
-                return Told(self._expect(np.frombuffer(asked.values).reshape(asked.rows, -1)))
-            self._ledger.flush()
-        except sqlite3.Error as exc:
-            return Told(error=f"the ledger cannot be written: {exc}")
-        except Exception as exc:
-            log.exception("what the joiner asked for cannot be had")
-            return Told(error=str(exc))
-        return Told()
+            return self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error("the label worker did not end in %g s and is killed", END_SECONDS)
+            self._process.kill()
+            return self._process.wait()
+
+    def _read_responses(self) -> None:
+        """The reader thread: settle requests as they are answered, until the process ends."""
+        try:
+            while True:
+                while not self._socket.poll(LOOK_SECONDS):
+                    self._check_silence()
+                responses: list[CommitResponse] = RESPONSES.decode(self._socket.recv_bytes())
+                self._heard_at = time.monotonic()
+                for response in responses:
+                    with self._lock:
+                        _, settle = self._pending.pop(response.request_id)
+                    settle(response)
+        except EOFError:
+            self._give_up("it has ended")
+        except Exception as exc:  # noqa: BLE001 - whatever it is, clients wait for an answer
+            self._give_up(repr(exc))
+
+    def _check_silence(self) -> None:
+        """Raise TimeoutError when a request has waited too long for any reply."""
+        with self._lock:
+            oldest = min((sent_at for sent_at, _ in self._pending.values()), default=None)
+        if oldest is not None and time.monotonic() - max(oldest, self._heard_at) > ANSWER_SECONDS:
+            raise TimeoutError(f"it has said nothing for {ANSWER_SECONDS:g} s")
+
+    def _give_up(self, reason: str) -> None:
+        """Reject what was not answered, once the process can keep nothing more."""
+        with self._lock:
+            self._lost = True
+            pending, self._pending = self._pending, {}
+            quiet = self._ending and not pending
+        if not quiet:
+            log.warning("the label worker is given up: %s", reason)
+            self._process.kill()  # SQLite keeps a transaction whole or not at all
+            self._process.wait()
+        for request_id, (_, settle) in pending.items():
+            settle(Rejected(request_id, LOST))
 
 
 def serve_scorer(home: Home, config: Config, fd: int) -> None:
-    """Take in labels from a scorer, at the other end of a socket, until it closes that."""
-    line = Connection(fd)
+    """Commit labels for a scorer until it closes.
 
-    def ask(question: Flush | Expect) -> Told:
-        try:
-            line.send_bytes(encode(question))
-            told: Told = TOLD.decode(line.recv_bytes())
-        except (OSError, EOFError) as exc:
-            raise JournalError("the scorer has gone") from exc
-        if told.error is not None:
-            raise JournalError(told.error)
-        return told
-
-    def flush() -> None:
-        if take.unwritten:
-            ask(Flush())
-
-    def expect(values: np.ndarray) -> Sequence[float | None]:
-        return ask(Expect(len(values), values.tobytes())).expected
+    Parameters
+    ----------
+    home, config
+        The stream's.
+    fd
+        This end of the socket to the scorer.
+    """
 
     def open_journal() -> Journal:
         return Journal(home.journal, config.stream, LabelValidator(config.schema, config.quarantine))
 
+    socket = Connection(fd)
     ledger = PredictionLog.of(home, config, expendable=False)  # the scorer would not know of a new one
-    joiner = Joiner(
-        config.schema, open_journal, ledger,
-        max_waiting=config.learner.max_waiting, flush=flush, expect=expect,
-    )  # fmt: skip
+    joiner = LabelJoiner(config.schema, open_journal, ledger, max_waiting=config.learner.max_waiting)
+    # a scorer that has gone waits for nothing: what was deferred is not answered, and will be sent again
     with contextlib.closing(ledger), contextlib.closing(joiner), contextlib.suppress(EOFError, OSError):
-        while True:
-            take: Take = TAKE.decode(line.recv_bytes())
-            line.send_bytes(encode(taken_in(joiner, take)))
+        last = False
+        while not last:
+            requests, last = receive(socket, joiner.pause)
+            responses = joiner.process(requests, last=last)
+            if responses:
+                socket.send_bytes(encode(responses))
 
 
-def taken_in(joiner: Joiner, take: Take) -> Took | Refused:
-    """What became of labels."""
-    try:
-        return Took(joiner.take_in(take.requests, take.learned))
-    except BusyError as exc:
-        return Refused(str(exc), exc.retry_seconds)
-    except JournalError as exc:
-        return Refused(str(exc))
+def receive(socket: Connection, seconds: float | None) -> tuple[list[CommitRequest], bool]:
+    """Everything that has come, or comes first within a time.
+
+    Parameters
+    ----------
+    socket
+        To the scorer.
+    seconds
+        How long to wait; None for as long as it takes.
+
+    Returns
+    -------
+    tuple
+        The requests, none when the time is over, and whether they are the last.
+
+    Raises
+    ------
+    EOFError, OSError
+        The scorer has gone.
+    """
+    requests: list[CommitRequest] = []
+    labels = 0
+    while labels < GROUP_LABELS and socket.poll(0.0 if requests else seconds):
+        frame: list[CommitRequest] = REQUESTS.decode(socket.recv_bytes())
+        if not frame:
+            return requests, True
+        requests += frame
+        labels += sum(len(request.labels) for request in frame)
+    return requests, False

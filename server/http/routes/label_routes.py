@@ -8,7 +8,7 @@ from litestar import Request, Response, get
 from litestar.params import Parameter
 
 from online.drift.store import PredictionReader
-from online.labels.label_queries import choose
+from online.labels.label_queries import choose_queries
 from server.http.bodies import reply
 from server.http.service import Service
 
@@ -39,5 +39,5 @@ def labels_wanted(
     unlabelled = [one for one in rows if one.id not in known]
     return reply(
         request,
-        {"wanted": choose(unlabelled, service.segments, budget, random), "unlabelled": len(unlabelled)},
+        {"wanted": choose_queries(unlabelled, service.segments, budget, random), "unlabelled": len(unlabelled)},
     )

@@ -121,7 +121,7 @@ def summary(receipts: Sequence[Receipt]) -> Accepted:
 def quarantine(request: Request[Any, Any, Any], service: Service) -> Response[bytes]:
     """Labels that were set aside, newest first, each with its reason."""
     with service.journal() as journal:
-        return reply(request, {"quarantined": journal.quarantine()})
+        return reply(request, {"quarantined": [label.shown() for label in journal.quarantine()]})
 
 
 @post(

@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from online.core.schema import Schema
 from online.scoring.scored import Scored
+from online.storage.served_predictions import shown
 from server.http.bodies import decode_rows, read_body, reply
 from server.http.openapi import row_operation
 from server.http.service import Service
@@ -106,4 +107,4 @@ def prediction(request: Request[Any, Any, Any], service: Service, name: str) -> 
         record = journal.find(name)
     if served is None and record is None:
         raise NotFoundException(f"no prediction with id {name!r} is known")
-    return reply(request, {"served": served, "label": record})
+    return reply(request, {"served": shown(served), "label": shown(record)})
