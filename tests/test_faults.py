@@ -121,7 +121,7 @@ def test_a_full_disk_under_the_learner_is_told_and_passes(home: Path) -> None:
         assert server.pids("learner") == [pid]
 
 
-@pytest.mark.parametrize("role", ["scorer", "joiner"])
+@pytest.mark.parametrize("role", ["scorer", "label-worker"])
 def test_a_full_disk_refuses_labels_keeps_nothing_and_passes(home: Path, role: str) -> None:
     with serving(home) as server:
         teach(server, 5)

@@ -237,34 +237,34 @@ def test_when_too_many_wait_the_next_does_not(waiting: Waiting, monkeypatch: pyt
     assert waiting.statuses(joiner.process((), last=True)) == {1: ["quarantined"] * 2, 2: ["quarantined"]}
 
 
-def test_a_killed_joiner_is_back_with_the_next_labels_and_ends_with_its_scorer(server: Server) -> None:
+def test_a_killed_label_worker_is_back_with_the_next_labels_and_ends_with_its_scorer(server: Server) -> None:
     rows, labels = stream_rows(server.home, 3)
     ids = server.predict(rows)["ids"]
     pairs = [{"id": name, TARGET: y} for name, y in zip(ids, labels, strict=True)]
     assert server.learn(pairs[0])["seq"] == 1
-    old = server.kill("joiner")
-    until(lambda: ended(old), "the joiner's end")
+    old = server.kill("label-worker")
+    until(lambda: ended(old), "the label worker's end")
     assert server.learn(pairs[1])["seq"] == 2
     assert "the label worker ended with code -9; it is started again" in server.log()
-    (new,) = server.pids("joiner")
+    (new,) = server.pids("label-worker")
     assert new != old
     server.kill("scorer")
-    until(lambda: not Path(f"/proc/{new}").exists(), "the joiner to end")
+    until(lambda: not Path(f"/proc/{new}").exists(), "the label worker to end")
     until(server.ready, "the scorer to be back")
     assert server.learn(pairs, wait=True)["duplicates"] == 2
 
 
-def test_a_label_in_a_joiner_that_dies_is_to_be_sent_again_and_is_learned_once(server: Server) -> None:
+def test_a_label_in_a_worker_that_dies_is_to_be_sent_again_and_is_learned_once(server: Server) -> None:
     (row,), (label,) = stream_rows(server.home, 1)
     taught = {"id": server.predict(row)["id"], TARGET: label}
-    (pid,) = server.pids("joiner")
+    (pid,) = server.pids("label-worker")
     server.learn({**row, "id": "before", TARGET: label})
     journal = sqlite3.connect(server.home / "data" / "journal.db", isolation_level=None)
     with contextlib.closing(journal), ThreadPoolExecutor() as pool:
         journal.execute("BEGIN IMMEDIATE")
         before = pauses(pid)
         answer = pool.submit(server.client.post, "/learn", json=taught)
-        until(lambda: pauses(pid) > before + 5, "the joiner to wait for the journal")
+        until(lambda: pauses(pid) > before + 5, "the label worker to wait for the journal")
         os.kill(pid, signal.SIGKILL)
         assert answer.result().status_code == 503
         assert "send them again" in answer.result().json()["detail"]

@@ -155,7 +155,7 @@ def test_a_killed_scorer_and_a_killed_monitor_come_back(server: Server) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel knows no autogroups")
 def test_what_answers_goes_before_what_learns_and_watches_also_between_sessions(server: Server) -> None:
-    for role, more in (("scorer", 0), ("joiner", 5), ("monitor", 5), ("learner", 10), ("watcher", 15)):
+    for role, more in (("scorer", 0), ("label-worker", 5), ("monitor", 5), ("learner", 10), ("watcher", 15)):
         for pid in server.pids(role):
             until(functools.partial(has_niceness, pid, more), f"the {role} to be {more} nice")
     (scorer,) = server.pids("scorer")
@@ -164,17 +164,18 @@ def test_what_answers_goes_before_what_learns_and_watches_also_between_sessions(
     assert any(os.getpriority(os.PRIO_PROCESS, thread) == own + 5 for thread in behind)
 
 
-def test_a_joiner_that_was_started_again_is_as_nice_as_the_first(server: Server) -> None:
+def test_a_label_worker_that_was_started_again_is_as_nice_as_the_first(server: Server) -> None:
     (scorer,) = server.pids("scorer")
     rows, labels = stream_rows(server.home, 1)
-    (first,) = server.pids("joiner")
+    (first,) = server.pids("label-worker")
     wanted = os.getpriority(os.PRIO_PROCESS, scorer) + 5
     until(lambda: os.getpriority(os.PRIO_PROCESS, first) == wanted, "the first to be nice")
-    server.kill("joiner")
+    server.kill("label-worker")
     until(
-        lambda: server.client.post("/learn", json={**rows[0], TARGET: labels[0]}).is_success, "a new joiner"
+        lambda: server.client.post("/learn", json={**rows[0], TARGET: labels[0]}).is_success,
+        "a new label worker",
     )
-    (second,) = server.pids("joiner")
+    (second,) = server.pids("label-worker")
     assert second != first and os.getpriority(os.PRIO_PROCESS, second) == wanted
 
 

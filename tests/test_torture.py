@@ -15,5 +15,5 @@ def test_killed_and_spoiled_nothing_is_lost_learned_twice_or_refused(home: Path)
     report = torture(Home(home), kills=12, seed=1, port=port)
     assert report["wrong"] == []
     assert report["accepted"] > 0
-    killed = [report.get(f"{role} killed", 0) for role in ("learner", "scorer", "joiner", "supervisor")]
+    killed = [report.get(f"{role} killed", 0) for role in ("learner", "scorer", "label-worker", "supervisor")]
     assert sum(killed) == 12 and min(killed) > 0

@@ -353,7 +353,8 @@ def start(bench: Bench) -> dict[str, Any]:
             seconds["learning"].append(ours.learning_seconds)
             seconds["ready"].append(ours.ready_seconds)
             memory = {
-                role: resident_mb(ours.pids(role)[0]) for role in ("scorer", "joiner", "learner", "monitor")
+                role: resident_mb(ours.pids(role)[0])
+                for role in ("scorer", "label-worker", "learner", "monitor")
             }
         console.print(f"start: ready {seconds['ready'][-1]:.2f} s, learning {seconds['learning'][-1]:.2f} s")
     return {"seconds": {what: statistics.median(all_) for what, all_ in seconds.items()}} | {

@@ -40,7 +40,7 @@ from online.storage.snapshot import SnapshotStore
 from scripts.bench.server_processes import descendants, of_role
 from scripts.chaos.poison import read_stream
 
-ROLES = ("learner", "learner", "learner", "scorer", "scorer", "joiner", "supervisor")
+ROLES = ("learner", "learner", "learner", "scorer", "scorer", "label-worker", "supervisor")
 START_SECONDS = 180.0
 
 
@@ -86,7 +86,7 @@ class Server:
             self.start()
             return
         pids = self.children(role)
-        if pids and (role in ("learner", "joiner") or len(pids) > 1):
+        if pids and (role in ("learner", "label-worker") or len(pids) > 1):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rng.choice(pids), signal.SIGKILL)
 

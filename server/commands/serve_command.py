@@ -15,7 +15,7 @@ from online.core.home import Home
 from server.observability.logs import log_to
 from server.processes.roles import (
     end_with_parent,
-    run_joiner,
+    run_label_worker,
     run_learner,
     run_monitor,
     run_scorer,
@@ -69,13 +69,13 @@ def announce(addresses: Addresses, role: Role | None) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("role", type=click.Choice([*get_args(Role), "joiner"]))
+@click.argument("role", type=click.Choice([*get_args(Role), "label-worker"]))
 @home_option
-@click.option("--fd", type=int, help="The listening socket; the joiner's that to its scorer.")
+@click.option("--fd", type=int, help="The listening socket; the label worker's that to its scorer.")
 @click.option("--parent-fd", type=int, help="The pipe that closes with the supervisor.")
 @click.option("--api-url", default="", help="Where the monitor finds the API.")
 def child(
-    role: Role | Literal["joiner"], root: Path, fd: int | None, parent_fd: int | None, api_url: str
+    role: Role | Literal["label-worker"], root: Path, fd: int | None, parent_fd: int | None, api_url: str
 ) -> None:
     """One process of a running server; the supervisor starts it."""
     if parent_fd is not None:
@@ -89,8 +89,8 @@ def child(
     if role == "watcher":
         run_watcher(home, config)
         return
-    if role == "joiner":
-        run_joiner(home, config, int(fd or 0))
+    if role == "label-worker":
+        run_label_worker(home, config, int(fd or 0))
         return
     listener = socket.socket(fileno=fd)
     if role == "scorer":

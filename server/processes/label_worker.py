@@ -120,7 +120,7 @@ class WorkerProcess:
             # in a session of its own: see make_session_nice
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 [
-                    sys.executable, "-P", "-m", "millrace", "child", "joiner",
+                    sys.executable, "-P", "-m", "millrace", "child", "label-worker",
                     "--home", str(home.root), "--fd", str(far.fileno()),
                 ],
                 pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,

@@ -1,4 +1,4 @@
-"""The roles a process can have: scorer, joiner, learner, watcher, monitor."""
+"""The roles a process can have: scorer, label worker, learner, watcher, monitor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from online.core.home import Home
 
 __all__ = [
     "end_with_parent",
-    "run_joiner",
+    "run_label_worker",
     "run_learner",
     "run_monitor",
     "run_scorer",
@@ -31,7 +31,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-NICENESS = {"joiner": 5, "monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
+NICENESS = {"label-worker": 5, "monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
 AUTOGROUP, AUTOGROUP_TRIES, AUTOGROUP_SECONDS = Path("/proc/self/autogroup"), 10, 0.1
 SWITCH_SECONDS = 0.0003  # a thread that works behind the replies lets them go on after so long
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
@@ -59,13 +59,13 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
     uvicorn.Server(settings).run(sockets=[listener])
 
 
-def run_joiner(home: Home, config: Config, fd: int) -> None:
+def run_label_worker(home: Home, config: Config, fd: int) -> None:
     """Take in labels from the scorer at the other end of a socket, until it closes that: no signal does."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    wanted = os.getpriority(os.PRIO_PROCESS, os.getppid()) + NICENESS["joiner"]
+    wanted = os.getpriority(os.PRIO_PROCESS, os.getppid()) + NICENESS["label-worker"]
     os.nice(max(0, wanted - os.nice(0)))  # the scorer's thread that started this one may be nice already
-    make_session_nice("joiner")
+    make_session_nice("label-worker")
     from server.processes.label_worker import serve_scorer
 
     tune_gc()

@@ -29,7 +29,7 @@ ROLES: tuple[Role, ...] = ("learner", "scorer", "monitor", "watcher")
 LOOK_SECONDS = 0.05
 LATER_SECONDS: dict[Role, float] = {"learner": 0.6, "monitor": 3.0, "watcher": 3.0}  # scorers start first
 FIRST_DELAY, LONGEST_DELAY, STEADY_SECONDS = 0.1, 5.0, 10.0
-# a scorer's joiner may wait 30 s for the journal
+# a scorer's label worker may wait 30 s for the journal
 GRACE_SECONDS: dict[Role, float] = {"scorer": 45.0, "monitor": 5.0, "watcher": 5.0, "learner": 60.0}
 
 
