@@ -186,7 +186,18 @@ class Batch(Protocol):
         """What the features of each encode to, (n, columns), NaN where one is missing."""
 
     def cut(self, first: int, last: int) -> Batch:
-        """Those from one place up to another."""
+        """A part of the batch.
+
+        Parameters
+        ----------
+        first, last
+            From which row on, and up to which, counted from 0; the last one is left out.
+
+        Returns
+        -------
+        Batch
+            Of those rows.
+        """
 
     def columns(self) -> Sequence[ServedColumns]:
         """As they were served, in order."""
@@ -238,7 +249,18 @@ class Prepared:
         return Prepared([one for part in several for one in part._served], self._encoder)
 
     def cut(self, first: int, last: int) -> Prepared:
-        """Those from one place up to another."""
+        """A part of the batch.
+
+        Parameters
+        ----------
+        first, last
+            From which row on, and up to which, counted from 0; the last one is left out.
+
+        Returns
+        -------
+        Prepared
+            Of those rows.
+        """
         return Prepared(self._served[first:last], self._encoder)
 
     def columns(self) -> list[ServedColumns]:
@@ -254,7 +276,20 @@ class Prepared:
 
 
 def moments(at: float | Sequence[float], count: int) -> Sequence[float]:
-    """The moment of each, from that of all or of each."""
+    """When each of some rows was served.
+
+    Parameters
+    ----------
+    at
+        The moment of all of them, or of each, in unix seconds.
+    count
+        How many rows.
+
+    Returns
+    -------
+    sequence of float
+        The moment of each.
+    """
     return [at] * count if isinstance(at, float) else at
 
 
@@ -308,7 +343,25 @@ def mixed(bits: np.ndarray) -> np.ndarray:
 
 
 def identifier(given: object, index: int) -> str:
-    """A row's id as text. Raises InputError when it cannot be one."""
+    """A row's id as text.
+
+    Parameters
+    ----------
+    given
+        What a client sent as the id.
+    index
+        The row's place in its request, for the error.
+
+    Returns
+    -------
+    str
+        The id: of a whole number its digits.
+
+    Raises
+    ------
+    InputError
+        It is neither a text of 1 to 200 characters nor a whole number.
+    """
     if isinstance(given, int) and not isinstance(given, bool):
         given = str(given)
     if not isinstance(given, str) or not 1 <= len(given) <= ID_LIMIT or "\0" in given:
@@ -326,5 +379,18 @@ def new_prefix() -> str:
 
 
 def new_name(prefix: str, number: int) -> str:
-    """An id that is given to one prediction alone; a client may give one of its own several times."""
+    """An id for a prediction that came without one.
+
+    Parameters
+    ----------
+    prefix
+        Of the scorer, by :func:`new_prefix`.
+    number
+        How many ids it has given so far.
+
+    Returns
+    -------
+    str
+        An id that no other prediction is given, though a client may send one like it.
+    """
     return f"{prefix}-{number:x}"
