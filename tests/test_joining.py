@@ -66,7 +66,8 @@ def commit(store: LabelStore, requests: list[CommitRequest]) -> list[Receipt]:
 
 @pytest.fixture
 def worker(home: Path) -> Iterator[LabelWorker]:
-    with contextlib.closing(LabelWorker(Home(home))) as running:
+    schema = configuration.load(Home(home).config).schema
+    with contextlib.closing(LabelWorker(Home(home), schema)) as running:
         yield running
 
 
@@ -135,6 +136,30 @@ def test_predictions_that_cannot_be_read_keep_nothing(home: Path, worker: LabelW
     assert commit(worker, ALONE) == [Receipt("accepted", 2)]
 
 
+def test_an_unwritten_prediction_is_sent_along_whatever_numbers_its_row_holds(
+    home: Path, worker: LabelWorker
+) -> None:
+    config = configuration.load(Home(home).config)
+    log = PredictionLog(
+        Home(home).ledger, config.schema, LedgerConfig(10, flush_seconds=3600.0, max_queued=10)
+    )
+    rows = [{"id": 10**30, "Source": "x"}, {"Source": "x", "Start_Hour": 10**25}]
+    with (
+        contextlib.closing(log),
+        contextlib.closing(LabelIngest(config.schema, Kept(worker), predictions=log)) as ingest,
+    ):
+        for number, row in enumerate(rows):
+            log.record([Served(f"p{number}", 1.0, row, {}, (), 2.0, 1.0, 3.0, (), (), 1, 0)])
+            labels = ingest.validate([{"id": f"p{number}", TARGET: 5.0}])
+            assert [receipt.status for receipt in ingest.accept(labels).result(60)] == ["accepted"]
+        assert log.waiting == 2
+    assert [record.prediction for record in records(Home(home))] == [2.0, 2.0]
+    assert [record.features for record in records(Home(home))] == [
+        {"Source": "x"},
+        {"Source": "x", "Start_Hour": str(10**25)},
+    ]
+
+
 def test_one_that_says_nothing_is_replaced(
     home: Path, worker: LabelWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +180,9 @@ class Waiting:
         config = configuration.load(home.config)
         self.home = home
         self.now = 100.0
-        self.log = PredictionLog(home.ledger, config.schema, LedgerConfig(1000, flush_seconds=3600.0, max_queued=1000))
+        self.log = PredictionLog(
+            home.ledger, config.schema, LedgerConfig(1000, flush_seconds=3600.0, max_queued=1000)
+        )
         self.log.flush_seconds = flush_seconds
         self.joiner = LabelJoiner(
             config.schema, lambda: Journal(home.journal, config.stream), self.log, clock=lambda: self.now

@@ -62,7 +62,7 @@ class Service:
         self.metrics_flush = PeriodicFlush(metrics.flush, FLUSH_SECONDS)
         self.label_ingest = LabelIngest(
             config.schema,
-            LabelWorker(home),
+            LabelWorker(home, config.schema),
             learned_seq=self._learned,
             predictions=self.ledger,
             expect=self._expect,

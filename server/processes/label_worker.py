@@ -23,12 +23,13 @@ import msgspec
 from online.core.background import start_background_thread
 from online.core.config import Config
 from online.core.home import Home
+from online.core.schema import Schema
 from online.labels.ingest import GROUP_LABELS
 from online.labels.label_joiner import LabelJoiner
 from online.labels.label_messages import CommitRequest, CommitResponse, Rejected
 from online.storage.journal import Journal
 from online.storage.label_validation import LabelValidator
-from online.storage.prediction_log import PredictionLog
+from online.storage.prediction_log import PredictionLog, fields_of
 
 __all__ = ["LabelWorker", "serve_scorer"]
 
@@ -54,12 +55,13 @@ class LabelWorker:
 
     Parameters
     ----------
-    home
+    home, schema
         The stream's.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, schema: Schema) -> None:
         self._home = home
+        self._fields = fields_of(schema)
         self._process = WorkerProcess(home)
 
     @property
@@ -77,13 +79,14 @@ class LabelWorker:
         settle
             Called once with each request's reply, from another thread.
         """
-        if self._process.send(requests, settle):
+        frame = frame_of(requests, self._fields)
+        if self._process.send(frame, requests, settle):
             return
         code = self._process.end()
         log.warning("the label worker ended with code %s; it is started again", code)
         try:
             self._process = WorkerProcess(self._home)
-            started = self._process.send(requests, settle)
+            started = self._process.send(frame, requests, settle)
             reason = "it ended at once"
         except OSError as exc:
             started, reason = False, str(exc)
@@ -136,13 +139,15 @@ class WorkerProcess:
         """The process."""
         return self._process.pid
 
-    def send(self, requests: Sequence[CommitRequest], settle: Settle) -> bool:
+    def send(self, frame: bytes, requests: Sequence[CommitRequest], settle: Settle) -> bool:
         """Send requests.
 
         Parameters
         ----------
+        frame
+            The requests as they are sent.
         requests
-            The labels.
+            Those that are to be settled.
         settle
             Called with each reply, or, when the process ends before it, with a rejection.
 
@@ -151,7 +156,6 @@ class WorkerProcess:
         bool
             False, and nothing was sent, when the process has ended.
         """
-        frame = encode(requests)
         with self._lock:
             if self._lost or self._process.poll() is not None:
                 return False
@@ -216,6 +220,19 @@ class WorkerProcess:
             self._process.wait()
         for request_id, (_, settle) in pending.items():
             settle(Rejected(request_id, LOST))
+
+
+def frame_of(requests: Sequence[CommitRequest], fields: frozenset[str]) -> bytes:
+    """Requests as they are sent; of predictions that are sent along no more than ``fields`` are needed."""
+    try:
+        return encode(requests)
+    except OverflowError:  # a client's integer, in a row as it came, that MessagePack does not have
+        return encode(
+            [
+                msgspec.structs.replace(request, served=[part.cleaned(fields) for part in request.served])
+                for request in requests
+            ]
+        )
 
 
 def serve_scorer(home: Home, config: Config, fd: int) -> None:

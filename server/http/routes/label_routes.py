@@ -39,5 +39,8 @@ def labels_wanted(
     unlabelled = [one for one in rows if one.id not in known]
     return reply(
         request,
-        {"wanted": choose_queries(unlabelled, service.segments, budget, random), "unlabelled": len(unlabelled)},
+        {
+            "wanted": choose_queries(unlabelled, service.segments, budget, random),
+            "unlabelled": len(unlabelled),
+        },
     )
