@@ -3,10 +3,10 @@
 One SQLite table in WAL mode, ``synchronous=FULL``. Any number of processes append, one learner reads.
 A record's ``seq`` follows the order of commits without gaps. ``record`` holds it in one piece, as
 :mod:`online.storage.records` says, ``payload`` in it being an object (kind rollback: ``{"version": N}``).
-``(stream, id)`` is unique among labels and releases; a correction repeats the id. Labels that were set aside
-are in the table ``quarantine``, ``judged`` counting the labels the watch had judged by then;
-``watch`` holds the state of what judges them. Of records up to ``cut.upto`` only id, kind, time and
-target are left: enough to know a label again, not to learn it.
+``(stream, id)`` is unique among labels and releases; a correction repeats the id. Quarantined labels are in
+the table ``quarantine``; ``judged`` is how many labels had been judged by then. ``watch`` holds the state of
+label validation. Of records up to ``cut.upto`` retention has left only id, kind, time and target: enough to
+know a label again, not to learn it.
 
 A :class:`Journal` belongs to one thread at a time.
 """
@@ -52,9 +52,10 @@ __all__ = ["Journal"]
 
 log = logging.getLogger(__name__)
 
-STATES = msgspec.json.Decoder(ValidationState)
-NAMED = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
-FIRST, OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"  # each has its index
+STATE_DECODER = msgspec.json.Decoder(ValidationState)
+HAS_ONE_OF_IDS = "stream = ?1 AND id IN (SELECT value FROM json_each(?2))"
+# each has its partial index, which SQLite takes only for a query that repeats its condition
+IS_FIRST_LABEL, IS_OTHER = "kind IN ('label', 'release')", "kind NOT IN ('label', 'release')"
 # The labels as a table, whichever way their records are kept: what an expression of a user's may name.
 LABEL_TABLE = f"""
 SELECT seq, stream, id, received_at, kind, target, plan_seq, checksum,
@@ -65,7 +66,7 @@ SELECT seq, stream, id, received_at, kind, target, plan_seq, checksum,
     coalesce(served_at, record->>'served_at') AS served_at, coalesce(payload, record->'payload') AS payload
 FROM journal WHERE stream = ? AND kind IN {LABELS!r}
 """
-LAST = 2**63 - 1  # the largest integer SQLite takes
+MAX_SQLITE_INTEGER = 2**63 - 1
 
 
 class Journal:
@@ -77,8 +78,8 @@ class Journal:
         The database file; made when missing.
     stream
         The stream's name.
-    watch
-        Judges labels as they are appended; without it all are taken in but those that come with a suspicion.
+    validator
+        Judges labels as they are appended; without it all are accepted but those that come with a suspicion.
 
     Raises
     ------
@@ -86,10 +87,10 @@ class Journal:
         From every method, when the database fails; nothing of the failed call was kept.
     """
 
-    def __init__(self, path: Path, stream: str, watch: LabelValidator | None = None) -> None:
+    def __init__(self, path: Path, stream: str, validator: LabelValidator | None = None) -> None:
         self._path = path
         self._stream = stream
-        self._watch = watch
+        self._validator = validator
         self._known: dict[str, Record | None] = {}  # the newest records of ids, in a transaction
         self._queued: list[Record] = []  # records to be inserted at its end
         self._prefix = secrets.token_hex(12)
@@ -106,16 +107,16 @@ class Journal:
     def append(self, submissions: Sequence[Submission]) -> list[Receipt]:
         """Commit submissions in one transaction, durable on return; a receipt for each.
 
-        Labels that were set aside for what so many do now that it is no fault are released afterwards, each
-        in a transaction of its own: one that cannot be released refuses none of the others.
+        When so many labels break a learned rule that the world has changed, those that were quarantined for
+        it are released afterwards, each in a transaction of its own: one that fails refuses no other.
         """
         with self._transaction():
             self._load_validation_state()
             self._look_up(submissions)
             receipts = [self._take(submission) for submission in submissions]
             self._save_validation_state()
-        if submissions and self._watch is not None and self._watch.world_has_changed:
-            self._release_recent(self._watch.state.judged - RECENT_LABELS, submissions[-1].received_at)
+        if submissions and self._validator is not None and self._validator.world_has_changed:
+            self._release_recent(self._validator.state.judged - RECENT_LABELS, submissions[-1].received_at)
         return receipts
 
     @contextlib.contextmanager
@@ -135,8 +136,8 @@ class Journal:
 
     def _look_up(self, submissions: Sequence[Submission]) -> None:
         """Find what is known of all ids that submissions may go by, at once."""
-        names = [one.id for one in submissions if one.id is not None]
-        names += [served.id for one in submissions for served in one.candidates]
+        names = [submission.id for submission in submissions if submission.id is not None]
+        names += [served.id for submission in submissions for served in submission.candidates]
         if not names:
             return
         self._known.update(dict.fromkeys(names))
@@ -144,23 +145,23 @@ class Journal:
 
     def _named(self, names: Sequence[str]) -> list[Any]:
         """The records with some ids, in order."""
-        query = f"SELECT {READ} FROM journal WHERE {NAMED} AND "
+        query = f"SELECT {READ} FROM journal WHERE {HAS_ONE_OF_IDS} AND "
         wanted = (self._stream, as_json(names))
-        return self._rows(f"{query}{FIRST} UNION ALL {query}{OTHER} ORDER BY seq", wanted)
+        return self._rows(f"{query}{IS_FIRST_LABEL} UNION ALL {query}{IS_OTHER} ORDER BY seq", wanted)
 
     def _load_validation_state(self) -> None:
-        """Take up the watch's state as the last transaction left it, whichever process that was."""
-        if self._watch is not None:
+        """Load label validation's state as the last transaction left it, whichever process that was."""
+        if self._validator is not None:
             rows = self._rows("SELECT state FROM watch WHERE stream = ?", (self._stream,))
-            self._watch.state = STATES.decode(rows[0][0]) if rows else ValidationState()
+            self._validator.state = STATE_DECODER.decode(rows[0][0]) if rows else ValidationState()
 
     def _save_validation_state(self) -> None:
-        if self._watch is not None:
-            state = msgspec.json.encode(self._watch.state).decode()
+        if self._validator is not None:
+            state = msgspec.json.encode(self._validator.state).decode()
             self._db.execute("INSERT OR REPLACE INTO watch VALUES (?, ?)", (self._stream, state))
 
     def _release_recent(self, judged: int, received_at: float) -> None:
-        """Release the labels that were set aside since so many had been judged.
+        """Release the labels that were quarantined since so many had been judged.
 
         Whatever fails is logged: the labels that were appended before are durable, and are to be answered so.
         """
@@ -173,14 +174,14 @@ class Journal:
             for (seq,) in rows:
                 self._release_or_leave(seq, received_at)
         except JournalError as exc:
-            log.warning("labels set aside stay so for now, the next labels try again: %s", exc)
+            log.warning("quarantined labels are not released for now, the next labels try again: %s", exc)
 
     def _release_or_leave(self, seq: int, received_at: float) -> None:
-        """Release a label that was set aside; one that cannot be is left to people from now on."""
+        """Release a quarantined label; one that cannot be released is left to people from now on."""
         try:
             self.release(seq, received_at)
         except InputError as exc:
-            log.warning("a label set aside cannot be released: %s", exc)
+            log.warning("a quarantined label cannot be released: %s", exc)
             with transaction(self._db, self._failed):
                 self._db.execute("UPDATE quarantine SET judged = NULL WHERE seq = ?", (seq,))
 
@@ -191,7 +192,24 @@ class Journal:
         name: str | None = None,
         **payload: Any,
     ) -> int:
-        """Append an order, or a new batch model; returns its seq, the first one for a name given before."""
+        """Append a command, or a new batch model.
+
+        Parameters
+        ----------
+        kind
+            What is to be done; ``refresh`` brings a new batch model.
+        received_at
+            Unix seconds.
+        name
+            The command's id; a command whose id is there already is not appended again.
+        payload
+            What the command needs, for instance ``version=3`` of a rollback.
+
+        Returns
+        -------
+        int
+            Its seq.
+        """
         with self._transaction():
             known = self.find(name) if name is not None else None
             if known is not None:
@@ -200,9 +218,24 @@ class Journal:
             return self._insert(Record(0, self._stream, name, received_at, kind, payload=payload))
 
     def read(self, after: int, limit: int = 500) -> list[Record]:
-        """Records with ``seq > after``, in order.
+        """Read records in order.
 
-        Raises JournalError where a record is missing, damaged or cut: learning must not skip over it.
+        Parameters
+        ----------
+        after
+            The seq of the last record that is not wanted.
+        limit
+            How many at most.
+
+        Returns
+        -------
+        list of Record
+            Those with ``seq > after``.
+
+        Raises
+        ------
+        JournalError
+            A record is missing, damaged or cut: learning must not skip over it.
         """
         if after < (behind := self.cut_up_to()):
             raise JournalError(
@@ -213,7 +246,7 @@ class Journal:
         return [self._verified(row, seq) for seq, row in enumerate(rows, start=after + 1)]
 
     def first_seq(self) -> int:
-        """The oldest record's seq that is still whole, 1 when there is none."""
+        """The seq of the oldest record that is not cut, 1 when there is none."""
         oldest = int(self._rows("SELECT coalesce(min(seq), 1) FROM journal", ())[0][0])
         return max(oldest, self.cut_up_to() + 1)
 
@@ -231,7 +264,22 @@ class Journal:
         return int(rows[0][0]) if rows else 0
 
     def cut(self, upto: int, before: float, limit: int) -> int:
-        """Cut the next records, at most ``limit``: those up to a seq, received before a time; how many."""
+        """Cut the oldest records that are not cut yet.
+
+        Parameters
+        ----------
+        upto
+            The seq of the last record that may be cut.
+        before
+            Only records received before this moment (unix seconds) are cut.
+        limit
+            How many at most.
+
+        Returns
+        -------
+        int
+            How many were cut.
+        """
         with transaction(self._db, self._failed):
             behind = self.cut_up_to()
             rows = self._rows(
@@ -240,6 +288,7 @@ class Journal:
             )
             old = [seq for seq, _ in itertools.takewhile(lambda row: row[1] < before, rows)]
             if old:
+                # id, kind, time and target stay: a repeated label is still known as a duplicate
                 self._db.execute(
                     "UPDATE journal SET features = NULL, context = NULL, experts = NULL, prediction = NULL,"
                     " lower = NULL, upper = NULL, served_at = NULL, payload = NULL, checksum = NULL,"
@@ -260,8 +309,20 @@ class Journal:
         return {version for (version,) in rows if isinstance(version, int)}
 
     def labels_by_plan(self, after: int, until: int) -> list[tuple[int, int]]:
-        """Of the predictions served by a plan of seq ``after`` or later, with a label up to ``until``:
-        (the plan's seq, the label's), in the order they were served."""
+        """The labels of served predictions, in the order in which plans served these.
+
+        Parameters
+        ----------
+        after
+            The prediction's plan is to have this seq or a later one, the label a later one.
+        until
+            The seq of the last label.
+
+        Returns
+        -------
+        list of (int, int)
+            The plan's seq and the label's.
+        """
         return self._rows(
             "SELECT coalesce(plan_seq, 0), seq FROM journal WHERE seq > ? AND seq <= ? AND kind IN"
             " ('label', 'release') AND (prediction IS NOT NULL OR record->'prediction' IS NOT NULL)"
@@ -271,7 +332,7 @@ class Journal:
 
     def labels_where(self, expression: str) -> set[int]:
         """The seqs of the labels for which an SQL expression holds. Raises InputError when it is none."""
-        try:
+        try:  # on a connection that cannot write, whatever the expression is
             with contextlib.closing(read_only(self._path)) as db:
                 query = f"SELECT seq FROM ({LABEL_TABLE}) WHERE ({expression})"
                 rows = db.execute(query, (self._stream,)).fetchall()
@@ -291,14 +352,16 @@ class Journal:
         return from_row(rows[-1]) if rows else None
 
     def labelled_ids(self, names: Sequence[str]) -> set[str]:
-        """Those of some ids that have a label, learned or set aside."""
+        """Those of some ids that have a label, learned or quarantined."""
         wanted = as_json(names)
-        learned = f"SELECT id FROM journal WHERE {NAMED} AND {FIRST}"
-        rows = self._rows(f"{learned} UNION SELECT id FROM quarantine WHERE {NAMED}", (self._stream, wanted))
+        learned = f"SELECT id FROM journal WHERE {HAS_ONE_OF_IDS} AND {IS_FIRST_LABEL}"
+        rows = self._rows(
+            f"{learned} UNION SELECT id FROM quarantine WHERE {HAS_ONE_OF_IDS}", (self._stream, wanted)
+        )
         return {name for (name,) in rows}
 
     def quarantine(self, limit: int = 1000) -> list[Quarantined]:
-        """Labels set aside, newest first."""
+        """Quarantined labels, newest first."""
         rows = self._rows(
             "SELECT seq, reason, record, released_as, discarded FROM quarantine WHERE stream = ?"
             " ORDER BY seq DESC LIMIT ?",
@@ -310,25 +373,40 @@ class Journal:
         ]
 
     def discard(self, seq: int) -> None:
-        """Close a quarantined label for good; again is no error. Raises InputError when it is none."""
+        """Close a quarantined label for good.
+
+        To discard it again is no error. Raises InputError when there is no such label or it was released.
+        """
         with transaction(self._db, self._failed):
-            _, released_as, _ = self._set_aside_as(seq)
+            _, released_as, _ = self._quarantine_row(seq)
             if released_as is not None:
                 raise InputError(f"quarantined label {seq} was released already", field="seq")
             self._db.execute("UPDATE quarantine SET discarded = 1 WHERE seq = ?", (seq,))
 
-    def _set_aside_as(self, seq: int) -> tuple[str, int | None, int | None]:
+    def _quarantine_row(self, seq: int) -> tuple[str, int | None, int | None]:
         rows = self._rows(
             "SELECT record, released_as, discarded FROM quarantine WHERE seq = ? AND stream = ?",
-            (max(0, min(seq, LAST)), self._stream),
+            (max(0, min(seq, MAX_SQLITE_INTEGER)), self._stream),
         )
         if not rows:
             raise InputError(f"there is no quarantined label {seq}; GET /quarantine lists them", field="seq")
-        found: tuple[str, int | None, int | None] = rows[0]
-        return found
+        row: tuple[str, int | None, int | None] = rows[0]
+        return row
 
     def release(self, seq: int, received_at: float) -> int:
-        """Learn a quarantined label after all; returns its journal seq, the first one when repeated.
+        """Accept a quarantined label after all.
+
+        Parameters
+        ----------
+        seq
+            Its number in quarantine.
+        received_at
+            Unix seconds.
+
+        Returns
+        -------
+        int
+            The seq of its journal record; of the first one when it was released before.
 
         Raises
         ------
@@ -336,7 +414,7 @@ class Journal:
             There is no such quarantined label, it was discarded, has no features, or is too large to learn.
         """
         with self._transaction():
-            kept, released_as, discarded = self._set_aside_as(seq)
+            kept, released_as, discarded = self._quarantine_row(seq)
             if released_as is not None:
                 return int(released_as)
             if discarded:
@@ -364,33 +442,33 @@ class Journal:
         if known is not None and known.target == submission.target:
             return Receipt("duplicate", known.seq)
         if submission.suspicion is not None:
-            return self._set_aside(submission, name, served, submission.suspicion)
+            return self._quarantine_label(submission, name, served, submission.suspicion)
         if (served or known or submission.features) and (fault := self._fault(submission, served, known)):
-            return self._set_aside(submission, name, served, fault.reason, learned=fault.learned)
+            return self._quarantine_label(submission, name, served, fault.reason, learned=fault.learned)
         if known is not None and known.cut:
             reason = f"its label {known.target:g} is too old to be corrected: all else of it was cut"
-            return self._set_aside(submission, name, None, reason)
+            return self._quarantine_label(submission, name, None, reason)
         if known is not None:
             fixed = corrected(known, submission.target, submission.received_at)
             return Receipt("correction", self._insert(fixed))
         if served is None and submission.features is None:
-            return self._set_aside(submission, name, None, f"no prediction with id {name!r} is known")
+            return self._quarantine_label(submission, name, None, f"no prediction with id {name!r} is known")
         return Receipt("accepted", self._insert(label_record(self._stream, name, submission, served)))
 
     def _fault(self, submission: Submission, served: Served | None, known: Record | None) -> Fault | None:
-        """What the watch has against a label, which it learns from."""
-        if self._watch is None:
+        """Why a label is to be quarantined; label validation learns from it if it is not."""
+        if self._validator is None:
             return None
         row = known or served
         features = row.features if row is not None else submission.features or {}
         expected = row.prediction if row is not None else None
         times = 0 if known is None else self._corrections(known.id)
-        return self._watch.check_rate(submission.source, submission.received_at) or self._watch.judge(
+        return self._validator.check_rate(submission.source, submission.received_at) or self._validator.judge(
             features, submission.target, submission.expected if expected is None else expected, times
         )
 
     def _corrections(self, name: str) -> int:
-        query = f"SELECT count(*) FROM journal WHERE {NAMED} AND {OTHER} AND kind = 'correction'"
+        query = f"SELECT count(*) FROM journal WHERE {HAS_ONE_OF_IDS} AND {IS_OTHER} AND kind = 'correction'"
         queued = sum(1 for record in self._queued if record.id == name and record.kind == "correction")
         return int(self._rows(query, (self._stream, as_json([name])))[0][0]) + queued
 
@@ -405,20 +483,20 @@ class Journal:
             return submission.id, served, self.find(submission.id)
         if not submission.candidates:
             return self._new_name(), None, None
-        labelled = [(one, self.find(one.id)) for one in submission.candidates]
-        for one, known in labelled:
-            if known is None and (served := one.read()) is not None:
+        labelled = [(candidate, self.find(candidate.id)) for candidate in submission.candidates]
+        for candidate, known in labelled:
+            if known is None and (served := candidate.read()) is not None:
                 return served.id, served, None
-        for one, known in labelled:
+        for candidate, known in labelled:
             if known is not None and known.target == submission.target:
-                return one.id, None, known
+                return candidate.id, None, known
         return self._new_name(), None, None
 
     def _new_name(self) -> str:
         """An id for a label without one. They come in order: the index has few places to write to."""
         return f"{self._prefix}-{next(self._count):08x}"
 
-    def _set_aside(
+    def _quarantine_label(
         self, submission: Submission, name: str, served: Served | None, reason: str, *, learned: bool = False
     ) -> Receipt:
         key = (self._stream, name, submission.target)
@@ -434,7 +512,7 @@ class Journal:
                 submission.received_at,
                 reason,
                 kept,
-                self._watch.state.judged if self._watch and learned else None,
+                self._validator.state.judged if self._validator and learned else None,
             ),
         )
         return Receipt("quarantined", int(cursor.lastrowid or 0), reason)
@@ -444,6 +522,7 @@ class Journal:
         if self._queued:
             seq = self._queued[-1].seq + 1
         else:
+            # not max(seq): a last record that is deleted is to be missed, its seq not given again
             newest = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
             seq = newest[0] + 1 if newest else 1
         new = msgspec.structs.replace(new, seq=seq)

@@ -78,7 +78,7 @@ INSERT_MARKS = (
     "INSERT INTO mark SELECT fingerprint, row FROM prediction WHERE row > ? ORDER BY fingerprint, row"
 )
 SELECT_BLOCKS = "SELECT last, record FROM block WHERE stream = ? AND last IN (SELECT value FROM json_each(?))"
-BLOCK_ROWS = 16  # predictions of a block at most: a label reads all of its prediction's
+PREDICTIONS_PER_BLOCK = 16  # at most: a label reads all of its prediction's
 COMMIT_ROWS = 5000  # written by one transaction at most, give or take a batch
 
 
@@ -352,12 +352,12 @@ def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Predicti
     """Predictions in blocks, in order; of their rows ``fields`` are needed, other fields may be left out."""
     blocks: list[PredictionBlock] = []
     parts: list[ServedColumns] = []
-    room = BLOCK_ROWS
+    room = PREDICTIONS_PER_BLOCK
     for piece in pieces(batches):
         size = len(piece)
         if size > room:
             blocks.append(packed(parts, fields))
-            parts, room = [], BLOCK_ROWS
+            parts, room = [], PREDICTIONS_PER_BLOCK
         parts += piece.columns()
         room -= size
     return [*blocks, packed(parts, fields)] if parts else blocks
@@ -366,10 +366,13 @@ def as_blocks(batches: Iterable[Batch], fields: frozenset[str]) -> list[Predicti
 def pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same predictions, in batches that fit into a block."""
     for batch in batches:
-        if len(batch) <= BLOCK_ROWS:
+        if len(batch) <= PREDICTIONS_PER_BLOCK:
             yield batch
         else:
-            yield from (batch.cut(first, first + BLOCK_ROWS) for first in range(0, len(batch), BLOCK_ROWS))
+            yield from (
+                batch.cut(first, first + PREDICTIONS_PER_BLOCK)
+                for first in range(0, len(batch), PREDICTIONS_PER_BLOCK)
+            )
 
 
 def packed(parts: list[ServedColumns], fields: frozenset[str]) -> PredictionBlock:

@@ -246,7 +246,8 @@ class Prepared:
 
     def joined(self, several: Sequence[Prepared]) -> Prepared:
         """Batches as one, in order."""
-        return Prepared([one for part in several for one in part._served], self._encoder)
+        predictions = [served for batch in several for served in batch._served]  # noqa: SLF001 - its own class
+        return Prepared(predictions, self._encoder)
 
     def cut(self, first: int, last: int) -> Prepared:
         """A part of the batch.
