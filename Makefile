@@ -1,5 +1,6 @@
 # make run     set up, bootstrap if there is no model, and serve
 # make test    set up and test          make check   lint, types and import contracts
+# make test-fast  the tests that need no server or browser, in under a minute
 # make demo    play the generated stream against the running server
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -17,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS = $(wildcard $(HOME_DIR)/models/model_v*.json)
 
-.PHONY: setup setup-dev bootstrap run demo test check bench-forest bench-speed soak bench-accuracy bench-drift torture poison lock clean
+.PHONY: setup setup-dev bootstrap run demo test test-fast check bench-forest bench-speed soak bench-accuracy bench-drift torture poison lock clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -49,6 +50,10 @@ demo: setup
 
 test: setup-dev
 	$(BIN)/pytest
+
+# what needs no server, browser, container or other process: under a minute
+test-fast: setup-dev
+	$(BIN)/pytest -m "not server and not browser and not containers and not slow"
 
 check: setup-dev
 	$(BIN)/ruff check .

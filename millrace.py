@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,44 +58,45 @@ def load_model(path: str | os.PathLike[str], key: str = "") -> Pipeline:
     return loaded.pipeline
 
 
-class Lazy(click.Group):
+# what each command is: its module, and its name there
+COMMANDS = {
+    "bootstrap": ("bootstrap.bootstrap_command", "bootstrap"),
+    "health": ("server.commands.health_command", "health"),
+    "replay": ("server.commands.replay_command", "replay"),
+    "request-labels": ("server.commands.request_labels_command", "request_labels"),
+    "rollback": ("server.commands.rollback_command", "rollback"),
+    "score": ("server.commands.score_command", "score"),
+    "serve": ("server.commands.serve_command", "serve"),
+}
+HIDDEN_COMMANDS = {"child": ("server.commands.serve_command", "child")}
+
+
+class LazyGroup(click.Group):
     """A group whose commands are imported when they are called: scorers need no pandas."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands' names."""
-        return ["bootstrap", "replay", "score", "serve"]
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of the commands that help shows."""
+        return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name == "bootstrap":
-            from bootstrap.bootstrap_command import bootstrap
-
-            return bootstrap
-        if cmd_name == "score":
-            from server.commands.score_command import score
-
-            return score
-        if cmd_name == "replay":
-            from server.commands.replay_command import replay
-
-            return replay
-        if cmd_name in ("serve", "child"):
-            from server.commands import serve_command as cli
-
-            return cli.serve if cmd_name == "serve" else cli.child
-        return None
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import one command; None when there is none of that name."""
+        module, name = (COMMANDS | HIDDEN_COMMANDS).get(cmd_name, (None, None))
+        if module is None or name is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
 
-@click.group(cls=Lazy)
+@click.group(cls=LazyGroup)
 @click.version_option(package_name="millrace")
 def millrace() -> None:
     """Adaptive regression: bootstrap a model from a CSV, serve it, and keep it learning."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; an error that Millrace raises on purpose is one line on stderr and exit code 1."""
     try:
-        millrace()
+        millrace(arguments, prog_name="millrace")
     except MillraceError as exc:
         click.echo(f"millrace: {exc}", err=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from rich.console import Console
 
 from bootstrap.choose_context import choose_context
 from bootstrap.generate import write_stream
+from bootstrap.home_option import home_option
 from bootstrap.reading.bootstrap_rows import pairs
 from bootstrap.reading.infer import infer_schema, order_rows, schema_table
-from bootstrap.reading.split import FRACTION, read_rows, split_rows, write_split
+from bootstrap.reading.split import FRACTION, read_frame, split_rows, write_split
 from online.core.config import Config, dump, load
 from online.core.errors import ConfigError, SnapshotError
 from online.core.gc_tuning import tune_gc
@@ -26,31 +28,25 @@ __all__ = ["bootstrap"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-
-
-def home_option(command: Command) -> Command:
-    """``--home``, which every command takes."""
-    return click.option(
-        "--home", "root", type=FOLDER, default=".", show_default=True,
-        help="Folder of the stream: data/, models/ and millrace.toml.",
-    )(command)  # fmt: skip
-
 
 def data_option(command: Command) -> Command:
     """``--data``, looked for from here, then from the home."""
     return click.option(
-        "--data", type=click.Path(path_type=Path),
+        "--data",
+        type=click.Path(path_type=Path),
         help="CSV file (.gz too), looked for from here, then from the home (there data/raw.csv by default).",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def fraction_option(command: Command) -> Command:
     """``--fraction`` of the rows kept for validation."""
     return click.option(
-        "--fraction", type=float, default=FRACTION, show_default=True,
+        "--fraction",
+        type=float,
+        default=FRACTION,
+        show_default=True,
         help="Share of the rows, the last ones, kept for validation.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def schema_options(command: Command) -> Command:
@@ -65,15 +61,15 @@ def schema_options(command: Command) -> Command:
 
 
 @click.group(invoke_without_command=True)
-@home_option
+@home_option()
 @data_option
 @click.option("--target", help="The column to predict.")
 @schema_options
 @fraction_option
 @click.pass_context
-def bootstrap(
+def bootstrap(  # noqa: PLR0913 - one argument an option
     context: click.Context,
-    root: Path,
+    home: Home,
     data: Path | None,
     target: str | None,
     stream: str | None,
@@ -90,10 +86,10 @@ def bootstrap(
         return
     if target is None:
         raise click.UsageError("give the column to predict with --target, or name a subcommand")
-    home, console = Home(root), Console()
+    console = Console()
     refuse_started(home)
-    path = found(data, home)
-    frame = read_rows(path)
+    path = csv_path(data, home)
+    frame = read_frame(path)
     schema = infer_schema(frame, stream=stream or stream_name(path, target), target=target, drop=drop)
     schema = with_context(schema, frame)
     console.print(schema_table(schema))
@@ -103,21 +99,20 @@ def bootstrap(
 
 
 @bootstrap.command("infer")
-@home_option
+@home_option()
 @data_option
 @click.option("--target", required=True, help="The column to predict.")
 @schema_options
 @click.option("--dry-run", is_flag=True, help="Show the schema and write nothing.")
-def infer_command(
-    root: Path, data: Path | None, target: str, stream: str | None, drop: tuple[str, ...], dry_run: bool
+def infer_command(  # noqa: PLR0913 - one argument an option
+    home: Home, data: Path | None, target: str, stream: str | None, drop: tuple[str, ...], dry_run: bool
 ) -> None:
     """Infer the schema of a CSV, show it, and write millrace.toml for you to edit."""
-    home = Home(root)
     if not dry_run:
         refuse_settings(home)
-    path = found(data, home)
+    path = csv_path(data, home)
     name = stream or stream_name(path, target)
-    frame = read_rows(path)
+    frame = read_frame(path)
     schema = with_context(infer_schema(frame, stream=name, target=target, drop=drop), frame)
     Console().print(schema_table(schema))
     if not dry_run:
@@ -125,55 +120,57 @@ def infer_command(
 
 
 @bootstrap.command("split")
-@home_option
+@home_option()
 @data_option
 @fraction_option
-def split_command(root: Path, data: Path | None, fraction: float) -> None:
+def split_command(home: Home, data: Path | None, fraction: float) -> None:
     """Cut a CSV in time order into data/train.csv and data/validation.csv, as millrace.toml says."""
-    home = Home(root)
     schema = load(home.config).schema
-    split_into(home, read_rows(found(data, home)), schema, fraction)
+    split_into(home, read_frame(csv_path(data, home)), schema, fraction)
 
 
 @bootstrap.command("train")
-@home_option
-def train_command(root: Path) -> None:
+@home_option()
+def train_command(home: Home) -> None:
     """Train model_v1 on data/train.csv with the settings of millrace.toml."""
-    train_model(Home(root), Console())
+    train_model(home, Console())
 
 
 @bootstrap.command("generate")
-@home_option
+@home_option()
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds give equal streams.")
 @click.option(
     "--days", type=click.IntRange(min=2), default=730, show_default=True, help="Length of the stream."
 )
-def generate_command(root: Path, seed: int, days: int) -> None:
+def generate_command(home: Home, seed: int, days: int) -> None:
     """Generate an energy stream: the first half as data/raw.csv, the half to come as data/stream.csv."""
-    home = Home(root)
     write_stream(home, seed, days)
     click.echo(f"{home.data / 'raw.csv'} and {home.data / 'stream.csv'} written: {days} days in two halves")
 
 
 @bootstrap.command("fetch")
-@home_option
+@home_option()
 @click.option("--url", required=True, help="Endpoint that answers with CSV or with JSON rows.")
 @click.option(
-    "--to", type=click.Path(dir_okay=False, path_type=Path), default="data/raw.csv", show_default=True,
+    "--to",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="data/raw.csv",
+    show_default=True,
     help="CSV file to write, from the home; an older one is replaced.",
-)  # fmt: skip
+)
 @click.option("--sha256", help="The body's expected SHA-256, in hex; another body is refused.")
 @click.option(
     "--attempts", type=click.IntRange(min=1), default=5, show_default=True, help="How often to try."
 )
-def fetch_command(root: Path, url: str, to: Path, sha256: str | None, attempts: int) -> None:
+def fetch_command(home: Home, url: str, to: Path, sha256: str | None, attempts: int) -> None:
     """Get a CSV, or JSON rows, from a data endpoint."""
-    from bootstrap.sources.fetch import fetch  # its HTTP client is for no other command
+    from bootstrap.sources.fetch import FetchLimits, fetch  # its HTTP client is for no other command
 
-    path = root / to
-    came = fetch(url, path, sha256=sha256, attempts=attempts, console=Console(stderr=True))
-    click.echo(f"{path} written: {came.rows:,} rows")
-    click.echo(f"sha256 {came.sha256}")
+    path = home.root / to
+    limits = FetchLimits(attempts=attempts, jitter=random.Random())  # noqa: S311 - no secret
+    fetched = fetch(url, path, sha256=sha256, limits=limits, console=Console(stderr=True))
+    click.echo(f"{path} written: {fetched.rows:,} rows")
+    click.echo(f"sha256 {fetched.sha256}")
 
 
 # steps
@@ -211,7 +208,7 @@ def train_model(home: Home, console: Console) -> None:
     train(home, load(home.config), console)
 
 
-def found(data: Path | None, home: Home) -> Path:
+def csv_path(data: Path | None, home: Home) -> Path:
     """Where the CSV is: as given from here, else from the home; by default the home's ``data/raw.csv``."""
     if data is None:
         return home.data / "raw.csv"

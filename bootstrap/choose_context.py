@@ -22,10 +22,10 @@ __all__ = ["choose_context"]
 
 Floats = npt.NDArray[np.float64]
 
-DELAYS = (0, 24, 168)  # rows between a prediction and its label while choosing
-LARGEST = 5000  # groups of a feature at most
-SHORT = 100  # positions of a cycle that comes round often enough for its neighbours to matter
-ROWS = 12_000  # the last rows are enough to choose by
+CHOOSING_DELAYS = (0, 24, 168)  # rows between a prediction and its label while choosing
+MAX_GROUPS = 5000  # groups of a feature at most
+SHORT_CYCLE = 100  # positions of a cycle that comes round often enough for its neighbours to matter
+CHOOSING_ROWS = 12_000  # the last rows are enough to choose by
 KEY_GAIN = 0.1  # of the squared error's logarithm
 FADINGS = (0.005, 0.02, 0.1, 0.3)
 NEAR_LABELS, NEAR_FADING = 12, 0.2  # energy, no delay, RLS: .361 of a deviation; with 24 and .05 .402
@@ -44,8 +44,13 @@ def choose_context(schema: Schema, rows: Sequence[dict[str, Any]], targets: Sequ
         The schema without context.
     rows, targets
         The bootstrap rows in order, and their labels.
+
+    Returns
+    -------
+    Schema
+        The same schema with the context features chosen, each with its reason.
     """
-    candidates = Candidates(schema, rows[-ROWS:], targets[-ROWS:])
+    candidates = Candidates(schema, rows[-CHOOSING_ROWS:], targets[-CHOOSING_ROWS:])
     specs = list(candidates.of([(), *candidates.key()]))
     selection = candidates.selection(specs)
     chosen = tuple(
@@ -71,7 +76,7 @@ class Candidates:
         self._encoded = [encoder.encode(row).values for row in rows]
         self._targets = np.array(targets, dtype=float)
         self._places = group_columns(schema.used)
-        self._delays = [delay for delay in DELAYS if 10 * delay < len(targets)]
+        self._delays = [delay for delay in CHOOSING_DELAYS if 10 * delay < len(targets)]
         self._groups = functools.cache(self._find_groups)
         self._known = functools.cache(self._find_known)
         self._after = functools.cache(self._find_after)
@@ -81,26 +86,26 @@ class Candidates:
 
         A category that has not been seen yet has no history, so a key must be much better than none.
         """
-        keys = [(), *((name,) for name, place in self._places.items() if place.one_hot)]
-        ways = [[mean(key), *(mean((*key, cycle)) for cycle in self._finest())] for key in keys]
-        ways = [[way for way in several if self._fits(way)] for several in ways]
-        gains = iter(self.selection([way for several in ways for way in several]).alone().tolist())
-        scores = [max((next(gains) for _ in several), default=-math.inf) for several in ways]
+        keys = [(), *((name,) for name, column in self._places.items() if column.one_hot)]
+        candidates = [[mean(key), *(mean((*key, cycle)) for cycle in self._finest())] for key in keys]
+        candidates = [[spec for spec in specs if self._fits(spec)] for specs in candidates]
+        gains = iter(self.selection([spec for specs in candidates for spec in specs]).alone().tolist())
+        scores = [max((next(gains) for _ in specs), default=-math.inf) for specs in candidates]
         best = scores.index(max(scores))
         return [keys[best]] if scores[best] > scores[0] + KEY_GAIN else []
 
     def of(self, keys: Sequence[tuple[str, ...]]) -> Iterator[ContextFeature]:
         """All candidates by these keys, alone and with one or two cycles."""
-        cycles = [name for name, place in self._places.items() if not place.one_hot]
+        cycles = [name for name, column in self._places.items() if not column.one_hot]
         short = self._short()
         for key in keys:
             yield from by_key(key)
             for cycle in cycles:
-                yield from (one for one in by_slot((*key, cycle), cycle in short) if self._fits(one))
+                yield from (spec for spec in by_slot((*key, cycle), cycle in short) if self._fits(spec))
             for cycle in self._finest():
-                yield from (one for one in by_hour((*key, cycle)) if self._fits(one))
+                yield from (spec for spec in by_hour((*key, cycle)) if self._fits(spec))
             for pair in itertools.combinations(short, 2):
-                yield from (one for one in by_week((*key, *pair)) if self._fits(one))
+                yield from (spec for spec in by_week((*key, *pair)) if self._fits(spec))
 
     def selection(self, specs: Sequence[ContextFeature]) -> Selection:
         """The rows' own columns and what these features would have served, to choose from."""
@@ -110,18 +115,20 @@ class Candidates:
 
     def _short(self) -> list[str]:
         """The cycles that come round often."""
-        return [name for name, place in self._places.items() if not place.one_hot and place.size <= SHORT]
+        return [
+            name for name, column in self._places.items() if not column.one_hot and column.size <= SHORT_CYCLE
+        ]
 
     def _finest(self) -> list[str]:
         """Of these the one with the most positions, if there is one."""
         return sorted(self._short(), key=lambda name: -self._places[name].size)[:1]
 
     def _fits(self, spec: ContextFeature) -> bool:
-        return group_count([self._places[name] for name in spec.by]) <= LARGEST
+        return group_count([self._places[name] for name in spec.by]) <= MAX_GROUPS
 
     def _find_groups(self, by: tuple[str, ...]) -> list[int | None]:
-        found = [self._places[name] for name in by]
-        return [group_of(found, values) for values in self._encoded]
+        key_columns = [self._places[name] for name in by]
+        return [group_of(key_columns, values) for values in self._encoded]
 
     def _served(self, spec: ContextFeature, delay: int) -> Floats:
         """The feature as it would have been served with labels that many rows late."""
@@ -133,38 +140,38 @@ class Candidates:
     def _played(self, spec: ContextFeature, delay: int) -> Floats:
         """Row for row: what a group's value is hangs on other groups' labels too."""
         table = new_context_memory(spec, [self._places[name] for name in spec.by])
-        found, targets = self._groups(spec.by), self._targets.tolist()
-        served = np.full(len(found), np.nan)
-        for place, group in enumerate(found):
-            if place > delay:
-                table.update(found[place - delay - 1], targets[place - delay - 1])
+        groups, targets = self._groups(spec.by), self._targets.tolist()
+        served = np.full(len(groups), np.nan)
+        for row_index, group in enumerate(groups):
+            if row_index > delay:
+                table.update(groups[row_index - delay - 1], targets[row_index - delay - 1])
             if group is not None:
-                served[place] = table.get(group)
+                served[row_index] = table.get(group)
         return served
 
     def _find_after(self, spec: ContextFeature) -> Floats:
         """The value of every row's group once the row's own label is in, whatever the delay."""
         table = new_context_memory(spec, [self._places[name] for name in spec.by])
         after = np.full(len(self._targets), np.nan)
-        for place, (group, target) in enumerate(
+        for row_index, (group, target) in enumerate(
             zip(self._groups(spec.by), self._targets.tolist(), strict=True)
         ):
             if group is not None:
                 table.update(group, target)
-                after[place] = table.get(group)
+                after[row_index] = table.get(group)
         return after
 
     def _find_known(self, by: tuple[str, ...], delay: int) -> npt.NDArray[np.int64]:
         """For every row the newest row of its group whose label has arrived; -1 for none."""
         known = np.full(len(self._targets), -1, dtype=np.int64)
         newest: dict[int, int] = {}
-        found = self._groups(by)
-        for place, group in enumerate(found):
-            arrived = found[place - delay - 1] if place > delay else None
+        groups = self._groups(by)
+        for row_index, group in enumerate(groups):
+            arrived = groups[row_index - delay - 1] if row_index > delay else None
             if arrived is not None:
-                newest[arrived] = place - delay - 1
+                newest[arrived] = row_index - delay - 1
             if group is not None:
-                known[place] = newest.get(group, -1)
+                known[row_index] = newest.get(group, -1)
         return known
 
 

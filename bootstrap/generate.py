@@ -3,7 +3,7 @@
 Wind speed is autocorrelated, stronger in winter, and becomes power along a cubic curve with cut-in, rated
 and cut-out speed. Sunlight follows the sun's elevation at one latitude through autocorrelated cloud. The
 fleet grows, its equipment ages, some readings are faulty, and twice the world changes from one day to
-the next: :data:`DRIFTS` names what happens and when.
+the next: :data:`EQUIPMENT_DRIFTS` names what happens and when.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import pandas as pd
 from online.core.errors import InputError
 from online.core.home import Home, write_atomically
 
-__all__ = ["DRIFTS", "Drift", "Generated", "generate", "generate_stream", "write_stream"]
+__all__ = ["EQUIPMENT_DRIFTS", "Drift", "Generated", "generate", "generate_stream", "write_stream"]
 
 Floats = npt.NDArray[np.float64]
 
 FIRST_DAY = pd.Timestamp("2022-01-01")  # two years without a leap day
 LATITUDE = np.radians(47.0)
-SITES = 8  # wind sites, whose weather is alike but not the same
+WIND_SITES = 8  # wind sites, whose weather is alike but not the same
 
 WIND_CAPACITY = 17_000.0  # MW at the first hour
 SOLAR_CAPACITY = 13_000.0
@@ -50,7 +50,7 @@ class Drift(msgspec.Struct, frozen=True):
     what: str
 
 
-DRIFTS = (
+EQUIPMENT_DRIFTS = (
     Drift(44, "Wind", 1.75, "an offshore wind park joins the grid"),
     Drift(196, "Solar", 1.55, "the solar inverters are replaced with better ones"),
 )
@@ -66,7 +66,7 @@ class Generated(msgspec.Struct, frozen=True):
     half
         The row at which the second half starts, the stream still to come.
     drift_rows
-        The first row of each of :data:`DRIFTS` that lies within the frame, counted from its start.
+        The first row of each of :data:`EQUIPMENT_DRIFTS` that lies within the frame, counted from its start.
     """
 
     frame: pd.DataFrame
@@ -75,7 +75,20 @@ class Generated(msgspec.Struct, frozen=True):
 
 
 def generate_stream(seed: int, days: int) -> pd.DataFrame:
-    """The rows of :func:`generate` alone."""
+    """The rows of :func:`generate` alone.
+
+    Parameters
+    ----------
+    seed
+        Equal seeds give equal streams.
+    days
+        Length of the stream, from two days on.
+
+    Returns
+    -------
+    DataFrame
+        The rows, a column a feature, and ``Production``.
+    """
     return generate(seed, days).frame
 
 
@@ -88,6 +101,11 @@ def generate(seed: int, days: int) -> Generated:
         Equal seeds give equal streams.
     days
         Length of the stream, from two days on.
+
+    Returns
+    -------
+    Generated
+        The rows, and where their drifts begin.
 
     Raises
     ------
@@ -107,12 +125,23 @@ def generate(seed: int, days: int) -> Generated:
     )
     frame = columns(shuffled_within_days(rows, rng))
     day = (pd.to_datetime(frame["Date"]) - FIRST_DAY).dt.days.to_numpy()
-    starts = [int(np.searchsorted(day, days // 2 + d.day)) for d in DRIFTS if days // 2 + d.day < days]
+    starts = [
+        int(np.searchsorted(day, days // 2 + d.day)) for d in EQUIPMENT_DRIFTS if days // 2 + d.day < days
+    ]
     return Generated(frame, int(np.searchsorted(day, days // 2)), tuple(starts))
 
 
 def write_stream(home: Home, seed: int, days: int) -> None:
     """Write the first half to ``data/raw.csv`` and the second to ``data/stream.csv``.
+
+    Parameters
+    ----------
+    home
+        The home; its folders are made where they are missing.
+    seed
+        Equal seeds give equal streams.
+    days
+        Length of the stream, from two days on; each half has as many.
 
     Raises
     ------
@@ -157,8 +186,8 @@ def winter(hours: pd.Series[pd.Timestamp]) -> Floats:
 
 def wind(rng: np.random.Generator, hours: pd.Series[pd.Timestamp]) -> Floats:
     """Share of the wind fleet's capacity in use, 0 to 1."""
-    weather = autocorrelated(rng, len(hours), SITES + 1, 0.98)
-    own, common = weather[:, :SITES], weather[:, SITES:]
+    weather = autocorrelated(rng, len(hours), WIND_SITES + 1, 0.98)
+    own, common = weather[:, :WIND_SITES], weather[:, WIND_SITES:]
     afternoon = 0.4 * np.cos(2 * np.pi * (hours.dt.hour.to_numpy() - 15) / 24)
     mean = 8.2 + 0.9 * winter(hours) + afternoon  # m/s at the hub
     speed = mean[:, None] * np.exp(0.32 * (0.75 * common + 0.66 * own) - 0.05)
@@ -189,7 +218,7 @@ def source_rows(
     capacity, growth = (WIND_CAPACITY, WIND_GROWTH) if source == "Wind" else (SOLAR_CAPACITY, SOLAR_GROWTH)
     age = (hours - FIRST_DAY).dt.total_seconds().to_numpy() / (365.25 * 86400)
     fleet = capacity * (1 + growth * age) * (1 - AGEING * age)
-    for drift in DRIFTS:
+    for drift in EQUIPMENT_DRIFTS:
         if drift.source == source:
             fleet = (
                 np.where(hours >= FIRST_DAY + pd.Timedelta(days=days // 2 + drift.day), drift.factor, 1)

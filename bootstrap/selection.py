@@ -12,10 +12,10 @@ __all__ = ["Selection"]
 
 Floats = npt.NDArray[np.float64]
 
-BLOCKS = 10  # the rows in order, each block predicted from those before it
-WARM = 2  # blocks learned before the first is predicted
-KEPT = 0.7  # what earlier blocks count when a block has passed: streams drift
-RIDGE = 1e-3  # penalty a row, on standardised columns
+SELECTION_BLOCKS = 10  # the rows in order, each block predicted from those before it
+WARM_BLOCKS = 2  # blocks learned before the first is predicted
+BLOCK_DECAY = 0.7  # what earlier blocks count when a block has passed: streams drift
+RIDGE_PER_ROW = 1e-3  # penalty a row, on standardised columns
 
 
 class Block(NamedTuple):
@@ -44,9 +44,10 @@ class Selection:
     def __init__(self, own: Floats, served: Sequence[Floats], targets: Floats) -> None:
         self._own = own.shape[1] + 1
         self._candidates = served[0].shape[1]
-        one, target = np.ones((len(targets), 1)), standardised(targets[:, None])
+        constant, target = np.ones((len(targets), 1)), standardised(targets[:, None])
         self._ways = [
-            blocks(np.hstack([one, standardised(own), standardised(columns), target])) for columns in served
+            blocks(np.hstack([constant, standardised(own), standardised(columns), target]))
+            for columns in served
         ]
 
     def alone(self) -> Floats:
@@ -62,6 +63,11 @@ class Selection:
             Candidates chosen at most.
         least
             Smallest share that is worth a feature.
+
+        Yields
+        ------
+        tuple of int and float
+            A candidate's index, and the share of the squared error it took away.
         """
         chosen = list(range(self._own))
         left = list(range(self._own, self._own + self._candidates))
@@ -91,13 +97,13 @@ def standardised(columns: Floats) -> Floats:
 
 def blocks(matrix: Floats) -> list[Block]:
     """The sums of products, block after block."""
-    sums = [part.T @ part for part in np.array_split(matrix, BLOCKS)]
-    before, found = np.zeros_like(sums[0]), []
-    for place, within in enumerate(sums):
-        if place >= WARM:
-            found.append(Block(before, within))
-        before = KEPT * before + within
-    return found
+    sums = [part.T @ part for part in np.array_split(matrix, SELECTION_BLOCKS)]
+    before, folds = np.zeros_like(sums[0]), []
+    for index, within in enumerate(sums):
+        if index >= WARM_BLOCKS:
+            folds.append(Block(before, within))
+        before = BLOCK_DECAY * before + within
+    return folds
 
 
 def way_gains(way: Sequence[Block], chosen: Sequence[int], left: Sequence[int]) -> Floats:
@@ -109,7 +115,7 @@ def way_gains(way: Sequence[Block], chosen: Sequence[int], left: Sequence[int]) 
 def errors(block: Block, chosen: Sequence[int], left: Sequence[int]) -> Floats:
     """Squared error of the block without and with each candidate, (candidates, 2)."""
     train, test, last = block.before, block.within, -1
-    penalty = RIDGE * train[0, 0]
+    penalty = RIDGE_PER_ROW * train[0, 0]
     gram = train[np.ix_(chosen, chosen)] + penalty * np.eye(len(chosen))
     beside = train[np.ix_(chosen, left)]
     solved = np.linalg.solve(gram, np.column_stack([train[chosen, last], beside]))

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bootstrap.reading.bootstrap_rows import pairs
-from bootstrap.reading.split import read_rows as read_csv
+from bootstrap.reading.split import read_frame
 from online.core.config import Config
 from online.core.errors import InputError, MissingLibraryError, SnapshotError
 from online.core.home import Home
@@ -32,12 +32,12 @@ __all__ = ["train"]
 
 log = logging.getLogger(__name__)
 
-STRETCH = 200  # rows that are predicted and learned together
+MICRO_BATCH_ROWS = 200  # rows that are predicted and learned together
 
 Row = tuple[dict[str, Any], float]
 
 
-class Scores:
+class PrequentialScores:
     """Predictions beside the truth and two baselines: the mean and the last value of the rows before."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Scores:
         mean = self._sum / self._seen if self._seen else 0.0
         self._rows.append((truth, prediction, mean, self._last))
 
-    def show(self, truth: float) -> None:
+    def observe(self, truth: float) -> None:
         """Let the baselines see a truth."""
         self._sum += truth
         self._seen += 1
@@ -75,6 +75,15 @@ def train(home: Home, config: Config, console: Console) -> None:
 
     Writes ``models/model_v1.pkl``, its manifest and the first plan, and prints a table of errors.
 
+    Parameters
+    ----------
+    home
+        The home; its folders are made where they are missing.
+    config
+        The settings, with the schema.
+    console
+        Where the progress and the errors are shown.
+
     Raises
     ------
     SnapshotError
@@ -87,7 +96,7 @@ def train(home: Home, config: Config, console: Console) -> None:
         raise SnapshotError(
             f"{home.models} has a model already: use another --home, or delete models/ and data/*.db"
         )
-    rows = {part: read_rows(home, part, config) for part in ("train", "validation")}
+    rows = {part: labelled_rows(home, part, config) for part in ("train", "validation")}
     if not rows["train"]:
         raise InputError(
             f"{home.data / 'train.csv'} has no row with a label: split the data again", field="data"
@@ -97,18 +106,18 @@ def train(home: Home, config: Config, console: Console) -> None:
         FoldState(config),
         restore=lambda version: store.load(version).pipeline,
     )
-    course = Course(fold, config)
-    reports = learn(course, rows, console)
-    course.keep(home)
+    training = BootstrapTraining(fold, config)
+    reports = learn(training, rows, console)
+    training.write_rows(home)
     manifest = save(config, store, fold, reports)
-    course.plan(manifest.version).save(home.plan)
+    training.plan(manifest.version).save(home.plan)
     console.print(errors_table(reports, config))
     console.print(
         f"[bold]model_v{manifest.version}[/] written: {manifest.size_bytes / 1e6:.1f} MB in {home.models}"
     )
 
 
-class Course:
+class BootstrapTraining:
     """Teaches a pipeline row by row, labels coming as late as they will when it serves.
 
     Parameters
@@ -121,7 +130,7 @@ class Course:
 
     def __init__(self, fold: Fold, config: Config) -> None:
         self.fold = fold
-        self.scores = Scores()
+        self.scores = PrequentialScores()
         self._config = config
         self._progressive = Progressive(fold, config.model.bootstrap_delay)
         self._encoded: list[list[float]] = []
@@ -130,21 +139,21 @@ class Course:
     def prequential(self, rows: Iterable[Row]) -> None:
         """Predict and score each row; learn its label some rows later, and the last ones at the end."""
         rows = iter(rows)
-        while stretch := list(itertools.islice(rows, STRETCH)):
-            self._note(self._progressive.run(stretch))
-        self._note(self._progressive.finish())
+        while micro_batch := list(itertools.islice(rows, MICRO_BATCH_ROWS)):
+            self._record(self._progressive.run(micro_batch))
+        self._record(self._progressive.finish())
 
-    def _note(self, visits: Iterable[tuple[Visit, bool]]) -> None:
+    def _record(self, visits: Iterable[tuple[Visit, bool]]) -> None:
         """Keep score, and the rows that were learned."""
         for visit, learned in visits:
             if learned:
-                self.scores.show(visit.target)
+                self.scores.observe(visit.target)
                 self._encoded.append(visit.line)
                 self._targets.append(visit.target)
             else:
                 self.scores.score(visit.guess.prediction, visit.target)
 
-    def boost(self) -> None:
+    def train_boosted(self) -> None:
         """Train the batch experts on the rows so far; without LightGBM they stay out, which is said."""
         columns = self.fold.pipeline[ENCODER].columns
         rows = filled(np.array(self._encoded).reshape(-1, len(columns)))[-self._config.refresh.rows :]
@@ -164,12 +173,12 @@ class Course:
             fold.pipeline, self._config.schema, version=version, seq=0, interval=fold.state.interval
         )
 
-    def keep(self, home: Home) -> None:
+    def write_rows(self, home: Home) -> None:
         """Write down the rows for the batch experts to come."""
         keep(home.training_rows, self._config.schema, np.array(self._encoded), np.array(self._targets))
 
 
-def learn(course: Course, rows: dict[str, list[Row]], console: Console) -> dict[str, Any]:
+def learn(training: BootstrapTraining, rows: dict[str, list[Row]], console: Console) -> dict[str, Any]:
     """Prequential errors of the training rows, errors of the frozen model on the validation rows.
 
     The batch experts are trained half-way, so that the pool gets to know them on rows they have not seen,
@@ -179,18 +188,18 @@ def learn(course: Course, rows: dict[str, list[Row]], console: Console) -> dict[
     half = len(rows["train"]) // 2
     with progress(console) as bars:
         train_rows = iter(bars.track(rows["train"], description="learning train.csv"))
-        course.prequential(itertools.islice(train_rows, half))
-        course.boost()
-        course.prequential(train_rows)
-        course.boost()
-        reports["prequential"] = course.scores.report()
-        course.scores.restart()
-        frozen = course.plan()
+        training.prequential(itertools.islice(train_rows, half))
+        training.train_boosted()
+        training.prequential(train_rows)
+        training.train_boosted()
+        reports["prequential"] = training.scores.report()
+        training.scores.restart()
+        frozen = training.plan()
         for features, target in bars.track(rows["validation"], description="scoring validation.csv"):
-            course.scores.score(frozen.score_row(features), target)
-        reports["validation"] = course.scores.report()
-        course.prequential(bars.track(rows["validation"], description="learning validation.csv"))
-    course.boost()
+            training.scores.score(frozen.score_row(features), target)
+        reports["validation"] = training.scores.report()
+        training.prequential(bars.track(rows["validation"], description="learning validation.csv"))
+    training.train_boosted()
     return {part: report for part, report in reports.items() if report}
 
 
@@ -208,10 +217,10 @@ def save(config: Config, store: SnapshotStore, fold: Fold, reports: dict[str, An
     return store.save(fold.pipeline, fold.state, fold.state.probe, provenance)
 
 
-def read_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any], float]]:
+def labelled_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any], float]]:
     """Rows of a CSV file in order: features as a client would send them, and the label."""
     path = home.data / f"{part}.csv"
-    frame = read_csv(path)
+    frame = read_frame(path)
     if config.target.name not in frame:
         raise InputError(f"{path} has no column {config.target.name!r}", field=config.target.name)
     return list(pairs(frame, config.schema))
@@ -220,9 +229,12 @@ def read_rows(home: Home, part: str, config: Config) -> list[tuple[dict[str, Any
 def progress(console: Console) -> Progress:
     """The progress bars of training."""
     return Progress(
-        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         console=console,
-    )  # fmt: skip
+    )
 
 
 def errors_table(reports: dict[str, Any], config: Config) -> Table:

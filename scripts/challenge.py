@@ -18,9 +18,6 @@ import shlex
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +26,15 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from bootstrap.home_option import home_option
 from bootstrap.sources.label_endpoint import LabelEndpoint
 from online.core.config import load
 from online.core.errors import InputError, MillraceError
 from online.core.home import Home
-from scripts.request_labels import Requests
-from server.processes.discovery import running
+from server.commands.label_requests import LabelRequests
+from server.commands.launch import launched
 
-MILLRACE = (sys.executable, "-m", "millrace")
-START_SECONDS = 300.0
+MILLRACE_COMMAND = (sys.executable, "-m", "millrace")
 
 
 class Gate:
@@ -67,12 +64,12 @@ class Gate:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 kind = self.headers.get("Content-Type", "application/json")
-                came = gate.passed(self.path, body, kind)
-                self.send_response(came.status_code)
-                self.send_header("Content-Type", came.headers.get("content-type", "application/json"))
-                self.send_header("Content-Length", str(len(came.content)))
+                answer = gate.passed(self.path, body, kind)
+                self.send_response(answer.status_code)
+                self.send_header("Content-Type", answer.headers.get("content-type", "application/json"))
+                self.send_header("Content-Length", str(len(answer.content)))
                 self.end_headers()
-                self.wfile.write(came.content)
+                self.wfile.write(answer.content)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -82,14 +79,14 @@ class Gate:
 
     def passed(self, path: str, body: bytes, kind: str) -> httpx.Response:
         """The server's answer, after a stop when one is due."""
-        came = self._client.post(path, content=body, headers={"content-type": kind})
-        if came.is_success and path.startswith("/predict"):
+        answer = self._client.post(path, content=body, headers={"content-type": kind})
+        if answer.is_success and path.startswith("/predict"):
             with self._lock:
-                self._since += len(came.json().get("ids", (1,)))
+                self._since += len(answer.json().get("ids", (1,)))
                 if self._since >= self._every:
                     self._stop(self._since)
                     self._since = 0
-        return came
+        return answer
 
 
 def prepare(home: Home, endpoint: str, target: str) -> None:
@@ -103,39 +100,9 @@ def prepare(home: Home, endpoint: str, target: str) -> None:
 
 def command(*arguments: str) -> None:
     """A millrace command. Raises InputError when it fails."""
-    done = subprocess.run([*MILLRACE, *arguments], check=False)  # noqa: S603 - our own command
+    done = subprocess.run([*MILLRACE_COMMAND, *arguments], check=False)  # noqa: S603 - our own command
     if done.returncode:
         raise InputError(f"millrace {' '.join(arguments)} failed")
-
-
-@contextmanager
-def serving(home: Home) -> Iterator[httpx.Client]:
-    """A server of the home on free ports, and a client of it."""
-    log = (home.root / "serve.log").open("ab")
-    ports = ("--port", "0", "--monitor-port", "0")
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [*MILLRACE, "serve", "--home", str(home.root), *ports], stdout=log, stderr=subprocess.STDOUT
-    )
-    try:
-        with httpx.Client(base_url=ready(home, process), timeout=120.0) as client:
-            yield client
-    finally:
-        process.terminate()
-        process.wait()
-        log.close()
-
-
-def ready(home: Home, process: subprocess.Popen[bytes]) -> str:
-    """The server's address once it predicts and learns."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        url = running(home)
-        if url is not None:
-            came = httpx.get(f"{url}/health/ready")
-            if came.is_success and came.json()["learner"]["alive"]:
-                return url
-        time.sleep(0.2)
-    raise InputError(f"no server came up: see {home.root / 'serve.log'}")
 
 
 def play(traffic: str, url: str) -> Any:
@@ -160,23 +127,25 @@ def report(client: httpx.Client, labels: int, played: Any) -> dict[str, Any]:
         "labels_learned": labels,
         "model_version": taken.get("version"),
         "prequential": state["prequential"],
-        "alarms": [{k: one[k] for k in ("message", "since_row", "also", "cost", "muted")} for one in alarms],
+        "alarms": [
+            {k: alarm[k] for k in ("message", "since_row", "also", "cost", "muted")} for alarm in alarms
+        ],
     }
 
 
-def shown(found: dict[str, Any]) -> Table:
+def shown(outcome: dict[str, Any]) -> Table:
     """The report for people."""
-    table = Table(title=f"the challenge: model_v{found['model_version']} at its end", show_header=False)
-    for name, value in found["played"].items():
+    table = Table(title=f"the challenge: model_v{outcome['model_version']} at its end", show_header=False)
+    for name, value in outcome["played"].items():
         table.add_row(name, str(value))
-    table.add_row("labels learned", f"{found['labels_learned']:,}")
-    for alarm in found["alarms"]:
+    table.add_row("labels learned", f"{outcome['labels_learned']:,}")
+    for alarm in outcome["alarms"]:
         table.add_row(f"alarm at row {alarm['since_row']}", alarm["message"])
     return table
 
 
 @click.command(help=__doc__)
-@click.option("--home", "root", type=click.Path(file_okay=False, path_type=Path), required=True)
+@home_option(default=None)
 @click.option("--endpoint", required=True, help="Answers GET /data and POST /labels.")
 @click.option("--target", default="Production", show_default=True, help="The column to predict.")
 @click.option("--traffic", required=True, help="Command that sends the rows to {url}.")
@@ -190,8 +159,8 @@ def shown(found: dict[str, Any]) -> Table:
     "--every", type=click.IntRange(1), default=240, show_default=True, help="Rows between label requests."
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where the report goes as JSON.")
-def main(
-    root: Path,
+def main(  # noqa: PLR0913 - one argument an option
+    home: Home,
     endpoint: str,
     target: str,
     traffic: str,
@@ -201,11 +170,11 @@ def main(
     out: Path | None,
 ) -> None:
     """Run all phases."""
-    home, console = Home(root.resolve()).create(), Console()
+    home, console = Home(home.root.resolve()).create(), Console()
     try:
         prepare(home, endpoint.rstrip("/"), target)
-        with serving(home) as client:
-            requests = Requests(
+        with launched(home.root) as server, httpx.Client(base_url=server.url, timeout=120.0) as client:
+            requests = LabelRequests(
                 home,
                 load(home.config).schema,
                 client,
@@ -220,10 +189,10 @@ def main(
             gate = Gate(client, every, stop)
             threading.Thread(target=gate.server.serve_forever, daemon=True).start()
             played = play(traffic, gate.url)
-            found = report(client, sum(learned), played)
-        console.print(shown(found))
+            outcome = report(client, sum(learned), played)
+        console.print(shown(outcome))
         if out is not None:
-            out.write_text(json.dumps(found, indent=1) + "\n")
+            out.write_text(json.dumps(outcome, indent=1) + "\n")
     except (MillraceError, httpx.HTTPError) as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(1)

@@ -16,28 +16,32 @@ from typing import Any
 
 import click
 import httpx
-import msgspec
 import pandas as pd
+import tenacity
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bootstrap.reading.split import read_rows
+from bootstrap.home_option import home_option
+from bootstrap.reading.split import read_frame
+from bootstrap.sources.retry import TransientError, asked_seconds, retrying
 from online.core.config import load
 from online.core.errors import InputError, MillraceError
 from online.core.home import Home
 from online.core.schema import Schema
+from server.commands.server_url import server_url
 
-WINDOW = 1000  # rows the shown errors are taken over
-BATCH = 24  # rows at a time when no column names the day
-DEFAULT_URL = "http://127.0.0.1:8000"
-PATIENCE = 60.0  # seconds to go on while the server is busy
+SHOWN_ROWS = 1000  # rows the shown errors are taken over
+ROWS_A_DAY = 24  # rows at a time when no column names the day
+PATIENCE_SECONDS = 60.0  # to go on while the server is busy
+LONGEST_BUSY_SECONDS = 10.0
+BUSY_STATUSES = (429, 503)
 
 Row = dict[str, Any]
 Day = list[Row]
 
 
-class Client:
+class DemoClient:
     """The server, as the demo needs it."""
 
     def __init__(self, url: str) -> None:
@@ -49,29 +53,32 @@ class Client:
 
         Raises InputError when there is no server or it refuses the rows.
         """
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                answer = self._http.post(path, json=rows)
-            except httpx.TransportError as exc:
-                hint = "start one with 'make run', or give its address with --url"
-                raise InputError(f"no server answers at {self.url} ({type(exc).__name__}): {hint}") from exc
-            if answer.status_code not in (429, 503) or time.monotonic() > deadline:
-                break
-            time.sleep(retry_after(answer))
+        again = retrying(
+            tenacity.stop_after_delay(PATIENCE_SECONDS),
+            first_seconds=0.5,
+            longest_seconds=LONGEST_BUSY_SECONDS,
+        )
+        try:
+            return again(self._post_once, path, rows)
+        except TransientError as exc:
+            raise InputError(str(exc)) from exc
+
+    def _post_once(self, path: str, rows: list[Row]) -> Row:
+        try:
+            answer = self._http.post(path, json=rows)
+        except httpx.TransportError as exc:
+            hint = "start one with 'make run', or give its address with --url"
+            raise InputError(f"no server answers at {self.url} ({type(exc).__name__}): {hint}") from exc
         if not answer.is_success:
-            raise InputError(f"{self.url}{path} answered {answer.status_code}: {answer.text[:300]}")
+            refusal = f"{self.url}{path} answered {answer.status_code}: {answer.text[:300]}"
+            if answer.status_code in BUSY_STATUSES:
+                raise TransientError(refusal, asked_seconds(answer))
+            raise InputError(refusal)
         reply: Row = answer.json()
         return reply
 
 
-def retry_after(answer: httpx.Response) -> float:
-    """Seconds a busy server asks to wait, a half when it does not say."""
-    header = answer.headers.get("retry-after", "")
-    return min(float(header), 10.0) if header.isdigit() else 0.5
-
-
-class Scores:
+class DemoScores:
     """Errors of served predictions and of the naive guess, row by row."""
 
     def __init__(self, schema: Schema) -> None:
@@ -79,7 +86,7 @@ class Scores:
         self._keys = [f.name for f in schema.used if f.kind == "category" or f.period == 24]
         self._known: dict[tuple[Any, ...], float] = {}
         self._last = math.nan
-        self._recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=SHOWN_ROWS)
         self._first: list[tuple[float, float]] = []
         self.labels = 0
         self.rows = 0
@@ -94,7 +101,7 @@ class Scores:
             naive = self._known.get(self._key(row), self._last)
             errors = (abs(prediction - truth), abs(naive - truth))
             self._recent.append(errors)
-            if len(self._first) < WINDOW:
+            if len(self._first) < SHOWN_ROWS:
                 self._first.append(errors)
 
     def labelled(self, rows: Day) -> None:
@@ -137,14 +144,14 @@ def days(path: Path, schema: Schema, start: int, rows: int | None) -> tuple[list
     """The rows from ``start`` on by day, and the column that names the day when it is no feature."""
     if not path.exists():
         raise InputError(f"{path} is missing: 'millrace bootstrap generate' writes one", field="home")
-    frame = read_rows(path)
+    frame = read_frame(path)
     if schema.target.name not in frame.columns:
         raise InputError(f"{path} has no column {schema.target.name!r}, the target", field=schema.target.name)
     frame = frame.iloc[start : None if rows is None else start + rows]
     if frame.empty:
         raise InputError(f"{path} has no row from {start} on: give a smaller --start", field="start")
     column = day_column(frame)
-    day = frame[column].str[:10] if column else pd.Series(range(len(frame)), index=frame.index) // BATCH
+    day = frame[column].str[:10] if column else pd.Series(range(len(frame)), index=frame.index) // ROWS_A_DAY
     clean = frame.astype(object).where(frame.notna(), None)
     groups: list[Any] = [
         group.to_dict("records") for _, group in clean.groupby((day != day.shift()).cumsum())
@@ -160,10 +167,10 @@ def day_column(frame: pd.DataFrame) -> str | None:
 
 
 def play(
-    client: Client, groups: list[Day], schema: Schema, hidden: set[str], speed: float
-) -> Iterator[tuple[Scores, int]]:
+    client: DemoClient, groups: list[Day], schema: Schema, hidden: set[str], speed: float
+) -> Iterator[tuple[DemoScores, int]]:
     """Predict each day, label it a day later; yields the scores and the rows done after each day."""
-    scores = Scores(schema)
+    scores = DemoScores(schema)
     waiting: list[tuple[str, Row]] = []
     began = time.monotonic()
     for day in [*groups, []]:
@@ -179,7 +186,7 @@ def play(
             time.sleep(max(0.0, began + scores.rows / speed - time.monotonic()))
 
 
-def send_labels(client: Client, scores: Scores, waiting: list[tuple[str, Row]], target: str) -> None:
+def send_labels(client: DemoClient, scores: DemoScores, waiting: list[tuple[str, Row]], target: str) -> None:
     """Send the labels of the rows that wait for them, by id."""
     known = [(served, row) for served, row in waiting if row[target] is not None]
     if known:
@@ -187,20 +194,8 @@ def send_labels(client: Client, scores: Scores, waiting: list[tuple[str, Row]], 
         scores.labelled([row for _, row in known])
 
 
-def address(home: Home, url: str | None) -> str:
-    """The server's address: as given, as the home's running server wrote it, or the default."""
-    if url is not None:
-        return url.rstrip("/")
-    try:
-        return str(msgspec.json.decode(home.server.read_bytes(), type=dict[str, Any])["url"]).rstrip("/")
-    except (OSError, KeyError, msgspec.DecodeError):
-        return DEFAULT_URL
-
-
 @click.command(help=__doc__)
-@click.option(
-    "--home", "root", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True
-)
+@home_option()
 @click.option("--url", help="The server; by default the one running in the home.")
 @click.option(
     "--speed",
@@ -211,13 +206,13 @@ def address(home: Home, url: str | None) -> str:
 )
 @click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help="First row to play.")
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows to play; all by default.")
-def main(root: Path, url: str | None, speed: float, start: int, rows: int | None) -> None:
+def main(home: Home, url: str | None, speed: float, start: int, rows: int | None) -> None:
     """Play the stream and report errors."""
-    home, console = Home(root), Console()
+    console = Console()
     try:
         schema = load(home.config).schema
         groups, unused = days(home.data / "stream.csv", schema, start, rows)
-        client = Client(address(home, url))
+        client = DemoClient(server_url(home, url))
         hidden = {schema.target.name} | ({unused} if unused else set())
         bar = Progress(
             TextColumn("{task.description}"),

@@ -11,12 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from bootstrap.bootstrap_command import bootstrap
-from bootstrap.reading.split import read_rows
-from online.core.config import load
+from bootstrap.reading.split import read_frame
 from online.core.errors import InputError, SchemaError
 from online.core.home import Home
-from online.learning.learner import Learner
 from online.scoring.plan import ScoringPlan
+from online.storage.snapshot import SnapshotStore
 from tests.support.running import serving
 
 TARGET = 'y "z".w'
@@ -38,6 +37,7 @@ def boot(home: Home, target: str) -> Any:
     return CliRunner().invoke(bootstrap, ["--home", str(home.root), "--target", target])
 
 
+@pytest.mark.server
 def test_columns_of_any_name_are_bootstrapped_served_documented_and_learned(tmp_path: Path) -> None:
     names = ["a.b", "c d", 'e"f', "ü π", "back\\slash", "new\nline", "target", "context:level"]
     home = write(tmp_path / "home", [*names, TARGET])
@@ -60,8 +60,7 @@ def test_columns_named_as_encoded_ones_are_told_apart(tmp_path: Path) -> None:
     result = boot(home, "y")
     assert result.exit_code == 0, result.output
     row = {"hour": 3, "hour:sin": 4.5, "hour:cos": 2.5, "context:level": 1.5}
-    with Learner(home, load(home.config, {})) as learner:
-        expected = learner._fold.pipeline.predict_one(row)
+    expected = SnapshotStore(home.models).load(1).pipeline.predict_one(row)
     assert ScoringPlan.load(home.plan).score_row(row) == pytest.approx(expected, rel=1e-9)
 
 
@@ -82,4 +81,4 @@ def test_a_target_named_id_is_refused_before_anything_is_written(tmp_path: Path)
 def test_rows_with_more_cells_than_the_header_are_refused_not_shifted(tmp_path: Path) -> None:
     (tmp_path / "raw.csv").write_text("a,b\n1,2,3\n4,5,6\n")
     with pytest.raises(InputError, match="cannot be read as CSV"):
-        read_rows(tmp_path / "raw.csv")
+        read_frame(tmp_path / "raw.csv")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from bootstrap.generate import generate_stream
-from scripts.bench import bench_accuracy
-from scripts.bench.accuracy_peers import Forecast
-from scripts.bench.accuracy_report import measured
-from scripts.bench.accuracy_stream import Stream, arrivals, inferred, naive_forecasts, prepare
+from tests.support.accuracy_figures import Forecast, measured
+from tests.support.accuracy_stream import Stream, arrivals, inferred, naive_forecasts, prepare
 
+ROOT = Path(__file__).parents[1]
 ENTRY = {"target": "Production", "drop": [], "key": ["Source"], "bootstrap_rows": 400}
 MODELS = ("millrace", "persistence", "HATR")
 
@@ -26,29 +27,35 @@ def stream() -> Stream:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = generate_stream(seed=5, days=30)
-    monkeypatch.setattr(bench_accuracy, "real_streams", lambda: None)
-    monkeypatch.setattr(bench_accuracy, "read_stream", lambda folder, name: (frame, ENTRY))
+def small(tmp_path: Path) -> Path:
+    """A folder with one small stream, as MILLRACE_STREAMS names one."""
+    folder = tmp_path / "streams"
+    folder.mkdir()
+    generate_stream(seed=5, days=30).to_csv(folder / "generated.csv", index=False)
+    entry = ENTRY | {"file": "generated.csv", "delays": [24]}
+    (folder / "streams.json").write_text(json.dumps({"generated": entry}))
+    return folder
 
 
-def invoke(tmp_path: Path, *models: str) -> str:
-    arguments = ["--rows", "60", "--delay", "24", "--figures", str(tmp_path / "a.json")]
-    arguments += ["--document", str(tmp_path / "b.md"), "--plots", str(tmp_path / "plots")]
+def run(streams: Path, folder: Path, *models: str) -> str:
+    command = [sys.executable, "-m", "scripts.bench.bench_accuracy", "--rows", "60", "--delay", "24"]
+    command += ["--figures", str(folder / "a.json"), "--document", str(folder / "b.md")]
+    command += ["--plots", str(folder / "plots")]
     for model in models:
-        arguments += ["--model", model]
-    result = CliRunner().invoke(bench_accuracy.main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return (tmp_path / "b.md").read_text()
+        command += ["--model", model]
+    environ = os.environ | {"MILLRACE_STREAMS": str(streams)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (folder / "b.md").read_text()
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_the_benchmark_measures_what_is_served_beside_its_peers_and_goes_on_where_it_stopped(
-    tmp_path: Path,
+    small: Path, tmp_path: Path
 ) -> None:
-    invoke(tmp_path, "persistence")
+    run(small, tmp_path, "persistence")
     first = json.loads((tmp_path / "a.json").read_text())["pairs"]["generated, 24"]
-    section = invoke(tmp_path, *MODELS)
+    section = run(small, tmp_path, *MODELS)
     pair = json.loads((tmp_path / "a.json").read_text())["pairs"]["generated, 24"]
     assert list(pair["models"]) == ["persistence", "millrace", "HATR"]
     assert pair["models"]["persistence"] == first["models"]["persistence"]  # kept, seconds and all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.bench.benchmark_document import DOCUMENT, SECTION, replace_section
+from tests.support.benchmark_document import DOCUMENT, SECTION, replace_section
 
 
 def test_a_section_is_replaced_and_the_others_are_left_alone(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Stands in for training, and remembers the settings it was called with."""
     calls: list[Config] = []
 
-    def train(home: Home, config: Config, console: Console) -> None:
+    def train(home: Home, config: Config, _console: Console) -> None:
         assert (home.data / "train.csv").exists()
         calls.append(config)
 
@@ -65,7 +65,8 @@ def test_bootstrap_infers_splits_writes_settings_and_trains(home: Home, trained:
     assert len(train) - 1 == pytest.approx(4 * (len(validation) - 1), abs=4)
 
 
-def test_bootstrap_writes_the_settings_that_infer_writes(home: Home, trained: list[Config]) -> None:
+@pytest.mark.usefixtures("trained")
+def test_bootstrap_writes_the_settings_that_infer_writes(home: Home) -> None:
     run("infer", "--home", home.root, "--target", "Production")
     inferred = home.config.read_text()
     assert "[[context]]" in inferred

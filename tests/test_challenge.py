@@ -37,10 +37,10 @@ class Organisers:
         pairs = zip(self.asked, rows, strict=True)
         self.labels = {json.dumps(row, sort_keys=True): full[TARGET] for row, full in pairs}
 
-    def answer(self, path: str, query: dict[str, int]) -> tuple[int, Any]:
+    def answer(self, _path: str, _query: dict[str, int]) -> tuple[int, Any]:
         return 200, self.first
 
-    def post(self, path: str, body: Any, key: str) -> tuple[int, Any]:
+    def post(self, _path: str, body: Any, _key: str) -> tuple[int, Any]:
         return 200, [{TARGET: self.labels.get(json.dumps(row, sort_keys=True))} for row in body]
 
 
@@ -54,6 +54,7 @@ def organisers(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield url, coming
 
 
+@pytest.mark.slow
 def test_all_phases_run_by_one_command(organisers: tuple[str, Path], tmp_path: Path) -> None:
     endpoint, coming = organisers
     script, home, out = tmp_path / "traffic.py", tmp_path / "race", tmp_path / "report.json"

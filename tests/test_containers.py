@@ -89,6 +89,7 @@ def health_check(role: str) -> list[str]:
 # the files
 
 
+@pytest.mark.containers
 @each_dockerfile
 def test_dockerfiles_pass_hadolint(path: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
@@ -351,6 +352,7 @@ print(*sorted(drawn))
 """
 
 
+@pytest.mark.containers
 def test_the_containers_commands_serve_learn_and_stop_without_root(place: Path) -> None:
     with (
         started("learner", place) as learner,

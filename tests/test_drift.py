@@ -285,7 +285,7 @@ def test_a_full_log_is_set_aside_and_the_oldest_goes(tmp_path: Path) -> None:
 # the watcher
 
 
-def feed(home: Home, config: Config, rows: list[dict[str, Any]], first: int, error: float = 1.0) -> None:
+def feed(home: Home, config: Config, rows: list[dict[str, Any]], first: int) -> None:
     """Serve rows and learn their labels, as far as ledger and history are concerned."""
     ledger = PredictionLog(
         home.ledger, config.schema, LedgerConfig(10**6, flush_seconds=0.01, max_queued=10**6)
@@ -450,6 +450,7 @@ def test_rows_are_marked_with_the_reasons_of_the_day(home: Path) -> None:
     service.close()
 
 
+@pytest.mark.server
 def test_a_drifting_stream_ends_in_an_alarm_and_a_log_though_the_watcher_is_killed(watched: Server) -> None:
     rows, _ = stream_rows(watched.home, 400)
     for start in range(0, 240, 24):

@@ -39,6 +39,7 @@ def trouble(server: Server, words: str) -> Any:
     return until(told, f"word of {words!r}")
 
 
+@pytest.mark.server
 def test_a_damaged_record_stops_learning_and_a_backup_mends_it(home: Path) -> None:
     with serving(home) as server:
         teach(server, 5)
@@ -65,6 +66,7 @@ def test_a_damaged_record_stops_learning_and_a_backup_mends_it(home: Path) -> No
         assert server.get("/health/ready")["learner"]["error"] is None
 
 
+@pytest.mark.server
 def test_without_any_model_file_predictions_go_on_and_the_learner_says_what_is_missing(home: Path) -> None:
     kept = {path.name: path.read_bytes() for path in (home / "models").glob("*.pkl")}
     for name in kept:
@@ -80,6 +82,7 @@ def test_without_any_model_file_predictions_go_on_and_the_learner_says_what_is_m
         until(lambda: server.get("/model")["learned_seq"] == 1, "the learner to have begun by itself")
 
 
+@pytest.mark.server
 def test_a_journal_lost_under_way_refuses_labels_and_never_predictions(home: Path) -> None:
     with serving(home) as server:
         teach(server, 3)
@@ -103,6 +106,7 @@ def answered(server: Server, row: Any) -> bool:
         return False
 
 
+@pytest.mark.server
 def test_a_full_disk_under_the_learner_is_told_and_passes(home: Path) -> None:
     with serving(home) as server:
         teach(server, 5)
@@ -121,6 +125,7 @@ def test_a_full_disk_under_the_learner_is_told_and_passes(home: Path) -> None:
         assert server.pids("learner") == [pid]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("role", ["scorer", "label-worker"])
 def test_a_full_disk_refuses_labels_keeps_nothing_and_passes(home: Path, role: str) -> None:
     with serving(home) as server:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bootstrap.sources.fetch import Fetched, fetch
+from bootstrap.sources.fetch import Fetched, FetchLimits, fetch
 from online.core.errors import FetchError
 
 CSV = b"Date,Production\n2020-01-01,5\n2020-01-02,7\n"
@@ -83,8 +83,9 @@ class Naps:
 
 
 def get(endpoint: Endpoint, to: Path, **options: Any) -> Fetched:
-    settings = {"sleep": Naps(), "rng": random.Random(1), **options}
-    return fetch(endpoint.url, to, **settings)
+    limits: dict[str, Any] = {"sleep": Naps(), "jitter": random.Random(1)}
+    limits |= {name: options.pop(name) for name in FetchLimits._fields if name in options}
+    return fetch(endpoint.url, to, limits=FetchLimits(**limits), **options)
 
 
 def test_a_csv_is_written_as_it_came(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_redirects_are_followed(endpoint: Endpoint, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["ftp://example.org/x", "example.org/x", "http://[broken"])
 def test_an_address_that_is_none_is_an_error(tmp_path: Path, url: str) -> None:
     with pytest.raises(FetchError):
-        fetch(url, tmp_path / "raw.csv", sleep=Naps())
+        fetch(url, tmp_path / "raw.csv", limits=FetchLimits(sleep=Naps()))
 
 
 def test_the_progress_bar_counts_bytes(endpoint: Endpoint, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -216,6 +217,7 @@ def test_predictions_one_by_one_and_together_are_found_each_as_it_was_served(sit
     assert len({one.served_at for one in given}) == len(parts)
 
 
+@pytest.mark.slow
 def test_the_learner_does_not_load_trees_that_are_off() -> None:
     script = "import sys, online.learning.learner; sys.exit('river.tree' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
@@ -247,6 +249,7 @@ def lived_through(site: Site) -> int:
     return version
 
 
+@pytest.mark.slow
 def test_snapshot_and_the_records_after_it_give_the_model_that_lived_through_them(
     site: Site, tmp_path: Path
 ) -> None:
@@ -333,6 +336,7 @@ def test_restarting_at_every_step_changes_nothing(site: Site, tmp_path: Path) ->
     same_model(site, restarted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_learner_killed_at_work_learns_every_label_once_when_it_is_back(
     site: Site, tmp_path: Path, steps: int
@@ -641,6 +645,7 @@ def test_a_snapshot_after_labels_that_hardly_vary_can_be_loaded(site: Site) -> N
 # Opening
 
 
+@pytest.mark.slow
 def test_two_learners_in_one_home_are_refused_the_second(site: Site) -> None:
     with site.learner():
         with pytest.raises(LockError, match=str(site.home.root)), site.learner():
@@ -683,9 +688,8 @@ def test_a_journal_that_ends_before_what_was_learned_is_refused(site: Site) -> N
 
 def test_a_missing_record_stops_learning_and_names_it(site: Site) -> None:
     site.feed(10)
-    journal = site.journal()
-    journal._db.execute("DELETE FROM journal WHERE seq = 4")
-    journal.close()
+    with contextlib.closing(sqlite3.connect(site.home.journal)) as db, db:
+        db.execute("DELETE FROM journal WHERE seq = 4")
     with pytest.raises(JournalError, match="record 4"), site.learner() as learner:
         learner.catch_up()
 

@@ -17,20 +17,15 @@ import pytest
 from river import checks, preprocessing
 
 from online.forest import forest_state as state
+from online.forest.pickling import unpack_arrays
 from online.forest.regressor import AdaptiveForestRegressor
+from tests.support.river_contract import contract_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
 
 
-def contract_cases() -> Iterator[Any]:
-    for n, params in enumerate(AdaptiveForestRegressor._unit_test_params()):
-        model = AdaptiveForestRegressor(**params)
-        for i, check in enumerate(checks.yield_checks(model)):
-            yield pytest.param(model, check, id=f"{n}-{check.__name__}-{i}")
-
-
-@pytest.mark.parametrize(("model", "check"), list(contract_cases()))
+@pytest.mark.parametrize(("model", "check"), list(contract_cases(AdaptiveForestRegressor)))
 def test_forest_keeps_river_contract(model: Any, check: Callable[[Any], None]) -> None:
     check(model.clone())
 
@@ -122,8 +117,13 @@ def test_no_member_is_replaced_on_a_stationary_stream() -> None:
 # Dirty rows
 
 
+def arrays_of(model: AdaptiveForestRegressor) -> Any:
+    """A forest's arrays, as its pickle holds them."""
+    return unpack_arrays(model.__getstate__()["arrays"])
+
+
 def all_finite(model: AdaptiveForestRegressor) -> bool:
-    arrays = model._arrays._asdict()
+    arrays = arrays_of(model)._asdict()
     used = int(arrays["counts"][state.N_NODES_HIGH])
     floats = [
         array for name, array in arrays.items() if array.dtype.kind == "f" and name not in ("row", "cut")
@@ -195,7 +195,7 @@ def test_high_cardinality_is_bounded_and_late_categories_share_one_place() -> No
     model = AdaptiveForestRegressor(n_models=2, seed=1)
     for i in range(3000):
         model.learn_one({"id": f"client {i}", "a": rng.random()}, rng.random())
-    assert len(model._reader.codes["id"]) == 31
+    assert len(model.__getstate__()["_reader"].codes["id"]) == 31
     assert len(pickle.dumps(model)) < 1_000_000
 
 
@@ -204,7 +204,7 @@ def test_features_without_end_grow_nothing_without_bound() -> None:
     model.learn_one({f"f{i}": 1.0 for i in range(1000)}, 1.0)
     for i in range(200):
         model.learn_one({f"g{i}": 1.0}, 1.0)
-    assert len(model._reader.places) == 1024
+    assert len(model.__getstate__()["_reader"].places) == 1024
     assert math.isfinite(model.predict_one({"g199": 1.0}))
 
 
@@ -221,13 +221,14 @@ def test_memory_stays_within_the_budget_and_the_error_steady() -> None:
         model.learn_one(x, y)
         if place % 5000 == 4999:
             sizes.append(model.n_bytes)
-    counts = model._arrays.counts
+    counts = arrays_of(model).counts
     assert counts[state.N_OBSERVERS_DROPPED] > 0
     assert max(sizes) < fixed + budget + 100_000
     assert np.mean(errors[-5000:]) < 1.1 * np.mean(errors[10_000:15_000])
     used = counts[state.N_NODES_HIGH] - counts[state.N_NODES_FREE]
     assert (
-        used == (model._arrays.node_i[: counts[state.N_NODES_HIGH], state.NODE_OWNER] != state.ABSENT).sum()
+        used
+        == (arrays_of(model).node_i[: counts[state.N_NODES_HIGH], state.NODE_OWNER] != state.ABSENT).sum()
     )
 
 
@@ -235,7 +236,7 @@ def test_subtrees_are_pruned_when_there_are_nodes_enough_no_more() -> None:
     model = AdaptiveForestRegressor(n_models=2, grace=30.0, delta=0.5, max_bytes=100_000, seed=1)
     for x, y in rows(30_000, 14):
         model.learn_one(x, y)
-    assert model._arrays.counts[state.N_PRUNED] > 0
+    assert arrays_of(model).counts[state.N_PRUNED] > 0
     assert error(model, 500, seed=15) < 2.0
 
 
@@ -268,6 +269,7 @@ print("\\n".join(continued(pickle.load(sys.stdin.buffer), int(sys.argv[1]), int(
 """
 
 
+@pytest.mark.slow
 def test_forest_restored_in_another_process_continues_bit_for_bit() -> None:
     model = AdaptiveForestRegressor(n_models=4, grace=60.0, seed=1)
     continued(model, 0, 1900)
@@ -296,6 +298,7 @@ def test_a_table_is_learned_as_its_rows_one_by_one() -> None:
         assert many.predict_many(features).tolist() == expected
 
 
+@pytest.mark.slow
 def test_importing_compiles_nothing() -> None:
     code = (
         "import online.forest.regressor, online.forest.members as m, online.forest.tree as b;"
@@ -387,7 +390,7 @@ def test_the_budget_holds_when_a_delay_is_set_late() -> None:
     continued(model, 0, 6000)
     model.delay = 24
     continued(model, 6000, 9000)
-    counts = model._arrays.counts
+    counts = arrays_of(model).counts
     assert counts[state.N_NODES_HIGH] - counts[state.N_NODES_FREE] <= counts[state.N_NODES_MAX]
     assert model.n_bytes < fixed + 2 * budget
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bootstrap.generate import DRIFTS, Generated, generate, generate_stream, write_stream
+from bootstrap.generate import EQUIPMENT_DRIFTS, Generated, generate, generate_stream, write_stream
 from online.core.errors import InputError
 from online.core.home import Home
 
@@ -84,7 +84,7 @@ def test_some_readings_are_faulty(made: Generated) -> None:
 def test_each_drift_raises_the_error_of_a_frozen_model(seed: int) -> None:
     made = generate(seed, 730)
     errors = frozen_errors(made)
-    for row, drift in zip(made.drift_rows, DRIFTS, strict=True):
+    for row, drift in zip(made.drift_rows, EQUIPMENT_DRIFTS, strict=True):
         ours = made.frame["Source"] == drift.source
         before = errors[ours & (made.frame.index < row) & (made.frame.index >= row - 1000)].mean()
         after = errors[ours & (made.frame.index >= row) & (made.frame.index < row + 1000)].mean()
@@ -95,7 +95,7 @@ def test_drifts_are_in_the_second_half_at_the_rows_recorded(made: Generated) -> 
     first, second = (row - made.half for row in made.drift_rows)
     assert 1300 <= first <= 1700
     assert 6500 <= second <= 7500
-    for row, drift in zip(made.drift_rows, DRIFTS, strict=True):
+    for row, drift in zip(made.drift_rows, EQUIPMENT_DRIFTS, strict=True):
         days_in = pd.Timestamp(made.frame["Date"].iloc[row]) - pd.Timestamp("2023-01-01")
         assert days_in.days == drift.day
         assert made.frame["Date"].iloc[row - 1] < made.frame["Date"].iloc[row]

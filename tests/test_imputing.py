@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from river import checks, preprocessing, stats
 
 from online.model.imputing import FadedImputer
+from tests.support.river_contract import checked_settings
 
 COLUMNS = ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("params", list(FadedImputer._unit_test_params()))
+@pytest.mark.parametrize("params", checked_settings(FadedImputer))
 def test_imputer_keeps_river_contract(params: dict[str, Any]) -> None:
     for check in checks.yield_checks(FadedImputer(**params)):
         check(FadedImputer(**params))

@@ -312,6 +312,7 @@ def pauses(pid: int) -> int:
     return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("named", [True, False], ids=["by id", "by features"])
 def test_what_was_just_served_is_found_however_seldom_it_is_written(home: Path, named: bool) -> None:
     with serving(home, environ={"MILLRACE_LEDGER_FLUSH_SECONDS": "3600"}) as server:
@@ -323,6 +324,7 @@ def test_what_was_just_served_is_found_however_seldom_it_is_written(home: Path, 
     assert (record.id, record.prediction, record.target) == (served["id"], served["prediction"], label)
 
 
+@pytest.mark.server
 def test_an_id_that_is_predicted_again_is_labelled_as_it_was_served_last(home: Path) -> None:
     with serving(home, environ={"MILLRACE_LEDGER_FLUSH_SECONDS": "3600"}) as server:
         rows, labels = stream_rows(home, 3)

@@ -313,6 +313,7 @@ def receipts(lines: list[str]) -> dict[str, int]:
     return {name: int(seq) for _, seq, name in (line.split() for line in lines if line.endswith("\n"))}
 
 
+@pytest.mark.slow
 def test_two_processes_append_at_once_without_gaps_or_losses(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     both = [appending(path, who, 120, batch) for who, batch in (("a", 1), ("b", 3))]
@@ -329,6 +330,7 @@ def test_two_processes_append_at_once_without_gaps_or_losses(tmp_path: Path) -> 
     assert {record.target for record in kept} == set(map(float, range(120)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 7])
 def test_a_process_killed_while_appending_has_kept_every_receipt_it_gave(tmp_path: Path, batch: int) -> None:
     path = tmp_path / "journal.db"
@@ -382,6 +384,7 @@ print(kept)
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_that_keeps_nothing_of_the_batch_and_passes(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     done = subprocess.run(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import http.server
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from tests.support.rows import TARGET, stream_rows
 from tests.support.running import Server, serving
 
 SLOTS = Segments(Schema("made", Target("y"), (Feature("site", "category", values=("A", "B")),)))
-SCRIPT = Path(__file__).parents[1] / "scripts" / "request_labels.py"
+ROOT = Path(__file__).parents[1]
 
 
 def served(number: int, width: float = 1.0, site: str = "A", *drifted: str) -> Served:
@@ -114,7 +115,7 @@ def test_too_many_rows_are_halved_and_failures_tried_again(endpoint: Any) -> Non
 def test_partial_and_empty_answers_are_labels_that_are_not_there(
     endpoint: Any, answer: Any, found: list[float | None]
 ) -> None:
-    url, _ = endpoint(lambda rows: (200, answer))
+    url, _ = endpoint(lambda _: (200, answer))
     labels = LabelEndpoint(url, "y", sleep=lambda _: None)
     assert labels.labels([{}, {}, {}]) == found
     labels.close()
@@ -122,7 +123,7 @@ def test_partial_and_empty_answers_are_labels_that_are_not_there(
 
 @pytest.mark.parametrize("answer", [(400, "no"), (200, {"y": 1}), (200, [1, 2, 3, 4]), (500, {}), (413, {})])
 def test_an_endpoint_that_cannot_be_used_is_said_to_be_so(endpoint: Any, answer: Any) -> None:
-    url, _ = endpoint(lambda rows: answer)
+    url, _ = endpoint(lambda _: answer)
     labels = LabelEndpoint(url, "y", attempts=2, sleep=lambda _: None)
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1"):
         labels.labels([{}, {}, {}])
@@ -137,8 +138,20 @@ def server(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def asked(server: Server, url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--home", str(server.home), "--endpoint", url, *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "millrace", "request-labels", "--home", str(server.home)]
+    return run([*command, "--endpoint", url, *options])
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environ, check=False)
+
+
+@pytest.mark.slow
+def test_the_script_is_the_command() -> None:
+    by_script = run([sys.executable, str(ROOT / "scripts" / "request_labels.py"), "--help"])
+    by_command = run([sys.executable, "-m", "millrace", "request-labels", "--help"])
+    assert (by_script.returncode, by_script.stdout) == (0, by_command.stdout)
 
 
 def test_wanted_labels_are_fetched_kept_and_learned_and_a_broken_round_goes_on(

@@ -270,6 +270,7 @@ def test_a_page_of_another_origin_cannot_teach(shared_server: Server) -> None:
     assert answer.status_code == 403
 
 
+@pytest.mark.server
 def test_labels_by_id_are_found_whichever_worker_served_them(home: Path) -> None:
     with serving(home, "--workers", "2") as server:
         rows, labels = stream_rows(server.home, 40)
@@ -281,6 +282,7 @@ def test_labels_by_id_are_found_whichever_worker_served_them(home: Path) -> None
             assert answer.json()["accepted"] == 1
 
 
+@pytest.mark.server
 def test_more_labels_than_may_wait_are_refused_whole_and_taken_once_there_is_room(home: Path) -> None:
     with serving(home, environ={"MILLRACE_LEARNER_MAX_WAITING": "20"}) as server:
         rows, labels = stream_rows(home, 60)
@@ -301,6 +303,7 @@ def test_more_labels_than_may_wait_are_refused_whole_and_taken_once_there_is_roo
         assert server.learn(full[30:])["accepted"] == 30
 
 
+@pytest.mark.server
 def test_requests_that_come_at_once_do_not_wait_for_the_learner(home: Path) -> None:
     with serving(home, environ={"MILLRACE_LEARNER_PACE_SECONDS": "600"}) as server:
         rows, labels = stream_rows(home, 60)

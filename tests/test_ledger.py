@@ -95,9 +95,7 @@ def test_a_full_queue_loses_the_newest_and_counts_them(tmp_path: Path) -> None:
     small.close()
 
 
-def test_what_could_not_be_written_waits_and_is_written_later(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_could_not_be_written_waits_and_is_written_later(tmp_path: Path) -> None:
     waits = ledger(tmp_path)
     waits.record([served("a"), served("b")])
     with sqlite3.connect(tmp_path / "ledger.db") as db:
@@ -236,7 +234,7 @@ names = st.lists(texts.filter(lambda t: t and "\0" not in t), min_size=1, max_si
     figures=st.tuples(floats, floats, floats, floats),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_prediction_is_found_as_it_was_served(
+def test_any_prediction_is_found_as_it_was_served(  # noqa: PLR0913 - one argument a drawn part
     tmp_path: Path, names: list[str], row: Any, context: Any, experts: Any, figures: Any
 ) -> None:
     (tmp_path / "ledger.db").unlink(missing_ok=True)

@@ -78,6 +78,7 @@ def test_a_request_keeps_its_callers_name_where_that_can_be_one() -> None:
     assert ids.name([]) != ids.name([])
 
 
+@pytest.mark.server
 def test_requests_are_logged_by_name_and_never_with_values(home: Path) -> None:
     with serving(home, environ={"MILLRACE_SERVER_LOG_LEVEL": "info"}) as server:
         secret = {"Start_Hour": 12, "Source": "hush-hush", "id": "mine"}

@@ -164,6 +164,7 @@ def test_a_file_of_a_later_release_is_refused_by_name_and_left_alone(opener: str
     assert [file.name for file in tmp_path.iterdir()] == ["later.db"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["journal", "ledger", "history"])
 def test_a_home_with_a_file_of_a_later_release_is_not_served(home: Path, name: str) -> None:
     made(home / "data" / f"{name}.db", "PRAGMA user_version=99")
@@ -198,6 +199,7 @@ for path in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_processes_may_migrate_a_file_at_once(kind: DatabaseKind, tmp_path: Path) -> None:
     """Old files and new ones, thirty of each, opened in the same order by three processes."""
@@ -216,6 +218,7 @@ def test_several_processes_may_migrate_a_file_at_once(kind: DatabaseKind, tmp_pa
     assert {version(Path(path)) for path in paths} == {len(migrations_of(kind))}
 
 
+@pytest.mark.server
 def test_every_database_of_a_home_has_the_number_of_its_newest_migration(home: Path) -> None:
     with serving(home):
         pass

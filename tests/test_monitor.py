@@ -225,7 +225,7 @@ def reader(transport: httpx.MockTransport, **options: Any) -> ApiReader:
 def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]) -> None:
     from server.monitor.monitor_app import PART_OUTPUTS, changed_outputs, page_parts
 
-    reading = reader(httpx.MockTransport(lambda request: httpx.Response(200, json=content))).read()
+    reading = reader(httpx.MockTransport(lambda _: httpx.Response(200, json=content))).read()
     assert reading.model == ModelReply()
     changed, _ = changed_outputs(page_parts(reading, "dark", NOW), {})
     assert set(changed) == set(PART_OUTPUTS)
@@ -242,7 +242,7 @@ def test_missing_and_null_values_are_borne_everywhere(content: dict[str, Any]) -
     ],
 )
 def test_a_server_that_cannot_be_read_is_a_state_and_not_an_exception(response: Any, why: str) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(_: httpx.Request) -> httpx.Response:
         if isinstance(response, Exception):
             raise response
         assert isinstance(response, httpx.Response)

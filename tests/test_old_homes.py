@@ -35,6 +35,7 @@ def expected(home: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.server
 def test_it_starts_predicts_the_same_and_learns_the_same(old_home: Path) -> None:
     then = expected(old_home)
     with serving(old_home) as server:
@@ -58,6 +59,7 @@ def test_its_plan_is_served_by_scorers_alone(old_home: Path) -> None:
     assert [one.upper for one in scored] == pytest.approx(reply["upper"], rel=1e-9)
 
 
+@pytest.mark.server
 def test_its_journal_replays_to_the_same_model(old_home: Path) -> None:
     """Without its last snapshots, the first one and the journal give the very model there was."""
     then = expected(old_home)
@@ -96,7 +98,7 @@ def test_a_model_of_then_can_be_loaded_by_hand(old_home: Path) -> None:
     assert pipeline.predict_one(probe.features) == pytest.approx(probe.prediction, rel=1e-9)
 
 
-def test_a_model_is_loaded_by_hand_only_when_its_manifest_fits(home: Path, tmp_path: Path) -> None:
+def test_a_model_is_loaded_by_hand_only_when_its_manifest_fits(home: Path) -> None:
     model = home / "models" / "model_v1.pkl"
     probe = SnapshotStore(home / "models").manifest(1).probe
     assert load_model(str(model)).predict_one(probe.features) == pytest.approx(probe.prediction, rel=1e-9)

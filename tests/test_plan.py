@@ -33,6 +33,7 @@ from online.model.scaling import FadedScaler
 from online.scoring import plan_file
 from online.scoring.compile_plan import compile_plan
 from online.scoring.plan import FEW, PlanInfo, ScoringPlan
+from tests.support.river_contract import checked_settings
 from tests.test_encoding import FEATURES, rows
 
 BY_NAME = {feature.name: feature for feature in FEATURES}
@@ -148,7 +149,7 @@ def stages(name: str) -> dict[int, Stage]:
 def branches_with_alternates(pipeline: compose.Pipeline) -> list[Any]:
     """The branches of the pipeline's River trees that have another tree beside them."""
     experts = pipeline[POOL].experts
-    waiting = [tree._root for tree in (*experts["bagging"], experts["tree"])]
+    waiting = [tree._root for tree in (*experts["bagging"], experts["tree"])]  # noqa: SLF001 - River names no other way
     found = []
     while waiting:
         node = waiting.pop()
@@ -237,7 +238,7 @@ def test_plan_gives_what_the_pipeline_gives_while_alternate_trees_grow(name: str
     pipeline, plan = drifted(name)
     without = pickle.loads(pickle.dumps(pipeline))
     for branch in branches_with_alternates(without):
-        branch._alternate_tree = None
+        branch._alternate_tree = None  # noqa: SLF001 - the same
     main_only = compiled(without, name)
     for _ in range(300):
         row = dirty_row(rng)
@@ -574,7 +575,7 @@ def test_plan_info_grows_by_defaulted_fields_only() -> None:
 # River's contract
 
 
-ENCODER = RowEncoder(**next(RowEncoder._unit_test_params()))
+ENCODER = RowEncoder(**checked_settings(RowEncoder)[0])
 # River's own check calls learn_one(x) of every base.Transformer; the encoder is a supervised one, which a
 # River 0.26.1 pipeline only takes for a transformer when it is a base.Transformer
 NOT_FOR_ENCODER = {"check_transform_one"}
@@ -584,7 +585,7 @@ NOT_FOR_PIPELINE = {"check_clone_is_independent"}
 
 
 def contract_pipeline() -> compose.Pipeline:
-    params = next(RowEncoder._unit_test_params())
+    params = checked_settings(RowEncoder)[0]
     return build_pipeline(
         Schema("s", Target("y"), params["features"], params["context"]), ModelConfig(n_models=2)
     )

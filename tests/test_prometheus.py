@@ -48,6 +48,7 @@ def exposed(server: Server) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_rules_and_configuration_pass_promtool() -> None:
     promtool("check", "rules", "alerts.yml")
     promtool("check", "config", "--syntax-only", "prometheus.yml")
@@ -76,6 +77,7 @@ def test_every_metric_says_what_it_is_and_in_which_unit(shared_server: Server) -
     assert sum(weights) == pytest.approx(1.0)
 
 
+@pytest.mark.server
 def test_what_two_workers_count_adds_up(home: Path) -> None:
     with serving(home, "--workers", "2") as server:
         rows, _ = stream_rows(home, 40)

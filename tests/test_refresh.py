@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import shutil
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ import pytest
 import safetensors.numpy
 from rich.console import Console
 
-from bootstrap.train import read_rows, train
+from bootstrap.train import labelled_rows, train
 from online.core.config import dump, load
 from online.core.home import Home
 from online.features.row_encoder import RowEncoder
@@ -21,7 +23,6 @@ from online.learning.refresh import Schedule, refresh
 from online.learning.training_rows import gather
 from online.model import train_boosted as boosting
 from online.model.pipeline import BOOSTED, BOOSTED_RECENT, ENCODER, POOL
-from online.storage.journal import Journal
 from online.storage.served_predictions import Served
 from online.storage.snapshot import SnapshotStore
 from tests.support.rows import TARGET
@@ -83,7 +84,7 @@ def test_rows_of_the_bootstrap_are_trained_on_as_late_labels_would_have_left_the
     rows, _ = gather(site.home, site.config.schema, 50_000)
     schema = site.config.schema
     encoder = RowEncoder(schema.used, schema.context)
-    first = [row for part in ("train", "validation") for row in read_rows(site.home, part, site.config)]
+    first = [row for part in ("train", "validation") for row in labelled_rows(site.home, part, site.config)]
     wanted = []
     for place, (features, _) in enumerate(first):
         if place > late:
@@ -111,16 +112,15 @@ def test_a_refresh_changes_the_recent_expert_alone_and_replays_exactly(site: Sit
         assert refresh(site.home, site.config)
         site.feed(20)
         learner.catch_up()
-        pool = learner._fold.pipeline[POOL]
+        pool = learner.fold.pipeline[POOL]
         recent, first = pool.experts[BOOSTED_RECENT].trees, pool.experts[BOOSTED].trees
         assert recent is not None
         assert first is not None
         assert recent.value.tolist() != first.value.tolist()
     untouched.home.journal.write_bytes(b"")
     untouched.home.journal.unlink()
-    source, target = Journal(site.home.journal, site.config.stream), untouched.home.journal
-    source._db.execute("VACUUM INTO ?", (str(target),))
-    source.close()
+    with contextlib.closing(sqlite3.connect(site.home.journal)) as source:
+        source.execute("VACUUM INTO ?", (str(untouched.home.journal),))
     with untouched.learner() as learner:
         learner.catch_up()
     same_model(site, untouched)
@@ -177,9 +177,9 @@ def test_a_model_in_the_journal_is_the_one_that_serves(site: Site) -> None:
         record = next(one for one in journal.read(0, 10_000) if one.kind == "refresh")
         journal.close()
         row = site.rows[100]
-        recent = learner._fold.pipeline[POOL].experts[BOOSTED_RECENT]
-        guess = learner._fold.predict(row).outputs[
-            list(learner._fold.pipeline[POOL].experts).index(BOOSTED_RECENT)
+        recent = learner.fold.pipeline[POOL].experts[BOOSTED_RECENT]
+        guess = learner.fold.predict(row).outputs[
+            list(learner.fold.pipeline[POOL].experts).index(BOOSTED_RECENT)
         ]
         fresh = type(recent)()
         fresh.replace(base64.b64decode(record.payload["model"]))

@@ -103,6 +103,7 @@ def test_labels_are_chosen_by_an_expression_of_the_journals_columns(home: Path) 
     journal.close()
 
 
+@pytest.mark.slow
 def test_the_result_goes_live_in_a_stopped_home_through_the_journal(home: Path, tmp_path: Path) -> None:
     site = Site(home)
     with site.learner() as learner:
@@ -126,6 +127,7 @@ def test_the_result_goes_live_in_a_stopped_home_through_the_journal(home: Path, 
     same_model(site, again)
 
 
+@pytest.mark.server
 def test_the_result_goes_live_in_a_running_server_and_no_label_is_missed(home: Path) -> None:
     with serving(home) as server:
         rows, labels = stream_rows(home, 60)
@@ -143,6 +145,7 @@ def test_the_result_goes_live_in_a_running_server_and_no_label_is_missed(home: P
     assert Site(home).store.manifests()[0].seq == 61
 
 
+@pytest.mark.slow
 def test_a_model_of_another_river_is_refused_with_the_command_that_rebuilds_it(home: Path) -> None:
     site = Site(home)
     with site.learner() as learner:
@@ -160,6 +163,7 @@ def test_a_model_of_another_river_is_refused_with_the_command_that_rebuilds_it(h
     assert "40 labels compared" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_is_told_in_one_line(home: Path) -> None:
     Site(home).feed(5)
     for options, words in (

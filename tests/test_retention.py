@@ -151,6 +151,7 @@ def test_expired_predictions_leave_the_ledger(tmp_path: Path) -> None:
     ledger.close()
 
 
+@pytest.mark.server
 def test_a_version_is_pinned_over_http_and_told_as_pinned(home: Path) -> None:
     with serving(home) as server:
         assert server.client.post("/snapshots/1/pin").json() == {"version": 1, "pinned": True}

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from river import checks, preprocessing
 
 from online.model.scaling import FadedScaler, StandardScaler, deviations_of
+from tests.support.river_contract import checked_settings
 
 
 @pytest.mark.parametrize(
-    "scaler", [StandardScaler(), *(FadedScaler(**p) for p in FadedScaler._unit_test_params())]
+    "scaler", [StandardScaler(), *(FadedScaler(**p) for p in checked_settings(FadedScaler))]
 )
 def test_scaler_keeps_river_contract(scaler: Any) -> None:
     for check in checks.yield_checks(scaler):

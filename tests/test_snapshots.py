@@ -1,8 +1,9 @@
-"""Snapshots and rollback: over HTTP, by script, of a running server and of a stopped one."""
+"""Snapshots and rollback: over HTTP, by command, of a running server and of a stopped one."""
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -21,9 +22,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def rollback(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run scripts/rollback.py."""
-    command = [sys.executable, str(ROOT / "scripts" / "rollback.py"), "--home", str(home), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={"COLUMNS": "160"})
+    """Run ``millrace rollback``."""
+    return run("-m", "millrace", "rollback", "--home", str(home), *arguments)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {"COLUMNS": "160", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environ, check=False
+    )
 
 
 def teach(server: Server, factor: float, count: int = 60) -> None:
@@ -54,6 +61,7 @@ def test_a_rollback_over_http_serves_the_old_model_from_the_next_prediction_on(s
     assert server.predict(rows)["predictions"] != back["predictions"]
 
 
+@pytest.mark.server
 def test_snapshots_come_every_so_many_labels_and_at_shutdown(home: Path) -> None:
     with serving(home, environ={"MILLRACE_LEARNER_SNAPSHOT_EVERY_LABELS": "50"}) as server:
         teach(server, 1.0, 120)
@@ -64,12 +72,14 @@ def test_snapshots_come_every_so_many_labels_and_at_shutdown(home: Path) -> None
     assert reasons[:2] == ["bootstrap", "labels"] and reasons[-1] == "shutdown"
 
 
+@pytest.mark.server
 def test_snapshots_come_every_so_many_minutes_in_which_something_was_learned(home: Path) -> None:
     with serving(home, environ={"MILLRACE_LEARNER_SNAPSHOT_EVERY_MINUTES": "0.0001"}) as server:
         teach(server, 1.0, 5)
         until(lambda: server.get("/snapshots")["snapshots"][0]["reason"] == "time", "a snapshot by time")
 
 
+@pytest.mark.server
 def test_a_snapshot_is_a_river_pipeline_for_anyone_with_this_package(home: Path) -> None:
     with serving(home) as server:
         rows, _ = stream_rows(home, 20)
@@ -81,7 +91,7 @@ def test_a_snapshot_is_a_river_pipeline_for_anyone_with_this_package(home: Path)
     assert [pipeline.predict_one(row) for row in rows] == pytest.approx(served, rel=1e-9)
 
 
-def test_the_script_lists_versions_and_rolls_back_a_running_server(server: Server) -> None:
+def test_the_command_lists_versions_and_rolls_back_a_running_server(server: Server) -> None:
     rows, _ = stream_rows(server.home, 20)
     old = server.predict(rows)["predictions"]
     teach(server, 3.0)
@@ -93,7 +103,8 @@ def test_the_script_lists_versions_and_rolls_back_a_running_server(server: Serve
     assert "rollback" in listed and "bootstrap" in listed and "served" in listed
 
 
-def test_the_script_rolls_back_a_stopped_home(home: Path) -> None:
+@pytest.mark.server
+def test_the_command_rolls_back_a_stopped_home(home: Path) -> None:
     with serving(home) as server:
         rows, _ = stream_rows(home, 20)
         old = server.predict(rows)["predictions"]
@@ -106,6 +117,13 @@ def test_the_script_rolls_back_a_stopped_home(home: Path) -> None:
         assert (reply["predictions"], reply["model_version"]) == (old, 3)
 
 
+@pytest.mark.slow
+def test_the_script_is_the_command(home: Path) -> None:
+    by_script = run(str(ROOT / "scripts" / "rollback.py"), "--home", str(home))
+    assert (by_script.returncode, by_script.stdout) == (0, rollback(home).stdout)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "words"), [("9", "no model_v9"), ("0", "no model_v0")])
 def test_a_version_that_is_not_there_is_named(home: Path, version: str, words: str) -> None:
     done = rollback(home, version)
@@ -129,6 +147,7 @@ def test_a_wrong_rollback_body_is_a_problem(shared_server: Server, body: Any) ->
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.server
 def test_with_an_admin_key_only_its_holder_changes_what_is_served(home: Path) -> None:
     with serving(home, environ={"MILLRACE_SERVER_ADMIN_KEY": "secret"}) as server:
         post = server.client.post
@@ -143,7 +162,8 @@ def test_a_page_of_another_origin_is_no_operator(shared_server: Server) -> None:
     assert answer.status_code == 403
 
 
-def test_the_rollback_script_needs_no_models_folder_and_no_whole_advert(home: Path) -> None:
+@pytest.mark.slow
+def test_a_rollback_needs_no_models_folder_and_no_whole_advert(home: Path) -> None:
     (home / "data" / "server.json").write_text("torn")
     assert rollback(home, "1").returncode == 0
     shutil.rmtree(home / "models")

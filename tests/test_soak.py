@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from online.core.home import Home
-from scripts.bench.soak import soak
 from tests.support.rows import stream_rows
+from tests.support.soaking import soak
 
 
 def test_the_learners_memory_stays_as_it_is_while_labels_come(home: Path) -> None:
@@ -16,7 +18,7 @@ def test_the_learners_memory_stays_as_it_is_while_labels_come(home: Path) -> Non
     def rows_of(count: int, _: int) -> tuple[list[dict[str, Any]], list[float]]:
         return rows[:count], labels[:count]
 
-    found = soak(Home(home), 4000, 400, rows_of)
+    found = soak(Home(home), 4000, 400, rows_of, Console(quiet=True))
     assert found["labels"] == 4000
     sizes = list(found["resident_mb"].values())
     assert len(sizes) == 10

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bootstrap.reading.split import read_rows, split_rows, write_split
+from bootstrap.reading.split import read_frame, split_rows, write_split
 from online.core.errors import InputError
 from online.core.home import Home
 
@@ -50,7 +50,7 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
     )
     home = Home(tmp_path / "home")
     write_split(home, *split_rows(frame, 0.3))
-    parts = [read_rows(home.data / f"{name}.csv") for name in ("train", "validation")]
+    parts = [read_frame(home.data / f"{name}.csv") for name in ("train", "validation")]
     pd.testing.assert_frame_equal(
         pd.concat(parts, ignore_index=True), frame, check_exact=True, check_dtype=False
     )
@@ -60,8 +60,8 @@ def test_a_compressed_file_reads_the_same(tmp_path: Path) -> None:
     text = b"a,y\nNA,1\n,2\nN/A,3\n"
     (tmp_path / "x.csv").write_bytes(text)
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text))
-    plain = read_rows(tmp_path / "x.csv")
-    pd.testing.assert_frame_equal(plain, read_rows(tmp_path / "x.csv.gz"))
+    plain = read_frame(tmp_path / "x.csv")
+    pd.testing.assert_frame_equal(plain, read_frame(tmp_path / "x.csv.gz"))
     assert plain["a"].isna().tolist() == [False, True, True]
 
 
@@ -80,4 +80,4 @@ def test_a_file_that_is_no_csv_is_named(tmp_path: Path, name: str, content: byte
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
-        read_rows(tmp_path / name)
+        read_frame(tmp_path / name)

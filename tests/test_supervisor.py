@@ -78,6 +78,7 @@ def caught_up(server: Server) -> Any:
     return report if report["learned_seq"] == report["journal_seq"] else None
 
 
+@pytest.mark.server
 def test_labels_are_accepted_durably_while_there_is_no_learner(home: Path) -> None:
     rows, labels = stream_rows(home, 30)
     with serving(home) as server:
@@ -130,6 +131,7 @@ class Roles:
         return self.process.returncode
 
 
+@pytest.mark.server
 def test_for_a_torn_or_lost_plan_the_one_before_stands_in(home: Path) -> None:
     rows, labels = stream_rows(home, 5)
     with serving(home) as server:
@@ -196,6 +198,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.server
 def test_when_the_supervisor_is_killed_its_children_end_and_the_next_start_works(home: Path) -> None:
     rows, labels = stream_rows(home, 10)
     server = Server(home)
@@ -207,6 +210,7 @@ def test_when_the_supervisor_is_killed_its_children_end_and_the_next_start_works
         until(lambda: again.get("/model")["learned_seq"] == 10, "the labels to be learned")
 
 
+@pytest.mark.server
 def test_sigterm_snapshots_and_exits_with_0(home: Path) -> None:
     server = Server(home)
     rows, labels = stream_rows(home, 5)
@@ -217,6 +221,7 @@ def test_sigterm_snapshots_and_exits_with_0(home: Path) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.server
 def test_several_homes_are_served_at_once(home: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(home, tmp_path / "other"))
     with serving(home) as first, serving(other) as second:
@@ -225,6 +230,7 @@ def test_several_homes_are_served_at_once(home: Path, tmp_path: Path) -> None:
         assert (first.get("/model")["learned_seq"], second.get("/model")["learned_seq"]) == (10, 0)
 
 
+@pytest.mark.server
 def test_several_workers_serve_the_same_plan_and_their_metrics_add_up(home: Path) -> None:
     with serving(home, "--workers", "2") as server:
         assert len(server.pids("scorer")) == 2
@@ -250,6 +256,7 @@ def predictions_counted(server: Server) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith("millrace_predictions_total"))
 
 
+@pytest.mark.slow
 def test_a_taken_port_and_a_missing_model_are_told_in_one_line(home: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -265,6 +272,7 @@ def serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.server
 def test_a_damaged_ledger_or_history_is_set_aside_and_a_second_server_of_a_home_is_refused(
     home: Path,
 ) -> None:
@@ -284,6 +292,7 @@ def test_a_damaged_ledger_or_history_is_set_aside_and_a_second_server_of_a_home_
         assert "Traceback" not in server.log() and "started again" not in server.log()
 
 
+@pytest.mark.slow
 def test_edited_features_and_a_damaged_journal_are_told_in_one_line(home: Path) -> None:
     settings = (home / "millrace.toml").read_text()
     (home / "millrace.toml").write_text(settings.replace('stream = "energy"', 'stream = "other"'))

@@ -93,7 +93,7 @@ def test_what_is_written_again_changes_nothing(history: MetricsStore) -> None:
     assert before[2] == after[2]
 
 
-def test_the_history_keeps_no_more_than_its_rows(history: MetricsStore, tmp_path: Path) -> None:
+def test_the_history_keeps_no_more_than_its_rows(history: MetricsStore) -> None:
     write(history, [outcome(seq, 1.0) for seq in range(1, 15_001)], size=500)
     assert history.outcomes(MAX_SINGLE_OUTCOMES, MAX_SINGLE_OUTCOMES).seq[0] == 13_001
     assert history.outcomes(5000, 200_000).seq[0] <= 5000 + BIN_LABELS

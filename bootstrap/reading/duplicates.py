@@ -18,15 +18,15 @@ MAX_PAIRED = 400  # distinct values up to which two columns in step are called d
 CARRIED = 0.99  # share of rows on which a column must be in step with a calendar part to carry it
 
 
-def in_step(one: Codes, other: Codes) -> float:
+def in_step(first: Codes, second: Codes) -> float:
     """Share of rows on which two columns map one to one, 0 when values repeat too seldom to tell."""
-    both = (one >= 0) & (other >= 0)
-    one, other = one[both], other[both]
-    rows = len(one)
-    if not rows or rows < 3 * max(len(np.unique(one)), len(np.unique(other))):
+    both = (first >= 0) & (second >= 0)
+    first, second = first[both], second[both]
+    rows = len(first)
+    if not rows or rows < 3 * max(len(np.unique(first)), len(np.unique(second))):
         return 0.0
-    width = int(other.max()) + 1
-    pairs, counts = np.unique(one * width + other, return_counts=True)
+    width = int(second.max()) + 1
+    pairs, counts = np.unique(first * width + second, return_counts=True)
     shares = []
     for side in (pairs // width, pairs % width):
         best = np.zeros(int(side.max()) + 1, dtype=np.int64)
@@ -36,16 +36,29 @@ def in_step(one: Codes, other: Codes) -> float:
 
 
 def without_duplicates(columns: Sequence[Column], features: Sequence[Feature]) -> list[Feature]:
-    """Drop each column that an earlier one determines and is determined by."""
-    kept: list[tuple[Column, Feature]] = []
+    """Drop each column that an earlier one determines and is determined by.
+
+    Parameters
+    ----------
+    columns
+        The columns as read.
+    features
+        What was chosen for each.
+
+    Returns
+    -------
+    list of Feature
+        The features in the same order; those that repeat an earlier one are dropped, with the reason.
+    """
+    distinct: list[tuple[Column, Feature]] = []
     settled = []
     for column, feature in zip(columns, features, strict=True):
         if feature.kind not in ("dropped", "time"):
-            twin = next((f.name for c, f in kept if same(c, f, column, feature)), None)
+            twin = next((f.name for c, f in distinct if same(c, f, column, feature)), None)
             if twin is not None:
                 feature = dropped(column, f"says the same as {twin}: one to one in every row")
             else:
-                kept.append((column, feature))
+                distinct.append((column, feature))
         settled.append(feature)
     return settled
 
@@ -74,7 +87,20 @@ PART_STEPS: Mapping[Part, int] = {"hour": 24, "weekday": 7, "yearday": 365}
 
 
 def with_calendar_parts(columns: Sequence[Column], features: Sequence[Feature]) -> list[Feature]:
-    """Give each time column the parts no other column carries; without any it only orders the rows."""
+    """Give each time column the parts no other column carries; without any it only orders the rows.
+
+    Parameters
+    ----------
+    columns
+        The columns as read.
+    features
+        What was chosen for each.
+
+    Returns
+    -------
+    list of Feature
+        The features in the same order, those of kind ``time`` with the parts they are to give.
+    """
     carriers = [
         (c.name, length(f), c.codes)
         for c, f in zip(columns, features, strict=True)
@@ -116,5 +142,5 @@ def part_codes(column: Column) -> dict[Part, Codes]:
         "weekday": when.day_of_week,
         "yearday": when.day_of_year,
     }
-    found = {part: pd.factorize(value)[0].astype(np.int64) for part, value in values.items()}
-    return {part: codes for part, codes in found.items() if codes.max() > 0}
+    part_codes = {part: pd.factorize(value)[0].astype(np.int64) for part, value in values.items()}
+    return {part: codes for part, codes in part_codes.items() if codes.max() > 0}

@@ -32,6 +32,11 @@ def infer_schema(frame: pd.DataFrame, *, stream: str, target: str, drop: Sequenc
     drop
         Columns not to use.
 
+    Returns
+    -------
+    Schema
+        A feature for every other column, each with the reason for its kind; no context features yet.
+
     Raises
     ------
     SchemaError
@@ -52,19 +57,35 @@ def order_rows(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 
     The first column of the schema that holds times gives the order; rows of the same time keep theirs, and
     rows already in order are not moved. Subtract the lengths to know how many rows were dropped.
-    Raises SchemaError when the target column is missing or no row has a usable label.
+
+    Parameters
+    ----------
+    frame
+        The rows as read.
+    schema
+        Says which columns hold times, and what a plausible label is.
+
+    Returns
+    -------
+    DataFrame
+        The rows in order, numbered from 0; the difference in length is what was left out.
+
+    Raises
+    ------
+    SchemaError
+        The target column is missing, or no row has a usable label.
     """
     check_names(frame, schema.target.name, ())
     labels = read_target(frame, schema.target.name)
     low, high = schema.target.plausible
-    kept = frame[labels.between(low, high)]
+    usable = frame[labels.between(low, high)]
     names = [f.name for f in schema.features if f.kind in ("time", "dropped") and f.name in frame.columns]
-    times = next((t for t in (read_times(kept[name], utc=True) for name in names) if t is not None), None)
+    times = next((t for t in (read_times(usable[name], utc=True) for name in names) if t is not None), None)
     if times is not None:
         times = times.ffill().bfill()
         if not times.is_monotonic_increasing:
-            kept = kept.iloc[np.argsort(times.to_numpy(), kind="stable")]
-    return kept.reset_index(drop=True)
+            usable = usable.iloc[np.argsort(times.to_numpy(), kind="stable")]
+    return usable.reset_index(drop=True)
 
 
 def schema_table(schema: Schema) -> Table:
@@ -123,8 +144,10 @@ def read_target(frame: pd.DataFrame, target: str) -> pd.Series[float]:
     if labels is not None:
         return labels
     present = frame[target].dropna()
-    found = f"it holds text such as {str(present.iloc[0])!r}" if len(present) else "all its cells are missing"
+    content = (
+        f"it holds text such as {str(present.iloc[0])!r}" if len(present) else "all its cells are missing"
+    )
     numeric = [str(n) for n in frame.columns if n != target and read_numbers(frame[n]) is not None]
     raise SchemaError(
-        f"target {target!r}: no number column, {found}; numbers are in {', '.join(numeric) or 'none'}"
+        f"target {target!r}: no number column, {content}; numbers are in {', '.join(numeric) or 'none'}"
     )

@@ -15,7 +15,7 @@ __all__ = ["choose", "dropped"]
 
 MAX_VALUES = 50  # categories kept; rarer ones are scored as unknown
 MAX_CODES = 12  # distinct whole numbers that may be codes rather than amounts
-NAMES = {
+CYCLE_NAMES = {
     "weekday": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
     "month": (
         "January", "February", "March", "April", "May", "June", "July",
@@ -24,7 +24,7 @@ NAMES = {
 }  # fmt: skip
 
 # Words in a column's name, after it is split into lower-case words.
-SPAN = re.compile(
+TIME_SPAN = re.compile(
     r"\b(since|until|past|lag|count|duration|total|per|elapsed|remaining|left|age|mean|average|avg|sum|is|has"
     r"|hours|hrs|days|weeks|months)\b"
 )
@@ -32,7 +32,7 @@ AMOUNT = re.compile(
     r"\b(count|number|num|level|rank|grade|score|rating|year|yr|qty|quantity|size|age|total)\b"
 )
 CODE = re.compile(r"\w (id|no|nr|code|key)$")
-PLACE = re.compile(r"\b(store|shop|site|station|sensor|zone|region|position|line|machine)\b")
+PLACE_NAME = re.compile(r"\b(store|shop|site|station|sensor|zone|region|position|line|machine)\b")
 FOREIGN_DATE = re.compile(r"\s*\d{1,4}[/.]\d{1,2}[/.]\d{1,4}\b")
 
 
@@ -77,7 +77,22 @@ CYCLES = (
 
 
 def choose(column: Column, labels: pd.Series[float], drop: frozenset[str]) -> Feature:
-    """The column's kind: the first rule that knows one."""
+    """The column's kind: the first rule that knows one.
+
+    Parameters
+    ----------
+    column
+        The column as read.
+    labels
+        The target's cells, row by row.
+    drop
+        Columns not to use.
+
+    Returns
+    -------
+    Feature
+        What the column is used as, with the reason.
+    """
     if column.name in drop:
         return dropped(column, "dropped on request")
     if column.numbers is not None and column.numbers.equals(labels):
@@ -87,7 +102,20 @@ def choose(column: Column, labels: pd.Series[float], drop: frozenset[str]) -> Fe
 
 
 def dropped(column: Column, reason: str) -> Feature:
-    """A feature known and not used."""
+    """A feature known and not used.
+
+    Parameters
+    ----------
+    column
+        The column as read.
+    reason
+        Why it is not used.
+
+    Returns
+    -------
+    Feature
+        A feature that is known and not used.
+    """
     return Feature(column.name, "dropped", reason=reason)
 
 
@@ -98,9 +126,9 @@ def useless(column: Column) -> Feature | None:
     if column.distinct == 1:
         return dropped(column, "constant: every row has the same value")
     if column.numbers is not None and column.distinct == len(column.cells) > 2:
-        if column.whole is not None and column.numbers.diff().dropna().nunique() == 1:
+        if column.integers is not None and column.numbers.diff().dropna().nunique() == 1:
             return dropped(column, "only counts the rows")
-        if column.whole is not None and CODE.search(column.words):
+        if column.integers is not None and CODE.search(column.words):
             return dropped(column, "an identifier, unique to each row")
     return None
 
@@ -115,7 +143,7 @@ def calendar_name(column: Column) -> Feature | None:
     if column.numbers is not None or not 3 <= column.distinct <= MAX_VALUES:
         return None
     texts = {str(value).capitalize() for value in column.cells.dropna().unique()}
-    for label, names in NAMES.items():
+    for label, names in CYCLE_NAMES.items():
         spelled = {full: text for text in texts for full in names if abbreviates(text, full)}
         if len(spelled) == len(texts) >= 3:
             short = any(len(text) < len(full) for full, text in spelled.items())
@@ -133,7 +161,7 @@ def abbreviates(text: str, full: str) -> bool:
 
 def cycle(column: Column) -> Feature | None:
     """Numbers that wrap: the name hints at a cycle the values fit, or the values are exactly one."""
-    if column.numbers is None or column.distinct < 3 or SPAN.search(column.words):
+    if column.numbers is None or column.distinct < 3 or TIME_SPAN.search(column.words):
         return None
     low, high = float(column.numbers.min()), float(column.numbers.max())
     for known in CYCLES:
@@ -146,16 +174,16 @@ def cycle(column: Column) -> Feature | None:
 
 def fits(known: Cycle, column: Column, low: float, high: float) -> str:
     """Why a column holds this cycle, empty when it does not."""
-    whole = column.whole
+    integers = column.integers
     if known.decimals:
         inside = high - low > known.period / 2 and any(a <= low and high <= b for a, b in known.spans)
     else:
-        inside = whole is not None and any(a <= low and high <= b for a, b in known.spans)
+        inside = integers is not None and any(a <= low and high <= b for a, b in known.spans)
     if inside and known.hint.search(column.words):
         return ", by its name and values"
     first, last = known.spans[0]
-    contradicted = any(pattern.search(column.words) for pattern in (AMOUNT, CODE, PLACE))
-    if known.telling and whole == set(range(first, last + 1)) and not contradicted:
+    contradicted = any(pattern.search(column.words) for pattern in (AMOUNT, CODE, PLACE_NAME))
+    if known.telling and integers == set(range(first, last + 1)) and not contradicted:
         return f": its values are exactly {first} to {last}"
     return ""
 
@@ -164,15 +192,15 @@ def amount_or_code(column: Column) -> Feature | None:
     """Numbers: codes become categories, all others stay numbers."""
     if column.numbers is None:
         return None
-    whole = column.whole
-    if whole is not None and len(whole) > 2:
+    integers = column.integers
+    if integers is not None and len(integers) > 2:
         if CODE.search(column.words):
             return category(column, "whole numbers named as an identifier")
-        consecutive = min(whole) in (0, 1) and len(whole) == max(whole) - min(whole) + 1
+        consecutive = min(integers) in (0, 1) and len(integers) == max(integers) - min(integers) + 1
         plain = not (column.decimal or AMOUNT.search(column.words))
-        if consecutive and plain and len(whole) <= MAX_CODES:
+        if consecutive and plain and len(integers) <= MAX_CODES:
             return category(
-                column, f"{len(whole)} consecutive whole numbers, taken for codes without an order"
+                column, f"{len(integers)} consecutive whole numbers, taken for codes without an order"
             )
     low, high, faults = value_range(column.numbers)
     kind = "two values, a switch" if column.distinct == 2 else "numbers"

@@ -39,13 +39,13 @@ class Column(NamedTuple):
         return " ".join(re.split(r"[\W_]+", spaced)).strip()
 
     @property
-    def whole(self) -> set[int] | None:
+    def integers(self) -> set[int] | None:
         """The distinct values when all are whole numbers."""
         if self.numbers is None:
             return None
         values = self.numbers.dropna().unique()
-        whole = bool((np.abs(values) < 2**53).all() and (values == np.floor(values)).all())
-        return {int(value) for value in values} if whole else None
+        all_integers = bool((np.abs(values) < 2**53).all() and (values == np.floor(values)).all())
+        return {int(value) for value in values} if all_integers else None
 
     @property
     def decimal(self) -> bool:
@@ -72,7 +72,21 @@ def read_numbers(cells: pd.Series[Any]) -> pd.Series[float] | None:
 
 
 def read_times(cells: pd.Series[Any], *, utc: bool = False) -> pd.Series[pd.Timestamp] | None:
-    """ISO 8601 texts as the clock shows them (or in UTC); None when too few are timestamps."""
+    """ISO 8601 texts as the clock shows them (or in UTC); None when too few are timestamps.
+
+    Parameters
+    ----------
+    cells
+        Texts, or times that pandas has read.
+    utc
+        Whether times with a zone are turned into UTC, to be put in order, or stay as the clock shows them.
+
+    Returns
+    -------
+    Series of Timestamp or None
+        The times, missing where a cell is none; None when fewer than nine tenths of the cells are
+        timestamps.
+    """
     if pd.api.types.is_numeric_dtype(cells):
         return None
     texts = cells.map(str, na_action="ignore") if pd.api.types.is_datetime64_any_dtype(cells) else cells
@@ -82,13 +96,13 @@ def read_times(cells: pd.Series[Any], *, utc: bool = False) -> pd.Series[pd.Time
 def read_mostly(cells: pd.Series[Any], read: Callable[[Any], Any], dtype: str) -> pd.Series[Any] | None:
     """Each cell read, or missing; None when fewer than ``MOSTLY`` of those not missing can be."""
     codes, values = pd.factorize(cells)
-    found = pd.Series([read(value) for value in values], dtype=dtype)
+    read_values = pd.Series([read(value) for value in values], dtype=dtype)
     marks = np.array([str(value).strip().casefold() in MISSING_MARKS for value in values], dtype=bool)
     counts = np.bincount(codes[codes >= 0], minlength=len(values))
-    readable, told = counts[found.notna().to_numpy()].sum(), counts[~marks].sum()
-    if not readable or readable < MOSTLY * told:
+    readable, present = counts[read_values.notna().to_numpy()].sum(), counts[~marks].sum()
+    if not readable or readable < MOSTLY * present:
         return None
-    column: pd.Series[Any] = found.reindex(codes)
+    column: pd.Series[Any] = read_values.reindex(codes)
     return column.set_axis(cells.index)
 
 
@@ -115,5 +129,5 @@ def value_range(numbers: pd.Series[float]) -> tuple[float, float, int]:
         values[-1 - edge if len(values) > 2 * edge else -1],
     )
     slack = ABSURD_WIDTHS * (high - low) or math.inf
-    kept = values[(values >= low - slack) & (values <= high + slack)]
-    return float(kept[0]), float(kept[-1]), len(values) - len(kept)
+    plausible = values[(values >= low - slack) & (values <= high + slack)]
+    return float(plausible[0]), float(plausible[-1]), len(values) - len(plausible)

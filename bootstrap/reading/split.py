@@ -11,15 +11,15 @@ import pandas as pd
 from online.core.errors import InputError
 from online.core.home import Home, write_atomically
 
-__all__ = ["FRACTION", "read_rows", "split_rows", "write_split"]
+__all__ = ["FRACTION", "read_frame", "split_rows", "write_split"]
 
 FRACTION = 0.2  # share of the rows, the last ones, kept for validation
 
 # "NA" and "None" stay text here: the former may be a country. Where numbers are meant they read as missing.
-MISSING = ("", "#N/A", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "NaT")
+MISSING_CELLS = ("", "#N/A", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "NaT")
 
 
-def read_rows(path: Path) -> pd.DataFrame:
+def read_frame(path: Path) -> pd.DataFrame:
     """Read a CSV, also a compressed one (``.csv.gz``), as it is: columns in file order, numbers exact.
 
     Raises
@@ -31,7 +31,7 @@ def read_rows(path: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
             return pd.read_csv(
-                path, index_col=False, keep_default_na=False, na_values=list(MISSING), low_memory=False
+                path, index_col=False, keep_default_na=False, na_values=list(MISSING_CELLS), low_memory=False
             )
     except FileNotFoundError as exc:
         raise InputError(f"{path} is missing: give a CSV file with --data", field="data") from exc
@@ -57,6 +57,11 @@ def split_rows(frame: pd.DataFrame, fraction: float = FRACTION) -> tuple[pd.Data
     fraction
         Share of the rows in the last part, above 0 and below 1; both parts get at least one row.
 
+    Returns
+    -------
+    tuple of two DataFrames
+        The rows to train on, and those to validate on, each numbered from 0.
+
     Raises
     ------
     InputError
@@ -71,7 +76,15 @@ def split_rows(frame: pd.DataFrame, fraction: float = FRACTION) -> tuple[pd.Data
 
 
 def write_split(home: Home, train: pd.DataFrame, validation: pd.DataFrame) -> None:
-    """Write ``data/train.csv`` and ``data/validation.csv``, each whole or not at all."""
+    """Write ``data/train.csv`` and ``data/validation.csv``, each whole or not at all.
+
+    Parameters
+    ----------
+    home
+        The home; its folders are made where they are missing.
+    train, validation
+        The two parts, in time order.
+    """
     home.create()
     write_atomically(home.data / "train.csv", train.to_csv(index=False).encode())
     write_atomically(home.data / "validation.csv", validation.to_csv(index=False).encode())

@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 
 import httpx
 import msgspec
+import tenacity
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from bootstrap.sources.retry import TransientError, retrying
 from online.core.errors import FetchError
 from online.core.home import write_atomically
 
-__all__ = ["Fetched", "fetch"]
+__all__ = ["FetchLimits", "Fetched", "fetch"]
 
-ATTEMPTS = 5
-MAX_BYTES = 512 * 2**20
-FIRST_WAIT = 0.5  # seconds; doubled at each attempt
-LONGEST_WAIT = 60.0  # seconds; a server that asks for longer is given up
+FIRST_RETRY_WAIT = 0.5  # doubled at each attempt
+LONGEST_RETRY_WAIT = 60.0  # a server that asks for longer is given up
 
 
 class Fetched(NamedTuple):
@@ -35,12 +35,19 @@ class Fetched(NamedTuple):
     sha256: str
 
 
-class Busy(Exception):
-    """An attempt failed in a way that may pass; ``wait`` is what the server asked for, in seconds."""
+class FetchLimits(NamedTuple):
+    """How much is taken, and with how much patience.
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
+    ``max_bytes`` bound the body. A connection error, a 429 and a 5xx are tried ``attempts`` times. Each
+    attempt waits ``timeout_seconds`` for a connection, and for the next bytes. ``sleep`` waits between them,
+    for times that ``jitter`` varies.
+    """
+
+    max_bytes: int = 512 * 2**20
+    attempts: int = 5
+    timeout_seconds: float = 30.0
+    sleep: Callable[[float], None] = time.sleep
+    jitter: random.Random | None = None
 
 
 def fetch(
@@ -48,12 +55,8 @@ def fetch(
     to: Path,
     *,
     sha256: str | None = None,
-    attempts: int = ATTEMPTS,
-    max_bytes: int = MAX_BYTES,
-    timeout: float = 30.0,
+    limits: FetchLimits | None = None,
     console: Console | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-    rng: random.Random | None = None,
 ) -> Fetched:
     """GET a CSV, or JSON rows, and write them as CSV.
 
@@ -65,29 +68,23 @@ def fetch(
         The CSV file to write, whole or not at all; its folder is created.
     sha256
         The expected digest of the body, in hex; None takes any.
-    attempts
-        How often to try on connection errors, 429 and 5xx, waiting longer each time.
-    max_bytes
-        The largest body taken.
-    timeout
-        Seconds to wait for a connection, and for the next bytes.
+    limits
+        How much is taken, and with how much patience; the defaults of :class:`FetchLimits` when None.
     console
         Where the progress bar is drawn; None draws none.
-    sleep, rng
-        How to wait, and where the jitter comes from.
+
+    Returns
+    -------
+    Fetched
+        What was written.
 
     Raises
     ------
     FetchError
         No usable answer: it says what came. ``to`` is as it was.
     """
-    body = patiently(
-        lambda: download(url, max_bytes, timeout, console),
-        url,
-        attempts,
-        sleep,
-        rng or random.Random(),  # noqa: S311
-    )
+    limits = limits or FetchLimits(jitter=random.Random())  # noqa: S311 - no secret
+    body = download_patiently(url, limits, console)
     digest = hashlib.sha256(body).hexdigest()
     if sha256 is not None and digest != sha256.strip().lower():
         raise FetchError(f"{url}: the body's SHA-256 is {digest}, not {sha256}; nothing was written")
@@ -97,42 +94,53 @@ def fetch(
     return Fetched(rows, digest)
 
 
-def patiently(
-    attempt: Callable[[], bytes], url: str, attempts: int, sleep: Callable[[float], None], rng: random.Random
-) -> bytes:
-    """Call ``attempt`` until it succeeds, waiting twice as long each time, give or take a half."""
-    for done in range(1, attempts + 1):
-        try:
-            return attempt()
-        except Busy as exc:
-            if done == attempts or (exc.wait or 0.0) > LONGEST_WAIT:
-                raise FetchError(f"{url}: gave up after {done} attempts: {exc}") from exc
-            wait = min(FIRST_WAIT * 2 ** (done - 1), LONGEST_WAIT) * rng.uniform(0.5, 1.5)
-            sleep(wait if exc.wait is None else exc.wait)
-    raise FetchError(f"attempts: {attempts} is too few; give 1 or more")
-
-
-def download(url: str, max_bytes: int, timeout: float, console: Console | None) -> bytes:
-    """One attempt: the body, or Busy when trying again may help."""
+def download_patiently(url: str, limits: FetchLimits, console: Console | None) -> bytes:
+    """The body, after as many attempts as it takes. Raises FetchError with the last failure."""
+    if limits.attempts < 1:
+        raise FetchError(f"attempts: {limits.attempts} is too few; give 1 or more")
+    again = retrying(
+        lambda state: state.attempt_number >= limits.attempts or asks_too_long(state),
+        first_seconds=FIRST_RETRY_WAIT,
+        longest_seconds=LONGEST_RETRY_WAIT,
+        sleep=limits.sleep,
+        jitter=limits.jitter,
+    )
     try:
-        with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
+        return again(download, url, limits, console)
+    except TransientError as exc:
+        done = again.statistics["attempt_number"]
+        raise FetchError(f"{url}: gave up after {done} attempts: {exc}") from exc
+
+
+def asks_too_long(state: tenacity.RetryCallState) -> bool:
+    """Whether the server asks to wait longer than anybody would."""
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, TransientError) and (error.asked or 0.0) > LONGEST_RETRY_WAIT
+
+
+def download(url: str, limits: FetchLimits, console: Console | None) -> bytes:
+    """One attempt: the body, or TransientError when trying again may help."""
+    try:
+        with httpx.stream("GET", url, timeout=limits.timeout_seconds, follow_redirects=True) as response:
             check_status(response, url)
-            return read_body(response, url, max_bytes, console)
+            return read_body(response, url, limits.max_bytes, console)
     except httpx.TransportError as exc:
         if isinstance(exc, httpx.UnsupportedProtocol):
             raise FetchError(f"{url}: give an address that starts with http:// or https://") from exc
-        raise Busy(f"{type(exc).__name__}: {exc}") from exc
+        raise TransientError(f"{type(exc).__name__}: {exc}") from exc
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise FetchError(f"{url}: {exc}") from exc
 
 
 def check_status(response: httpx.Response, url: str) -> None:
-    """Raise Busy for an answer that may pass, FetchError for any other that is not 200."""
-    came = f"{response.status_code} {response.reason_phrase}".strip()
+    """Raise TransientError for an answer that may pass, FetchError for any other that is not 200."""
+    status = f"{response.status_code} {response.reason_phrase}".strip()
     if response.status_code == 429 or response.status_code >= 500:
-        raise Busy(f"the server answered {came}", retry_after(response.headers.get("retry-after")))
+        raise TransientError(
+            f"the server answered {status}", retry_after(response.headers.get("retry-after"))
+        )
     if response.status_code != 200:
-        raise FetchError(f"{url}: the server answered {came}; check the address and your right to it")
+        raise FetchError(f"{url}: the server answered {status}; check the address and your right to it")
 
 
 def retry_after(header: str | None) -> float | None:
@@ -156,9 +164,14 @@ def read_body(response: httpx.Response, url: str, max_bytes: int, console: Conso
     total = int(length) if length.isdigit() and "content-encoding" not in response.headers else None
     body = bytearray()
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        console=console, disable=console is None, transient=True,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        disable=console is None,
+        transient=True,
+    )
     with bar:
         task = bar.add_task("fetching", total=total)
         for chunk in response.iter_bytes():
@@ -186,19 +199,21 @@ def to_csv(body: bytes, url: str) -> tuple[bytes, int]:
 
 def count_rows(text: str, url: str) -> int:
     """Data rows of a CSV. Raises FetchError when it is no table."""
-    came = f"it starts {text[:40]!r}"
+    beginning = f"it starts {text[:40]!r}"
     if text.lstrip()[:1] == "<":
-        raise FetchError(f"{url}: HTML or XML came instead of CSV or JSON; {came}")
+        raise FetchError(f"{url}: HTML or XML came instead of CSV or JSON; {beginning}")
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
         widths = [len(row) for row in reader if row]
     except csv.Error as exc:
-        raise FetchError(f"{url}: no readable CSV ({exc}); {came}") from exc
+        raise FetchError(f"{url}: no readable CSV ({exc}); {beginning}") from exc
     if len(header) < 2 or not widths:
-        raise FetchError(f"{url}: no CSV of two columns or more with at least one row; {came}")
+        raise FetchError(f"{url}: no CSV of two columns or more with at least one row; {beginning}")
     if max(widths) > len(header):
-        raise FetchError(f"{url}: a CSV row has {max(widths)} cells under {len(header)} column names; {came}")
+        raise FetchError(
+            f"{url}: a CSV row has {max(widths)} cells under {len(header)} column names; {beginning}"
+        )
     return len(widths)
 
 

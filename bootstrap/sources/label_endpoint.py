@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
+import tenacity
 
+from bootstrap.sources.retry import TransientError, asked_seconds, retrying
 from online.core.errors import InputError
 
 __all__ = ["LabelEndpoint"]
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
-LONGEST_PAUSE = 30.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
 class LabelEndpoint:
@@ -40,11 +42,18 @@ class LabelEndpoint:
         How to wait.
     """
 
-    def __init__(
-        self, url: str, field: str, *, path: str = "", names: Mapping[str, str] | None = None,
-        batch: int = 1000, attempts: int = 6, headers: Mapping[str, str] | None = None,
+    def __init__(  # noqa: PLR0913 - settings, each with a default
+        self,
+        url: str,
+        field: str,
+        *,
+        path: str = "",
+        names: Mapping[str, str] | None = None,
+        batch: int = 1000,
+        attempts: int = 6,
+        headers: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._http = httpx.Client(timeout=60.0, headers=dict(headers or {}))
         self._url = url
         self._field = field
@@ -85,48 +94,56 @@ class LabelEndpoint:
 
     def _post(self, rows: list[dict[str, Any]]) -> Any:
         """The answer; None when the rows are too many."""
-        reason = ""
-        for attempt in range(self._attempts):
-            if attempt:
-                self._sleep(min(LONGEST_PAUSE, 0.5 * 2.0**attempt))
-            try:
-                came = self._http.post(self._url, json=rows)
-            except httpx.TransportError as exc:
-                reason = f"{type(exc).__name__}: {exc}"
-                continue
-            if came.status_code == 413:
-                return None
-            if came.status_code not in BUSY:
-                return self._content(came)
-            reason = f"it answered {came.status_code}"
-            header = came.headers.get("retry-after", "")
-            self._sleep(min(LONGEST_PAUSE, float(header)) if header.isdigit() else 0.0)
-        raise InputError(f"{self._url} gives no labels: {reason}; try again later", field="endpoint")
-
-    def _content(self, came: httpx.Response) -> Any:
-        if not came.is_success:
-            raise InputError(f"{self._url} answered {came.status_code}: {came.text[:200]}", field="endpoint")
+        again = retrying(
+            tenacity.stop_after_attempt(self._attempts),
+            first_seconds=FIRST_PAUSE_SECONDS,
+            longest_seconds=LONGEST_PAUSE_SECONDS,
+            sleep=self._sleep,
+        )
         try:
-            found = came.json()
-            for part in self._path:
-                found = found[part]
+            return again(self._post_once, rows)
+        except TransientError as exc:
+            raise InputError(
+                f"{self._url} gives no labels: {exc}; try again later", field="endpoint"
+            ) from exc
+
+    def _post_once(self, rows: list[dict[str, Any]]) -> Any:
+        try:
+            reply = self._http.post(self._url, json=rows)
+        except httpx.TransportError as exc:
+            raise TransientError(f"{type(exc).__name__}: {exc}") from exc
+        if reply.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            return None
+        if reply.status_code in BUSY:
+            raise TransientError(f"it answered {reply.status_code}", asked_seconds(reply))
+        return self._content(reply)
+
+    def _content(self, reply: httpx.Response) -> Any:
+        if not reply.is_success:
+            raise InputError(
+                f"{self._url} answered {reply.status_code}: {reply.text[:200]}", field="endpoint"
+            )
+        try:
+            content = reply.json()
+            for name in self._path:
+                content = content[name]
         except (ValueError, LookupError, TypeError) as exc:
             where = ".".join(self._path) or "JSON array"
-            raise InputError(f"{self._url}: no {where} came: {came.text[:80]}", field="reply") from exc
-        return found
+            raise InputError(f"{self._url}: no {where} came: {reply.text[:80]}", field="reply") from exc
+        return content
 
     def _read(self, answer: Any, asked: int) -> list[float | None]:
         """Labels in the order of the rows; a shorter answer leaves the last rows without."""
         if not isinstance(answer, list) or len(answer) > asked:
             raise InputError(f"{self._url}: an array of {asked} labels was to come", field="reply")
-        found = [label(one.get(self._field) if isinstance(one, dict) else one) for one in answer]
-        return found + [None] * (asked - len(answer))
+        labels = [label(entry.get(self._field) if isinstance(entry, dict) else entry) for entry in answer]
+        return labels + [None] * (asked - len(answer))
 
 
 def label(value: Any) -> float | None:
     """A finite number, from text too; None for anything else."""
     try:
-        read = float(value) if not isinstance(value, bool) else math.nan
+        number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
         return None
-    return read if math.isfinite(read) else None
+    return number if math.isfinite(number) else None

@@ -7,18 +7,20 @@ known by its old name for one release.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from online.core.errors import ConfigError, SchemaError
 from online.core.schema import ContextFeature, Feature, Schema, Target
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
 
 __all__ = [
     "Config",
@@ -246,6 +248,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Schema(self.stream, self.target, self.features, self.context)
 
 
+# the sections of settings, in the order in which they are written
+SECTIONS = (
+    "model", "experts", "learner", "refresh", "ledger", "drift", "quarantine", "retention", "guard", "server",
+)  # fmt: skip
+
+
 def load(path: Path, environ: Mapping[str, str] = os.environ, *, quiet: bool = False) -> Config:
     """Read the settings, the environment's overrides applied.
 
@@ -340,44 +348,39 @@ def overrides(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
 
 def dump(config: Config) -> str:
     """The settings as TOML laid out for a person to edit; :func:`load` gives the same config back."""
-    lines = [
-        "# Millrace: the stream's schema and the server's settings. Edit, then start again.",
-        "# A change of the target or features needs a new bootstrap.",
-        f"stream = {toml(config.stream)}",
-        *section("target", msgspec.structs.asdict(config.target)),
-    ]
-    for name in (
-        "model",
-        "experts",
-        "learner",
-        "refresh",
-        "ledger",
-        "drift",
-        "quarantine",
-        "retention",
-        "guard",
-        "server",
-    ):
-        lines += section(name, msgspec.structs.asdict(getattr(config, name)))
-    lines += ["", "# kind: numeric, category, cyclic, time (its parts are used), or dropped"]
-    for feature in config.features:
-        lines += ["[[features]]", *settings(msgspec.to_builtins(feature)), ""]
-    lines.append("# what the labels that have arrived say of rows with the same values of some features")
-    for spec in config.context:
-        lines += ["[[context]]", *settings(msgspec.to_builtins(spec)), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    import tomlkit  # for those who write settings alone: every process of a server reads them
+
+    document = tomlkit.document()
+    document.add(
+        tomlkit.comment("Millrace: the stream's schema and the server's settings. Edit, then start again.")
+    )
+    document.add(tomlkit.comment("A change of the target or features needs a new bootstrap."))
+    document.add("stream", tomlkit.item(config.stream))
+    for name in ("target", *SECTIONS):
+        document.add(tomlkit.nl())
+        document.add(name, tomlkit.item(given(getattr(config, name))))
+    document.add(tomlkit.nl())
+    document.add(tomlkit.comment("kind: numeric, category, cyclic, time (its parts are used), or dropped"))
+    add_tables(document, "features", config.features)
+    document.add(tomlkit.nl())
+    document.add(
+        tomlkit.comment("what the labels that have arrived say of rows with the same values of some features")
+    )
+    add_tables(document, "context", config.context)
+    return tomlkit.dumps(document).rstrip() + "\n"
 
 
-def section(name: str, content: Mapping[str, Any]) -> list[str]:
-    """One TOML table."""
-    return ["", f"[{name}]", *settings(content)]
+def given(settings: msgspec.Struct) -> dict[str, Any]:
+    """A section's settings, unset ones left out: TOML has no null."""
+    return {name: value for name, value in msgspec.to_builtins(settings).items() if value is not None}
 
 
-def settings(content: Mapping[str, Any]) -> list[str]:
-    """One ``name = value`` line a setting, unset ones left out."""
-    return [f"{name} = {toml(value)}" for name, value in content.items() if value is not None]
+def add_tables(document: TOMLDocument, name: str, entries: Sequence[msgspec.Struct]) -> None:
+    """Put an array of tables at the document's end, where there are entries."""
+    import tomlkit
 
-
-def toml(value: Any) -> str:
-    """A TOML value: JSON's spelling serves for texts, booleans, finite numbers and lists of them."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if entries:  # an empty array would be written at the top, before the comments
+        array = tomlkit.aot()
+        for entry in entries:
+            array.append(tomlkit.item(given(entry)))
+        document.add(name, array)

@@ -8,7 +8,6 @@ drift log has a bookmark of its own (:mod:`online.drift.drift_log`).
 from __future__ import annotations
 
 import collections
-import csv
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 
 from online.core.config import Config
+from online.core.csv_rows import csv_rows
 from online.core.home import Home
 from online.core.schema import Schema
 from online.drift.alarms import WEEK_SECONDS, AlarmPolicy, DetectionContext
@@ -244,7 +244,7 @@ def bootstrap_rows(home: Home, schema: Schema) -> np.ndarray:
         path = home.data / f"{part}.csv"
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
+                for row in csv_rows(file):
                     target = number(row.get(schema.target.name))
                     if target is not None:
                         rows.append([*encoder.encode(row).values, target])

@@ -121,6 +121,11 @@ class Learner:
         return int(self._fold.state.seq)
 
     @property
+    def fold(self) -> Fold:
+        """The model and what was learned, to look at: only the learner changes it."""
+        return self._fold
+
+    @property
     def version(self) -> int:
         """The newest snapshot of this lineage."""
         return self._version

@@ -1,6 +1,6 @@
 """What the pool is measured against: naive forecasts, LightGBM in batches, River's and CapyMOA's models.
 
-Every model gets the rows of a :class:`scripts.bench.accuracy_stream.Stream` and gives a prediction for each
+Every model gets the rows of a :class:`tests.support.accuracy_stream.Stream` and gives a prediction for each
 row after the bootstrap part, made from the labels that had arrived. Rows are as served: LightGBM takes
 missing values as they are, the online models take imputed and standardised rows.
 """
@@ -9,34 +9,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from river import ensemble, forest, rules, tree
 
-from scripts.bench.accuracy_stream import Stream, arrivals, naive_forecasts
+from tests.support.accuracy_figures import Forecast
+from tests.support.accuracy_stream import Stream, arrivals, naive_forecasts
 
-__all__ = ["CAPYMOA", "PEERS", "Forecast", "Tick"]
+__all__ = ["CAPYMOA", "PEERS", "Model", "Tick"]
 
 Floats = npt.NDArray[np.float64]
 Tick = Callable[[], None]
 RETRAINED_EVERY = 2000
 LIGHTGBM = {
-    "objective": "regression", "num_leaves": 31, "learning_rate": 0.05, "min_data_in_leaf": 20,
-    "num_threads": 1, "deterministic": True, "seed": 1, "verbosity": -1,
-}  # fmt: skip
-TREES = 200
-
-
-class Forecast(NamedTuple):
-    """Predictions of the tested rows with the seconds they took, and intervals where a model gives them."""
-
-    predictions: Floats
-    seconds: float
-    lower: Floats | None = None
-    upper: Floats | None = None
-    details: dict[str, float] = {}  # noqa: RUF012 - never changed
+    "objective": "regression",
+    "num_leaves": 31,
+    "learning_rate": 0.05,
+    "min_data_in_leaf": 20,
+    "num_threads": 1,
+    "deterministic": True,
+    "seed": 1,
+    "verbosity": -1,
+}
+PEER_BOOSTING_ROUNDS = 200
 
 
 Model = Callable[[Stream, Tick], Forecast]
@@ -45,10 +42,10 @@ Model = Callable[[Stream, Tick], Forecast]
 def naive(name: str) -> Model:
     """One of the naive forecasts."""
 
-    def forecast(stream: Stream, tick: Tick) -> Forecast:
+    def forecast(stream: Stream, tick: Tick) -> Forecast:  # noqa: ARG001 - it takes no time to tick for
         begun = time.process_time()
-        found = naive_forecasts(stream)[name][stream.bootstrap :]
-        return Forecast(found, time.process_time() - begun)
+        predictions = naive_forecasts(stream)[name][stream.bootstrap :]
+        return Forecast(predictions, time.process_time() - begun)
 
     return forecast
 
@@ -60,17 +57,17 @@ def boosted(every: int | None) -> Model:
         import lightgbm
 
         first, last = stream.bootstrap, len(stream.targets)
-        found, begun = np.empty(last - first), time.process_time()
+        predictions, begun = np.empty(last - first), time.process_time()
         step = every or last
         for start in range(first, last, step):
             known = max(first, start - stream.delay)
             data = lightgbm.Dataset(stream.served[:known], stream.targets[:known])
-            model = lightgbm.train(LIGHTGBM, data, TREES)
+            model = lightgbm.train(LIGHTGBM, data, PEER_BOOSTING_ROUNDS)
             rows = stream.served[start : start + step]
-            found[start - first : start - first + len(rows)] = model.predict(rows)
+            predictions[start - first : start - first + len(rows)] = model.predict(rows)
             for _ in rows:
                 tick()
-        return Forecast(found, time.process_time() - begun)
+        return Forecast(predictions, time.process_time() - begun)
 
     return forecast
 
@@ -80,8 +77,12 @@ def river(make: Callable[[], Any]) -> Model:
 
     def forecast(stream: Stream, tick: Tick) -> Forecast:
         model, rows = make(), stream.dicts()
-        return online(stream, tick, lambda place: model.predict_one(rows[place]), lambda place: (
-            model.learn_one(rows[place], float(stream.targets[place]))))  # fmt: skip
+        return online(
+            stream,
+            tick,
+            lambda row_index: model.predict_one(rows[row_index]),
+            lambda row_index: model.learn_one(rows[row_index], float(stream.targets[row_index])),
+        )
 
     return forecast
 
@@ -95,16 +96,21 @@ def capymoa(name: str) -> Model:
         from capymoa.stream import Schema
 
         schema = Schema.from_custom(
-            features=[*(f"f{i}" for i in range(len(stream.columns))), "target"], target="target",
+            features=[*(f"f{i}" for i in range(len(stream.columns))), "target"],
+            target="target",
             name=stream.name,
-        )  # fmt: skip
+        )
         model = getattr(regressor, name)(schema=schema, random_seed=1)
         instances = [
             RegressionInstance.from_array(schema, row, float(target))
             for row, target in zip(stream.scaled, stream.targets, strict=True)
         ]
-        return online(stream, tick, lambda place: model.predict(instances[place]), lambda place: (
-            model.train(instances[place])))  # fmt: skip
+        return online(
+            stream,
+            tick,
+            lambda row_index: model.predict(instances[row_index]),
+            lambda row_index: model.train(instances[row_index]),
+        )
 
     return forecast
 
@@ -114,17 +120,17 @@ def online(
 ) -> Forecast:
     """Learn the labels as they arrive and predict the tested rows; the time is that of these rows."""
     fallback, first = float(stream.targets[: stream.bootstrap].mean()), stream.bootstrap
-    found, begun = [], time.process_time()
-    for place, arrived in enumerate(arrivals(len(stream.targets), first, stream.delay)):
+    predictions, begun = [], time.process_time()
+    for row_index, arrived in enumerate(arrivals(len(stream.targets), first, stream.delay)):
         for label in arrived:
             learn(label)
-        if place == first:
+        if row_index == first:
             begun = time.process_time()
-        if place >= first:
-            output = predict(place)
-            found.append(fallback if output is None or not np.isfinite(output) else float(output))
+        if row_index >= first:
+            output = predict(row_index)
+            predictions.append(fallback if output is None or not np.isfinite(output) else float(output))
             tick()
-    return Forecast(np.array(found), time.process_time() - begun)
+    return Forecast(np.array(predictions), time.process_time() - begun)
 
 
 PEERS: dict[str, Model] = {

@@ -12,79 +12,60 @@ import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
-from scripts.bench.accuracy_peers import Forecast
-from scripts.bench.accuracy_stream import Stream
+from tests.support.accuracy_figures import BLOCK_ROWS, Forecast
+from tests.support.accuracy_stream import Stream
 
-__all__ = ["OURS", "TOLD", "markdown", "measured", "plot", "rolling", "screen"]
+__all__ = ["MILLRACE", "MILLRACE_TOLD_DELAY", "markdown", "plot", "rolling", "screen"]
 
 Floats = npt.NDArray[np.float64]
-OURS, TOLD = "millrace", "millrace, told"
-COVERAGE = 0.9
-BLOCK = 1000  # rows of which the coverage of the worst is shown, and of a point of the rolling error
+MILLRACE, MILLRACE_TOLD_DELAY = "millrace", "millrace, told"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000", "#8c564b")
-
-
-def measured(forecast: Forecast, stream: Stream) -> dict[str, Any]:
-    """A forecast's figures; errors in target units, ``mae_sd`` over the bootstrap targets' deviation."""
-    truth = stream.targets[stream.bootstrap :]
-    residual = truth - forecast.predictions
-    mae = float(np.abs(residual).mean())
-    figures: dict[str, Any] = {
-        "mae": mae,
-        "mae_sd": mae / stream.deviation,
-        "rmse": float(np.sqrt((residual**2).mean())),
-        "r2": float(1.0 - (residual**2).sum() / max(((truth - truth.mean()) ** 2).sum(), 1e-300)),
-        "us_per_row": forecast.seconds / len(truth) * 1e6,
-        "rows": len(truth),
-    }
-    if forecast.lower is not None and forecast.upper is not None:
-        figures |= interval_figures(truth, forecast.lower, forecast.upper, stream.deviation)
-    return figures | forecast.details
-
-
-def interval_figures(truth: Floats, lower: Floats, upper: Floats, deviation: float) -> dict[str, float]:
-    """Coverage, that of the worst run of 1,000 rows, and the mean Winkler score (Winkler 1972).
-
-    The score is the interval's width, plus 2 / (1 - coverage) times the distance of a label outside it.
-    """
-    inside = (lower <= truth) & (truth <= upper)
-    block = min(BLOCK, len(truth))
-    blocks = np.convolve(inside, np.ones(block), "valid") / block
-    missed = np.maximum(lower - truth, 0.0) + np.maximum(truth - upper, 0.0)
-    winkler = float(((upper - lower) + 2.0 / (1.0 - COVERAGE) * missed).mean())
-    return {
-        "coverage": float(inside.mean()),
-        "worst_block": float(blocks.min()),
-        "winkler": winkler,
-        "winkler_sd": winkler / deviation,
-    }
 
 
 def ratio(models: Mapping[str, Any]) -> float:
     """Our error over that of the best other model; NaN when one of them is missing."""
-    others = [figures["mae"] for name, figures in models.items() if name not in (OURS, TOLD)]
-    return models[OURS]["mae"] / min(others) if OURS in models and others else float("nan")
+    others = [
+        figures["mae"] for name, figures in models.items() if name not in (MILLRACE, MILLRACE_TOLD_DELAY)
+    ]
+    return models[MILLRACE]["mae"] / min(others) if MILLRACE in models and others else float("nan")
 
 
 def markdown(kept: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The section of the document of benchmarks."""
+    """The section of the document of benchmarks.
+
+    Parameters
+    ----------
+    kept
+        All figures, as docs/benchmarks/accuracy.json holds them.
+    names
+        The models in the order of their columns; those not measured are left out.
+
+    Returns
+    -------
+    str
+        The section.
+    """
     pairs, shown = there(kept, names)
     lines = [
-        "## Accuracy", "",
+        "## Accuracy",
+        "",
         "`make bench-accuracy`; raw figures in `docs/benchmarks/accuracy.json`. Prequential, labels so many"
         " rows late, all models on the same features as served. Millrace runs through its server's classes:"
         " bootstrap, pipeline (which a compiled plan is held to, every 100 rows, to 1e-9), journal records"
-        " with what was served. No model is tuned to a stream.", "",
-        "### Mean absolute error over the bootstrap targets' standard deviation", "",
+        " with what was served. No model is tuned to a stream.",
+        "",
+        "### Mean absolute error over the bootstrap targets' standard deviation",
+        "",
         "An empty cell was not measured; best is the best of the others that were. Millrace's bootstrap takes"
-        " labels to come `model.bootstrap_delay` rows late, 24 unless it is told.", "",
+        " labels to come `model.bootstrap_delay` rows late, 24 unless it is told.",
+        "",
         f"| stream, delay | rows | {' | '.join(shown)} | millrace / best |",
         f"|---|---|{'---|' * len(shown)}---|",
-    ]  # fmt: skip
+    ]
     ratios = []
     for name, pair in pairs.items():
         models = pair["models"]
-        cells = [f"{models[one]['mae_sd']:.4f}" if one in models else "" for one in shown]
+        cells = [f"{models[model]['mae_sd']:.4f}" if model in models else "" for model in shown]
         ratios.append(ratio(models))
         lines.append(f"| {name} | {pair['rows']:,} | {' | '.join(cells)} | {text(ratios[-1], '.3f')} |")
     lines.append(f"| geometric mean | | {'| ' * len(shown)}{text(geometric(ratios), '.3f')} |")
@@ -100,14 +81,16 @@ def there(kept: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any]
 def own_lines(pairs: Mapping[str, Any]) -> list[str]:
     """Millrace's other figures."""
     lines = [
-        "### Millrace: other errors, and its 90 % intervals", "",
+        "### Millrace: other errors, and its 90 % intervals",
+        "",
         "The worst 1,000 rows in a row; the Winkler score over the deviation; what learning a label takes,"
-        " and the bootstrap.", "",
+        " and the bootstrap.",
+        "",
         "| stream, delay | MAE | RMSE | R² | coverage | worst 1,000 | Winkler | µs a label | bootstrap, s |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, pair in pairs.items():
-        for own in (pair["models"][one] for one in (OURS,) if one in pair["models"]):
+        for own in (pair["models"][model] for model in (MILLRACE,) if model in pair["models"]):
             lines.append(
                 f"| {name} | {own['mae']:,.4g} | {own['rmse']:,.4g} | {own['r2']:.4f} "
                 f"| {own['coverage']:.1%} | {own['worst_block']:.1%} | {own['winkler_sd']:.3f} "
@@ -119,33 +102,51 @@ def own_lines(pairs: Mapping[str, Any]) -> list[str]:
 def cost_lines(pairs: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     """Microseconds a row."""
     lines = [
-        "### Microseconds a row, learned and predicted", "",
-        "Of processor time, on a shared machine: for orders of magnitude. Training again is included.", "",
-        f"| stream, delay | {' | '.join(shown)} |", f"|---|{'---|' * len(shown)}",
-    ]  # fmt: skip
+        "### Microseconds a row, learned and predicted",
+        "",
+        "Of processor time, on a shared machine: for orders of magnitude. Training again is included.",
+        "",
+        f"| stream, delay | {' | '.join(shown)} |",
+        f"|---|{'---|' * len(shown)}",
+    ]
     for name, pair in pairs.items():
-        cells = [text(pair["models"].get(one, {}).get("us_per_row", float("nan")), ",.0f") for one in shown]
+        cells = [
+            text(pair["models"].get(model, {}).get("us_per_row", float("nan")), ",.0f") for model in shown
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
 def screen(kept: Mapping[str, Any], names: Sequence[str]) -> Table:
-    """The errors as a table for the terminal."""
+    """The errors as a table for the terminal.
+
+    Parameters
+    ----------
+    kept
+        All figures, as docs/benchmarks/accuracy.json holds them.
+    names
+        The models in the order of their columns; those not measured are left out.
+
+    Returns
+    -------
+    Table
+        The table.
+    """
     pairs, names = there(kept, names)
     table = Table(title="mean absolute error / standard deviation", box=box.SIMPLE, padding=(0, 1))
     for heading in ("stream, delay", *names, "ratio"):
         table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for name, pair in pairs.items():
         models = pair["models"]
-        cells = [f"{models[one]['mae_sd']:.4f}" if one in models else "" for one in names]
+        cells = [f"{models[model]['mae_sd']:.4f}" if model in models else "" for model in names]
         table.add_row(name, *cells, text(ratio(models), ".3f"))
     return table
 
 
 def geometric(ratios: Sequence[float]) -> float:
     """The geometric mean of those there are."""
-    there = [one for one in ratios if one == one]
-    return float(np.exp(np.mean(np.log(there)))) if there else float("nan")
+    measured_ratios = [value for value in ratios if value == value]
+    return float(np.exp(np.mean(np.log(measured_ratios)))) if measured_ratios else float("nan")
 
 
 def text(value: float, form: str) -> str:
@@ -154,15 +155,40 @@ def text(value: float, form: str) -> str:
 
 
 def rolling(forecast: Forecast, stream: Stream) -> list[float]:
-    """Mean absolute error over the deviation in windows of up to 1,000 rows, at most 200 points."""
+    """Mean absolute error over the deviation in windows of up to 1,000 rows, at most 200 points.
+
+    Parameters
+    ----------
+    forecast
+        The predictions of the tested rows.
+    stream
+        The stream they are of.
+
+    Returns
+    -------
+    list of float
+        The means, oldest first.
+    """
     error = np.abs(stream.targets[stream.bootstrap :] - forecast.predictions) / stream.deviation
-    window = max(1, min(BLOCK, len(error) // 5))
+    window = max(1, min(BLOCK_ROWS, len(error) // 5))
     means = np.convolve(error, np.ones(window), "valid") / window
-    return [round(float(one), 5) for one in means[:: max(1, len(means) // 200)]]
+    return [round(float(mean), 5) for mean in means[:: max(1, len(means) // 200)]]
 
 
 def plot(path: Path, title: str, lines: Mapping[str, Sequence[float]], rows: int) -> None:
-    """Draw rolling errors as an SVG file, the worst models cut off at the top."""
+    """Draw rolling errors as an SVG file, the worst models cut off at the top.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made.
+    title
+        The heading.
+    lines
+        The points of every model, over the same rows.
+    rows
+        How many rows the points are spread over.
+    """
     tops = sorted(max(points) for points in lines.values())
     top = min(tops[-1], 3.0 * tops[0]) or 1.0
     width, height, left = 900, 420, 60
@@ -176,10 +202,10 @@ def plot(path: Path, title: str, lines: Mapping[str, Sequence[float]], rows: int
         parts.append(f'<line x1="{left}" x2="700" y1="{y}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="8" y="{y + 4}" font-size="12">{top * step / 4:.3g}</text>')
     for index, (name, points) in enumerate(lines.items()):
-        colour, bold = COLOURS[index % len(COLOURS)], 3 if name == OURS else 1.2
+        colour, bold = COLOURS[index % len(COLOURS)], 3 if name == MILLRACE else 1.2
         spots = " ".join(
-            f"{left + 640 * place / max(1, len(points) - 1):.1f},{370 - 320 * min(point / top, 1.0):.1f}"
-            for place, point in enumerate(points)
+            f"{left + 640 * index / max(1, len(points) - 1):.1f},{370 - 320 * min(point / top, 1.0):.1f}"
+            for index, point in enumerate(points)
         )
         parts.append(f'<polyline points="{spots}" fill="none" stroke="{colour}" stroke-width="{bold}"/>')
         parts.append(

@@ -31,8 +31,9 @@ from online.storage.journal import Journal
 from online.storage.records import Submission
 from online.storage.served_predictions import Served
 from online.storage.snapshot import SnapshotStore
-from scripts.bench.accuracy_peers import Forecast, Tick
-from scripts.bench.accuracy_stream import Stream, arrivals
+from scripts.bench.accuracy_peers import Tick
+from tests.support.accuracy_figures import Forecast
+from tests.support.accuracy_stream import Stream, arrivals
 
 __all__ = ["millrace"]
 
@@ -42,15 +43,30 @@ EXACT = 1e-9  # relative
 
 
 def millrace(stream: Stream, tick: Tick, told: bool = False) -> Forecast:
-    """Bootstrap a home, then serve and learn the stream; ``told`` how late its labels will come or not."""
+    """Bootstrap a home, then serve and learn the stream; ``told`` how late its labels will come or not.
+
+    Parameters
+    ----------
+    stream
+        The stream.
+    tick
+        Called after every row tested.
+    told
+        Whether the bootstrap is told how late labels will come, or takes its default.
+
+    Returns
+    -------
+    Forecast
+        The predictions and intervals as served, and microseconds a row by stage.
+    """
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time()
         session = Session(bootstrapped(Home(Path(folder)), stream, told), stream)
         session.spent["bootstrap"] = time.process_time() - begun
-        for place, arrived in enumerate(arrivals(len(stream.rows), stream.bootstrap, stream.delay)):
-            if place >= stream.bootstrap:
+        for row_index, arrived in enumerate(arrivals(len(stream.rows), stream.bootstrap, stream.delay)):
+            if row_index >= stream.bootstrap:
                 session.learn([label for label in arrived if label >= stream.bootstrap])
-                session.serve(place)
+                session.serve(row_index)
                 tick()
         return session.forecast()
 
@@ -94,9 +110,9 @@ class Session:
         self._given: list[Served] = []
         self.spent = {"bootstrap": 0.0, "score": 0.0, "learn": 0.0, "publish": 0.0, "refresh": 0.0}
 
-    def serve(self, place: int) -> None:
+    def serve(self, row_index: int) -> None:
         """Predict one row, as the plan would that were compiled now."""
-        self._now, row = place * HOUR, self._stream.rows[place]
+        self._now, row = row_index * HOUR, self._stream.rows[row_index]
         if len(self._given) % PLANNED == 0:
             self._publish()
         begun = time.process_time()
@@ -105,13 +121,17 @@ class Session:
         guess = self._fold.predict(row)
         below, above = self._fold.reach(row, guess.outputs)
         served = msgspec.structs.replace(
-            planned, prediction=guess.prediction, lower=guess.prediction - below,
-            upper=guess.prediction + above, experts=guess.outputs, context=guess.context,
+            planned,
+            prediction=guess.prediction,
+            lower=guess.prediction - below,
+            upper=guess.prediction + above,
+            experts=guess.outputs,
+            context=guess.context,
             plan_seq=self._fold.state.seq,
-        )  # fmt: skip
+        )
         if planned.plan_seq == served.plan_seq:
             check_equal(planned, served)
-        self._served[place] = served
+        self._served[row_index] = served
         self._given.append(served)
 
     def learn(self, labels: list[int]) -> None:
@@ -136,7 +156,7 @@ class Session:
 
     def forecast(self) -> Forecast:
         """What was served."""
-        figures = np.array([(one.prediction, one.lower, one.upper) for one in self._given])
+        figures = np.array([(served.prediction, served.lower, served.upper) for served in self._given])
         rows = max(1, len(self._given))
         details = {f"{part}_us": spent / rows * 1e6 for part, spent in self.spent.items()}
         details["bootstrap_seconds"] = self.spent["bootstrap"]
@@ -149,9 +169,12 @@ class Session:
         begun = time.process_time()
         state = self._fold.state
         self.plan = compile_plan(
-            self._fold.pipeline, self._stream.schema, version=1, seq=state.seq,
+            self._fold.pipeline,
+            self._stream.schema,
+            version=1,
+            seq=state.seq,
             interval=state.interval,
-        )  # fmt: skip
+        )
         self.spent["publish"] += time.process_time() - begun
 
 

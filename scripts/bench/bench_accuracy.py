@@ -27,16 +27,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from online.core.schema import Schema
 from scripts.bench.accuracy_peers import CAPYMOA, PEERS, Model
-from scripts.bench.accuracy_report import OURS, TOLD, markdown, measured, plot, rolling, screen
+from scripts.bench.accuracy_report import MILLRACE, MILLRACE_TOLD_DELAY, markdown, plot, rolling, screen
 from scripts.bench.accuracy_server import millrace
-from scripts.bench.accuracy_stream import Stream, described, inferred, prepare, read_stream
-from scripts.bench.benchmark_document import DOCUMENT, FIGURES, replace_section
+from tests.support.accuracy_figures import measured
+from tests.support.accuracy_stream import Stream, described, inferred, prepare, read_stream
+from tests.support.benchmark_document import DOCUMENT, FIGURES, replace_section
 from tests.support.streams import real_streams
 
-MODELS = {OURS: millrace, **PEERS}
-ALL: dict[str, Model] = {**MODELS, TOLD: functools.partial(millrace, told=True), **CAPYMOA}
-SLOW = ("ARF", "SRP")  # a millisecond a row and more: measured when all others have been
-ROWS = 12_000
+DEFAULT_MODELS = {MILLRACE: millrace, **PEERS}
+ALL_MODELS: dict[str, Model] = {
+    **DEFAULT_MODELS,
+    MILLRACE_TOLD_DELAY: functools.partial(millrace, told=True),
+    **CAPYMOA,
+}
+SLOW_MODELS = ("ARF", "SRP")  # a millisecond a row and more: measured when all others have been
+TESTED_ROWS = 12_000
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
@@ -107,13 +112,13 @@ def measure(stream: Stream, names: Sequence[str], figures: Figures) -> Iterator[
         try:
             with progress() as bars:
                 task = bars.add_task(f"{what}: {name}", total=pair["rows"])
-                forecast = ALL[name](stream, functools.partial(bars.advance, task))
+                forecast = ALL_MODELS[name](stream, functools.partial(bars.advance, task))
         except ImportError as exc:
             console.print(f"{name} is left out: {exc}")
             continue
-        found = measured(forecast, stream) | {"rolling": rolling(forecast, stream)}
-        pair["models"][name] = found
-        console.print(f"{what}: {name} {found['mae_sd']:.4f} in {forecast.seconds:.0f} s")
+        model_figures = measured(forecast, stream) | {"rolling": rolling(forecast, stream)}
+        pair["models"][name] = model_figures
+        console.print(f"{what}: {name} {model_figures['mae_sd']:.4f} in {forecast.seconds:.0f} s")
         figures.save()
         yield
 
@@ -121,20 +126,24 @@ def measure(stream: Stream, names: Sequence[str], figures: Figures) -> Iterator[
 def progress() -> Progress:
     """One bar a model; rows learned before the first is tested are not counted."""
     return Progress(
-        TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True,
-    )  # fmt: skip
+        TextColumn("{task.description:<40}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def draw(stream: Stream, figures: Figures, folder: Path) -> None:
     """The plot of one stream and delay."""
     pair = figures.describe(stream)
-    lines = {name: one["rolling"] for name, one in pair["models"].items()}
+    lines = {name: model_figures["rolling"] for name, model_figures in pair["models"].items()}
     heading = f"{stream.name}, labels {stream.delay} rows late: rolling error / standard deviation"
     plot(folder / f"{stream.name}_{stream.delay}.svg", heading, lines, pair["rows"])
 
 
-def run(asked: Asked, names: Sequence[str], figures: Figures, plots: Path) -> None:
+def run(asked: Scope, names: Sequence[str], figures: Figures, plots: Path) -> None:
     """Measure models on all streams and delays asked for, those that have not been yet."""
     entries = described(asked.folder)
     for name in asked.streams or list(entries):
@@ -142,14 +151,14 @@ def run(asked: Asked, names: Sequence[str], figures: Figures, plots: Path) -> No
         schema = inferred(frame, entry, name)
         for delay in asked.delays or entry["delays"]:
             known = figures.models(title(name, delay), schema, asked.rows)
-            missing = [one for one in names if asked.again or one not in known]
+            missing = [model for model in names if asked.again or model not in known]
             if missing:
                 stream = prepare(frame, entry, schema, delay, asked.rows)
                 for _ in measure(stream, missing, figures):
                     draw(stream, figures, plots)
 
 
-class Asked(NamedTuple):
+class Scope(NamedTuple):
     """What to measure: on which streams and delays (all when empty), how many rows, and whether again."""
 
     folder: Path | None
@@ -162,9 +171,13 @@ class Asked(NamedTuple):
 @click.command()
 @click.option("--stream", "streams", multiple=True, help="Only these streams.")
 @click.option("--delay", "delays", multiple=True, type=int, help="Only these delays, in rows.")
-@click.option("--model", "models", multiple=True, type=click.Choice(list(ALL)), help="Only these models.")
+@click.option(
+    "--model", "models", multiple=True, type=click.Choice(list(ALL_MODELS)), help="Only these models."
+)
 @click.option("--peer", type=click.Choice(["capymoa"]), help="CapyMOA's models too, where it is installed.")
-@click.option("--rows", default=ROWS, show_default=True, help="Rows scored after the bootstrap, at most.")
+@click.option(
+    "--rows", default=TESTED_ROWS, show_default=True, help="Rows scored after the bootstrap, at most."
+)
 @click.option("--again", is_flag=True, help="Measure also what has been measured.")
 @click.option(
     "--figures", "path", type=click.Path(path_type=Path), default=FIGURES / "accuracy.json", show_default=True
@@ -173,23 +186,33 @@ class Asked(NamedTuple):
 @click.option(
     "--plots", type=click.Path(path_type=Path), default=Path("artifacts/accuracy"), show_default=True
 )
-def main(
-    streams: tuple[str, ...], delays: tuple[int, ...], models: tuple[str, ...], peer: str | None, rows: int,
-    again: bool, path: Path, document: Path, plots: Path,
-) -> None:  # fmt: skip
+def main(  # noqa: PLR0913 - one argument an option
+    streams: tuple[str, ...],
+    delays: tuple[int, ...],
+    models: tuple[str, ...],
+    peer: str | None,
+    rows: int,
+    again: bool,
+    path: Path,
+    document: Path,
+    plots: Path,
+) -> None:
     """Measure, and write the figures down."""
-    asked, figures = Asked(real_streams(), streams, delays, rows, again), Figures(path)
+    asked, figures = Scope(real_streams(), streams, delays, rows, again), Figures(path)
     for stream in streams:
         if stream not in described(asked.folder):
             there = ", ".join(described(asked.folder))
             raise click.BadParameter(f"{stream!r} is none of {there}", param_hint="--stream")
-    names = list(models or [*MODELS, *(CAPYMOA if peer else ())])
+    names = list(models or [*DEFAULT_MODELS, *(CAPYMOA if peer else ())])
     try:
-        for part in ([name for name in names if name not in SLOW], [name for name in names if name in SLOW]):
+        for part in (
+            [name for name in names if name not in SLOW_MODELS],
+            [name for name in names if name in SLOW_MODELS],
+        ):
             run(asked, part, figures, plots)
     finally:
-        console.print(screen(figures.kept, list(ALL)))
-        replace_section("accuracy", markdown(figures.kept, list(ALL)), document)
+        console.print(screen(figures.kept, list(ALL_MODELS)))
+        replace_section("accuracy", markdown(figures.kept, list(ALL_MODELS)), document)
 
 
 if __name__ == "__main__":

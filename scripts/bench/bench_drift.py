@@ -29,43 +29,47 @@ from online.core.config import DriftConfig
 from online.drift.error_drift import ErrorDriftDetector
 from online.drift.input_drift import InputDriftDetector
 from online.features.encoder import Encoder
-from scripts.bench.benchmark_document import FIGURES, replace_section
-from scripts.bench.drift_streams import GRADUAL, KINDS, PERIOD, ROWS, Stream, make
+from scripts.bench.drift_streams import GRADUAL, KINDS, PERIOD, STREAM_ROWS, DriftStream, make
+from tests.support.benchmark_document import FIGURES, replace_section
 
-RAW = FIGURES / "drift.json"
+DRIFT_FIGURES = FIGURES / "drift.json"
 WITHIN = 1500  # rows after its beginning in which a drift is found, or missed
-SETTINGS = DriftConfig()
+DRIFT_SETTINGS = DriftConfig()
 
 Places = list[int]
 
 
-def ours(stream: Stream) -> Places:
+def ours(stream: DriftStream) -> Places:
     """Millrace's detectors with their default budget."""
-    share = 3.0 * SETTINGS.rows_per_week / SETTINGS.alarms_per_week
-    inputs = InputDriftDetector(stream.schema, stream.bootstrap, SETTINGS.month_rows, share)
-    errors = ErrorDriftDetector(SETTINGS.month_rows, share)
-    found = [one.index for one in inputs.update(np.column_stack([stream.rows, stream.predictions]))]
-    return sorted(found + [one.index for one in errors.update(stream.errors, stream.half_widths)])
+    share = 3.0 * DRIFT_SETTINGS.rows_per_week / DRIFT_SETTINGS.alarms_per_week
+    inputs = InputDriftDetector(stream.schema, stream.bootstrap, DRIFT_SETTINGS.month_rows, share)
+    errors = ErrorDriftDetector(DRIFT_SETTINGS.month_rows, share)
+    detections = [
+        detection.index for detection in inputs.update(np.column_stack([stream.rows, stream.predictions]))
+    ]
+    return sorted(
+        detections + [detection.index for detection in errors.update(stream.errors, stream.half_widths)]
+    )
 
 
-def rivers(make_one: Callable[[], Any]) -> Callable[[Stream], Places]:
+def rivers(make_one: Callable[[], Any]) -> Callable[[DriftStream], Places]:
     """One of River's detectors on every column, the predictions and the error."""
 
-    def run(stream: Stream) -> Places:
+    def run(stream: DriftStream) -> Places:
         numbers = [column for column, name in enumerate(column_names(stream)) if name not in CALENDAR_COLUMNS]
         series = [*stream.rows[:, numbers].T, stream.predictions, stream.errors]
-        return sorted(place for values in series for place in fired(make_one(), values))
+        return sorted(row_index for values in series for row_index in fired(make_one(), values))
 
     return run
 
 
-def always(stream: Stream) -> Places:
+def always(_stream: DriftStream) -> Places:
     """The dummy."""
-    return list(range(ROWS))
+    return list(range(STREAM_ROWS))
 
 
 CALENDAR_COLUMNS = ("day", "day:sin", "day:cos", "hour", "hour:sin", "hour:cos")
-DETECTORS: dict[str, Callable[[Stream], Places]] = {
+DETECTORS: dict[str, Callable[[DriftStream], Places]] = {
     "millrace": ours,
     "ADWIN": rivers(drift.ADWIN),
     "PageHinkley": rivers(drift.PageHinkley),
@@ -83,29 +87,29 @@ STRICTER: dict[str, list[Callable[[], Any]]] = {  # River's, from their defaults
 }
 
 
-def column_names(stream: Stream) -> list[str]:
+def column_names(stream: DriftStream) -> list[str]:
     """The encoded columns."""
     return Encoder.of(stream.schema).columns
 
 
 def fired(detector: Any, values: Iterable[float]) -> Iterator[int]:
     """Where a detector of River's fires; it begins anew by itself."""
-    for place, value in enumerate(values):
+    for row_index, value in enumerate(values):
         detector.update(float(value))
         if detector.drift_detected:
-            yield place
+            yield row_index
 
 
 def merged(places: Places) -> Places:
     """Those that come later than a cooldown after the last one kept."""
-    found: Places = []
-    for place in places:
-        if not found or place - found[-1] > SETTINGS.cooldown_rows:
-            found.append(place)
-    return found
+    alarms: Places = []
+    for row_index in places:
+        if not alarms or row_index - alarms[-1] > DRIFT_SETTINGS.cooldown_rows:
+            alarms.append(row_index)
+    return alarms
 
 
-def judged(kind: str, stream: Stream, places: Places) -> dict[str, Any]:
+def judged(kind: str, stream: DriftStream, places: Places) -> dict[str, Any]:
     """Delays of the drifts found, how many were missed, and false alarms."""
     alarms = merged(places)
     delays: list[int] = []
@@ -113,13 +117,13 @@ def judged(kind: str, stream: Stream, places: Places) -> dict[str, Any]:
     excused: set[int] = set()
     for begun in stream.drifts:
         over = begun + WITHIN + (GRADUAL if kind.startswith("gradual") else 0)
-        hits = [place for place in places if begun <= place < over]
-        excused |= {place for place in alarms if begun <= place < over}
+        hits = [row_index for row_index in places if begun <= row_index < over]
+        excused |= {row_index for row_index in alarms if begun <= row_index < over}
         delays += [hits[0] - begun] if hits else []
         missed += not hits
         if kind.startswith("recurring"):
             gone = begun + PERIOD
-            excused |= {place for place in alarms if gone <= place < gone + WITHIN}
+            excused |= {row_index for row_index in alarms if gone <= row_index < gone + WITHIN}
     return {
         "delays": delays,
         "missed": missed,
@@ -130,41 +134,41 @@ def judged(kind: str, stream: Stream, places: Places) -> dict[str, Any]:
 
 def measure(seeds: int, console: Console) -> dict[str, Any]:
     """Every detector on every stream."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     detectors = DETECTORS | as_rare(seeds)
     for kind in KINDS:
         for seed in range(1, seeds + 1):
             stream = make(kind, seed)
             for name, detector in detectors.items():
-                one = judged(kind, stream, detector(stream))
-                found.setdefault(kind, {}).setdefault(name, []).append(one)
-        console.print(kind, {name: summary(runs) for name, runs in found[kind].items()})
-    return found
+                run = judged(kind, stream, detector(stream))
+                results.setdefault(kind, {}).setdefault(name, []).append(run)
+        console.print(kind, {name: summary(runs) for name, runs in results[kind].items()})
+    return results
 
 
-def as_rare(seeds: int) -> dict[str, Callable[[Stream], Places]]:
+def as_rare(seeds: int) -> dict[str, Callable[[DriftStream], Places]]:
     """River's detectors at the most nervous setting with no more false alarms than ours.
 
     On streams without drift; where no setting is as rare, the least nervous one.
     """
     quiet = [(kind, make(kind, seed)) for kind in KINDS[:2] for seed in range(1, seeds + 1)]
 
-    def false(detector: Callable[[Stream], Places]) -> int:
+    def false(detector: Callable[[DriftStream], Places]) -> int:
         return sum(judged(kind, stream, detector(stream))["false"] for kind, stream in quiet)
 
     most = false(ours)
-    found = {}
+    chosen = {}
     for name, settings in STRICTER.items():
         runs = [rivers(make_one) for make_one in settings]
-        found[name] = next((run for run in runs if false(run) <= most), runs[-1])
-    return found
+        chosen[name] = next((run for run in runs if false(run) <= most), runs[-1])
+    return chosen
 
 
 def summary(runs: list[dict[str, Any]]) -> str:
     """Median delay, misses and false alarms per 10,000 rows."""
     delays = [delay for run in runs for delay in run["delays"]]
     drifts, missed = sum(run["drifts"] for run in runs), sum(run["missed"] for run in runs)
-    false = statistics.fmean(run["false"] for run in runs) * 10_000 / ROWS
+    false = statistics.fmean(run["false"] for run in runs) * 10_000 / STREAM_ROWS
     delay = f"{statistics.median(delays):,.0f}" if delays else "-"
     return f"{false:.1f}" if not drifts else f"{delay} / {missed} of {drifts} / {false:.1f}"
 
@@ -175,8 +179,8 @@ def section(figures: dict[str, Any]) -> str:
     names = [*DETECTORS, *STRICTER]
     head = ["stream", *names]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for kind, found in runs.items():
-        lines.append("| " + " | ".join([kind, *(summary(found[name]) for name in names)]) + " |")
+    for kind, detectors in runs.items():
+        lines.append("| " + " | ".join([kind, *(summary(detectors[name]) for name in names)]) + " |")
     return f"""## Drift
 
 `make bench-drift`; raw figures in `docs/benchmarks/drift.json`. {figures["seeds"]} streams of each kind,
@@ -185,7 +189,7 @@ def section(figures: dict[str, Any]) -> str:
 drifts, false alarms alone. River's detectors at their defaults, one for every column but the calendar,
 the predictions and the error, and "as rare": at the most nervous setting with no more false alarms than
 Millrace on streams without drift. All detections are merged with the same cooldown of
-{SETTINGS.cooldown_rows} rows.
+{DRIFT_SETTINGS.cooldown_rows} rows.
 
 {chr(10).join(lines)}
 """
@@ -197,9 +201,9 @@ def main(seeds: int) -> None:
     """Measure, and write the figures and the section."""
     runs = measure(seeds, Console())
     versions = {"python": platform.python_version(), "river": river.__version__}
-    kept = json.loads(RAW.read_text()) if RAW.exists() else {}
-    figures = kept | {"seeds": seeds, "versions": versions, "runs": runs}
-    RAW.write_text(json.dumps(figures, indent=1) + "\n")
+    figures = json.loads(DRIFT_FIGURES.read_text()) if DRIFT_FIGURES.exists() else {}
+    figures = figures | {"seeds": seeds, "versions": versions, "runs": runs}
+    DRIFT_FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     replace_section("drift", section(figures))
 
 

@@ -25,13 +25,12 @@ from rich.console import Console
 from river import base, ensemble, forest, tree
 
 from online.forest.regressor import AdaptiveForestRegressor
-from scripts.bench.benchmark_document import FIGURES, replace_section
 from scripts.bench.stream_rows import StreamRows, load
+from tests.support.benchmark_document import FIGURES, REPOSITORY, replace_section
 from tests.support.streams import real_streams
 
-ROOT = Path(__file__).resolve().parents[2]
-RAW = FIGURES / "forest.json"
-OURS = "forest-10"
+FOREST_FIGURES = FIGURES / "forest.json"
+DEFAULT_FOREST = "forest-10"
 SEEDS = (
     1,
     2,
@@ -51,8 +50,8 @@ def srp_quantised() -> base.Regressor:
     return ensemble.SRPRegressor(model=member, n_models=10, seed=1)
 
 
-MODELS: dict[str, Callable[[], base.Regressor]] = {
-    OURS: lambda: AdaptiveForestRegressor(n_models=10, seed=1),
+COMPARED_MODELS: dict[str, Callable[[], base.Regressor]] = {
+    DEFAULT_FOREST: lambda: AdaptiveForestRegressor(n_models=10, seed=1),
     "forest-30": lambda: AdaptiveForestRegressor(n_models=30, seed=1),
     "HATR": lambda: tree.HoeffdingAdaptiveTreeRegressor(seed=1),
     "HATR-QO": lambda: tree.HoeffdingAdaptiveTreeRegressor(seed=1, splitter=quantised()),
@@ -65,8 +64,8 @@ MODELS: dict[str, Callable[[], base.Regressor]] = {
 
 def kept() -> dict[str, Any]:
     """The figures so far."""
-    if RAW.exists():
-        figures: dict[str, Any] = json.loads(RAW.read_text())
+    if FOREST_FIGURES.exists():
+        figures: dict[str, Any] = json.loads(FOREST_FIGURES.read_text())
         return figures
     return {"cost": {}, "errors": {}, "memory": {}}
 
@@ -76,8 +75,8 @@ def keep(part: str, name: str, figures: Any) -> None:
     everything = kept()
     everything["versions"] = {"python": platform.python_version(), "river": river.__version__}
     everything[part][name] = figures
-    RAW.parent.mkdir(parents=True, exist_ok=True)
-    RAW.write_text(json.dumps(everything, indent=1) + "\n")
+    FOREST_FIGURES.parent.mkdir(parents=True, exist_ok=True)
+    FOREST_FIGURES.write_text(json.dumps(everything, indent=1) + "\n")
     replace_section("forest", section(everything))
 
 
@@ -118,8 +117,8 @@ class CapyMOAForest:
         prediction: float = self._model.predict(self._instances[id(row)])
         return prediction
 
-    def learn_one(self, row: dict[str, float], target: float) -> None:
-        """Teach it."""
+    def learn_one(self, row: dict[str, float], target: float) -> None:  # noqa: ARG002 - River's signature
+        """Teach it: the row was made with its target."""
         self._model.train(self._instances[id(row)])
 
 
@@ -127,7 +126,7 @@ def measure_cost(warm: int, rounds: int, chunk: int) -> None:
     """Microseconds to predict and to learn a row, the models taking turns."""
     rows, targets = made_rows(warm + rounds * chunk, 16)
     models: dict[str, Any] = {
-        name: MODELS[name]() for name in (OURS, "forest-30", "ARF-10", "SRP-10", "HATR")
+        name: COMPARED_MODELS[name]() for name in (DEFAULT_FOREST, "forest-30", "ARF-10", "SRP-10", "HATR")
     }
     try:
         models["CapyMOA ARF-Reg-10"] = CapyMOAForest(rows, targets)
@@ -171,7 +170,7 @@ def measure_errors(folder: Path, models: list[str], bootstrap: int, tested: int)
     for name in models:
         for stream, delay in [(stream, d) for stream, entry in entries.items() for d in entry["delays"]]:
             key = f"{stream}/{delay}/{bootstrap}+{tested}/{name}"
-            rows = load(folder, stream, delay, ROOT / "artifacts" / "streams")
+            rows = load(folder, stream, delay, REPOSITORY / "artifacts" / "streams")
             if kept()["errors"].get(key, {}).get("columns") == len(rows.columns):
                 continue
             figures = {"columns": len(rows.columns)} | measure_error(name, rows, bootstrap, tested)
@@ -181,15 +180,17 @@ def measure_errors(folder: Path, models: list[str], bootstrap: int, tested: int)
 
 def measure_error(name: str, rows: StreamRows, bootstrap: int, tested: int) -> dict[str, float]:
     """One model's error on a stream; of ours the mean over several seeds, which are single draws too."""
-    model = MODELS[name]()
+    model = COMPARED_MODELS[name]()
     if not isinstance(model, AdaptiveForestRegressor):
         return prequential(model, rows, bootstrap, tested)
     models = [model.clone({"delay": rows.delay, "seed": seed}) for seed in SEEDS]
-    found = [prequential(one, rows, bootstrap, tested) for one in models]
-    return found[0] | {
-        "error": statistics.mean(one["error"] for one in found), "seeds": len(SEEDS),
-        "lowest": min(one["error"] for one in found), "highest": max(one["error"] for one in found),
-    }  # fmt: skip
+    runs = [prequential(model, rows, bootstrap, tested) for model in models]
+    return runs[0] | {
+        "error": statistics.mean(run["error"] for run in runs),
+        "seeds": len(SEEDS),
+        "lowest": min(run["error"] for run in runs),
+        "highest": max(run["error"] for run in runs),
+    }
 
 
 def prequential(model: base.Regressor, rows: StreamRows, bootstrap: int, tested: int) -> dict[str, float]:
@@ -201,12 +202,12 @@ def prequential(model: base.Regressor, rows: StreamRows, bootstrap: int, tested:
     first, last = max(0, rows.bootstrap - bootstrap), min(len(rows.y), rows.bootstrap + tested)
     x, y = rows.dicts(first, last), rows.y[first:last].tolist()
     begun, total, count = time.perf_counter(), 0.0, 0
-    for place, row in enumerate(x):
-        if place > rows.delay:
-            model.learn_one(x[place - rows.delay - 1], y[place - rows.delay - 1])
-        if first + place >= rows.bootstrap:
+    for row_index, row in enumerate(x):
+        if row_index > rows.delay:
+            model.learn_one(x[row_index - rows.delay - 1], y[row_index - rows.delay - 1])
+        if first + row_index >= rows.bootstrap:
             guess = model.predict_one(row)
-            total += abs(y[place] - (guess if guess is not None and np.isfinite(guess) else 0.0))
+            total += abs(y[row_index] - (guess if guess is not None and np.isfinite(guess) else 0.0))
             count += 1
     error = total / count / rows.deviation
     return {"error": error, "rows": count, "learned": len(x), "seconds": time.perf_counter() - begun}
@@ -239,7 +240,7 @@ def measure_memory(marks: tuple[int, ...]) -> None:
 def section(figures: dict[str, Any]) -> str:
     """All figures as Markdown."""
     parts = [
-        HEAD,
+        FOREST_INTRODUCTION,
         *cost_lines(figures["cost"]),
         *error_lines(figures["errors"]),
         *memory_lines(figures["memory"]),
@@ -247,7 +248,7 @@ def section(figures: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
-HEAD = """## The adaptive forest
+FOREST_INTRODUCTION = """## The adaptive forest
 
 `make bench-forest`; raw figures in `docs/benchmarks/forest.json`. All models see the same rows: encoded, with
 context features from the labels that had arrived, imputed and standardised.
@@ -266,10 +267,12 @@ def cost_lines(costs: dict[str, Any]) -> list[str]:
         lines += [f"### Microseconds a row, {title}", ""]
         lines += [
             f"Medians of {cost['rounds']} rounds of {cost['rows_a_round']} rows in turn, after "
-            f"{cost['warm_rows']:,} rows.", "", "| model | predict | learn | both | times forest-10 |",
+            f"{cost['warm_rows']:,} rows.",
+            "",
+            "| model | predict | learn | both | times forest-10 |",
             "|---|---|---|---|---|",
-        ]  # fmt: skip
-        ours = cost["models"][OURS]["both_us"]
+        ]
+        ours = cost["models"][DEFAULT_FOREST]["both_us"]
         for name, us in cost["models"].items():
             cells = [f"{us[key]:,.1f}" for key in ("predict_us", "learn_us", "both_us")]
             lines.append(f"| {name} | {' | '.join(cells)} | {us['both_us'] / ours:.1f} |")
@@ -286,17 +289,20 @@ def error_lines(errors: dict[str, Any]) -> list[str]:
             stream, delay, part, name = key.split("/")
             if part == cut:
                 cells.setdefault((stream, delay), {})[name] = figure["error"]
-        names = [name for name in MODELS if any(name in row for row in cells.values())]
+        names = [name for name in COMPARED_MODELS if any(name in row for row in cells.values())]
         learned, tested = (f"{int(n):,}" for n in cut.split("+"))
         lines += [
-            f"### Error: at most {learned} rows learned first, then at most {tested} scored", "",
-            "Mean absolute error over the bootstrap targets' standard deviation; best is River's best.", "",
-            f"| stream, delay | {' | '.join(names)} | forest-10 / best |", f"|---|{'---|' * len(names)}---|",
-        ]  # fmt: skip
+            f"### Error: at most {learned} rows learned first, then at most {tested} scored",
+            "",
+            "Mean absolute error over the bootstrap targets' standard deviation; best is River's best.",
+            "",
+            f"| stream, delay | {' | '.join(names)} | forest-10 / best |",
+            f"|---|{'---|' * len(names)}---|",
+        ]
         ratios = []
         for (stream, delay), row in cells.items():
             others = [error for name, error in row.items() if not name.startswith("forest")]
-            ratio = row[OURS] / min(others) if OURS in row and others else float("nan")
+            ratio = row[DEFAULT_FOREST] / min(others) if DEFAULT_FOREST in row and others else float("nan")
             ratios.append(ratio)
             shown = [f"{row[name]:.4f}" if name in row else "" for name in names]
             compared = f"{ratio:.3f}" if ratio == ratio else ""
@@ -327,10 +333,12 @@ def memory_lines(memory: dict[str, Any]) -> list[str]:
 @click.argument("parts", nargs=-1, type=click.Choice(["cost", "errors", "memory", "table"]))
 @click.option("--bootstrap", default=3000, show_default=True, help="Rows learned before scoring, at most.")
 @click.option("--tested", default=3000, show_default=True, help="Rows scored, at most.")
-@click.option("--model", "models", multiple=True, type=click.Choice(list(MODELS)), help="Only these models.")
+@click.option(
+    "--model", "models", multiple=True, type=click.Choice(list(COMPARED_MODELS)), help="Only these models."
+)
 @click.option("--warm", default=1000, show_default=True, help="Rows learned before the cost is measured.")
 @click.option("--rounds", default=15, show_default=True, help="Rounds of which the cost is the median.")
-def main(
+def main(  # noqa: PLR0913 - one argument an option
     parts: tuple[str, ...], bootstrap: int, tested: int, models: tuple[str, ...], warm: int, rounds: int
 ) -> None:
     """Measure PARTS, by default all, and write the figures down."""
@@ -342,7 +350,7 @@ def main(
     if "errors" in parts or not parts:
         if folder is None:
             raise click.ClickException("no real streams: set MILLRACE_STREAMS to a folder with streams.json")
-        measure_errors(folder, list(models or MODELS), bootstrap, tested)
+        measure_errors(folder, list(models or COMPARED_MODELS), bootstrap, tested)
     replace_section("forest", section(kept()))
 
 

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import track
 
 from online.core.home import Home
-from scripts.bench.benchmark_document import FIGURES, replace_section
+from scripts.bench.bench_drift import DRIFT_FIGURES
 from scripts.challenge import prepare
+from tests.support.benchmark_document import replace_section
 
-RAW = FIGURES / "drift.json"
 RUNS: dict[str, tuple[float, float]] = {  # share of the rows labelled, and of these at random
     "no labels": (0.0, 0.0),
     "all rows": (1.0, 0.2),
@@ -34,17 +34,33 @@ RUNS: dict[str, tuple[float, float]] = {  # share of the rows labelled, and of t
 }
 
 
-def played(home: Path, endpoint: str, traffic: str, target: str, share: float, random: float) -> Any:
-    """One run's report."""
+def played(home: Path, endpoint: str, traffic: str, target: str, labels: tuple[float, float]) -> Any:
+    """One run's report; ``labels`` are the share of rows to label, and of these at random."""
+    share, random = labels
     out = home / "report.json"
     subprocess.run(  # noqa: S603 - our own script
         [
-            sys.executable, "-m", "scripts.challenge", "--home", str(home), "--endpoint", endpoint,
-            "--target", target, "--traffic", traffic, "--share", str(share), "--random", str(random),
-            "--out", str(out),
+            sys.executable,
+            "-m",
+            "scripts.challenge",
+            "--home",
+            str(home),
+            "--endpoint",
+            endpoint,
+            "--target",
+            target,
+            "--traffic",
+            traffic,
+            "--share",
+            str(share),
+            "--random",
+            str(random),
+            "--out",
+            str(out),
         ],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return json.loads(out.read_text())
 
 
@@ -83,13 +99,13 @@ def main(endpoint: str, traffic: str, target: str, work: Path) -> None:
     first = Home((work / "first").resolve()).create()
     prepare(first, endpoint.rstrip("/"), target)
     reports = {}
-    for name, (share, random) in track(RUNS.items(), "playing"):
+    for name, labels in track(RUNS.items(), "playing"):
         copy = work / name.replace(" ", "-")
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(first.root, copy)
-        reports[name] = played(copy.resolve(), endpoint, traffic, target, share, random)
-    figures = json.loads(RAW.read_text()) if RAW.exists() else {}
-    RAW.write_text(json.dumps(figures | {"labels": reports}, indent=1) + "\n")
+        reports[name] = played(copy.resolve(), endpoint, traffic, target, labels)
+    figures = json.loads(DRIFT_FIGURES.read_text()) if DRIFT_FIGURES.exists() else {}
+    DRIFT_FIGURES.write_text(json.dumps(figures | {"labels": reports}, indent=1) + "\n")
     replace_section("labels", section(reports))
     Console().print(section(reports))
 

@@ -35,16 +35,19 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
+from bootstrap.home_option import home_option
 from online.core import config as configuration
 from online.core.home import Home
 from online.scoring.plan import ScoringPlan
-from scripts.bench.benchmark_document import FIGURES, replace_section
 from scripts.bench.speed_home import TARGET, made_rows, make_home
 from scripts.bench.speed_load import Load, load
 from scripts.bench.speed_section import section
-from scripts.bench.speed_servers import Served, cpu_seconds, millrace, peer, resident_mb, until
+from scripts.bench.speed_servers import Peer, page_is_there, peer
+from tests.support.benchmark_document import FIGURES, replace_section
+from tests.support.processes import cpu_seconds, resident_mb
+from tests.support.running import Server, serving, until
 
-RAW = FIGURES / "speed.json"
+SPEED_FIGURES = FIGURES / "speed.json"
 CONNECTIONS = 32
 ARF_ROWS = 2000
 BATCHES = 4  # connections that batches come by, so that the worker never waits for a client
@@ -52,9 +55,9 @@ TEACHERS, TAUGHT = 2, 100  # connections that labels come by, so that none waits
 PAIRS = 3  # times as many rounds where a percentile is what differs: one round's says little
 WAITING = 300  # labels that the learner always has to learn
 LABEL_RATE = 5000  # labels a second that no learner here keeps up with
-BACKLOG = 1000  # labels that wait for the learner at once
+WAITING_LABELS = 1000  # labels that wait for the learner at once
 SENDERS = 8  # connections that labels come by: each waits for the disk
-JSON = {"Content-Type": "application/json"}
+JSON_HEADERS = {"Content-Type": "application/json"}
 console = Console()
 
 
@@ -80,18 +83,20 @@ class Bench:
         self.bodies = [msgspec.json.encode(row) for row in self.rows[:100]]
 
     @contextlib.contextmanager
-    def serving(self, *options: str, **environ: str) -> Iterator[Served]:
-        """Millrace on a copy of the home."""
+    def serving(self, *options: str, **environ: str) -> Iterator[Server]:
+        """Millrace on a copy of the home, its monitor up."""
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             copy = Path(shutil.copytree(self.home.root, Path(folder) / "home"))
-            with millrace(copy, *options, environ=environ) as served:
-                yield served
+            with serving(copy, *options, environ=environ) as server:
+                # the monitor starts last and has much to load: nothing is measured beside that
+                until(lambda: page_is_there(server.monitor_url), "the monitor")
+                yield server
 
     @contextlib.contextmanager
-    def peers(self) -> Iterator[dict[str, Served]]:
+    def peers(self) -> Iterator[dict[str, Peer]]:
         """The other sides."""
         with contextlib.ExitStack() as stack:
-            found = {
+            sides = {
                 "ASGI echo": stack.enter_context(peer("asgi", sys.executable)),
                 "Litestar @asgi echo": stack.enter_context(peer("litestar", sys.executable)),
             }
@@ -99,10 +104,10 @@ class Bench:
                 rows = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows.json"
                 content = {"rows": self.rows[:ARF_ROWS], "labels": self.labels[:ARF_ROWS]}
                 rows.write_text(json.dumps(content))
-                found["FastAPI + River ARF-10"] = stack.enter_context(
+                sides["FastAPI + River ARF-10"] = stack.enter_context(
                     peer("fastapi", self.fastapi_python, rows)
                 )
-            yield found
+            yield sides
 
 
 def single(bench: Bench) -> dict[str, Any]:
@@ -124,11 +129,11 @@ def single(bench: Bench) -> dict[str, Any]:
 
 def summary(loads: list[tuple[Load, float]]) -> dict[str, float]:
     """Medians over the rounds."""
-    found = {
+    medians = {
         name: statistics.median(getattr(got, name) for got, _ in loads)
         for name in ("rate", "median_ms", "p99_ms", "failed")
     }
-    return found | {"cpu_us": statistics.median(spent for _, spent in loads)}
+    return medians | {"cpu_us": statistics.median(spent for _, spent in loads)}
 
 
 def learning(bench: Bench) -> dict[str, Any]:
@@ -140,14 +145,14 @@ def learning(bench: Bench) -> dict[str, Any]:
             for _ in range(bench.rounds)
         ]
         most = statistics.median(got.rate for got in full)
-        found: dict[str, list[Load]] = {"idle": [], "learning": []}
+        rounds: dict[str, list[Load]] = {"idle": [], "learning": []}
         for _ in range(PAIRS * bench.rounds):
-            found["idle"].append(at_half(url, bench, most))
+            rounds["idle"].append(at_half(url, bench, most))
             with teaching(ours.url, bench):
-                found["learning"].append(at_half(url, bench, most))
+                rounds["learning"].append(at_half(url, bench, most))
             until(lambda: waiting(ours.url) == 0, "the learner to be done", 600)
-    p99 = {name: statistics.median(got.p99_ms for got in loads) for name, loads in found.items()}
-    rates = {name: statistics.median(got.rate for got in loads) for name, loads in found.items()}
+    p99 = {name: statistics.median(got.p99_ms for got in loads) for name, loads in rounds.items()}
+    rates = {name: statistics.median(got.rate for got in loads) for name, loads in rounds.items()}
     return {
         "maximal_rate": most,
         "p99_ms": p99,
@@ -178,14 +183,14 @@ def teaching(url: str, bench: Bench) -> Iterator[None]:
             behind.set()
 
     with ThreadPoolExecutor(TEACHERS) as teachers:
-        found = [teachers.submit(teach) for _ in range(TEACHERS)]
+        running = [teachers.submit(teach) for _ in range(TEACHERS)]
         try:
             behind.wait(60)
             yield
         finally:
             stop.set()
-    for one in found:
-        one.result()
+    for teacher in running:
+        teacher.result()
 
 
 def labels_to_come(url: str, bench: Bench, count: int) -> list[bytes]:
@@ -196,8 +201,8 @@ def labels_to_come(url: str, bench: Bench, count: int) -> list[bytes]:
 
 def labelled(predict: Callable[[bytes], dict[str, Any]], bench: Bench, first: int, count: int) -> bytes:
     """Have rows predicted; the body with their labels, by the predictions' ids."""
-    at = first % len(bench.rows)
-    rows, labels = bench.rows[at : at + count], bench.labels[at : at + count]
+    start = first % len(bench.rows)
+    rows, labels = bench.rows[start : start + count], bench.labels[start : start + count]
     ids = predict(msgspec.json.encode(rows))["ids"]
     return msgspec.json.encode([{"id": name, TARGET: y} for name, y in zip(ids, labels, strict=True)])
 
@@ -211,12 +216,15 @@ def batch(bench: Bench) -> dict[str, Any]:
         for _ in range(bench.rounds):
             for media, body in bodies.items():
                 got = load(
-                    f"{ours.url}/predict", [body], seconds=bench.seconds, connections=BATCHES,
+                    f"{ours.url}/predict",
+                    [body],
+                    seconds=bench.seconds,
+                    connections=BATCHES,
                     media=f"application/{media}",
-                )  # fmt: skip
+                )
                 rates[media].append(len(rows) * got.rate)
                 console.print(f"batch: {rates[media][-1]:,.0f} rows/s as {media}, {got.failed} failed")
-    return {"rows_per_second": {media: statistics.median(found) for media, found in rates.items()}}
+    return {"rows_per_second": {media: statistics.median(rounds) for media, rounds in rates.items()}}
 
 
 def repeated(call: Callable[[], Any], seconds: float) -> float:
@@ -261,9 +269,9 @@ def fresh(bench: Bench) -> dict[str, Any]:
 
         def send(first: int) -> None:
             ask = asker(ours.url, "/learn")
-            for place in range(first, int(200 * max(5.0, bench.seconds)), SENDERS):
-                time.sleep(max(0.0, begun + place / 200 - time.perf_counter()))
-                row = {**bench.rows[place % 5000], TARGET: bench.labels[place % 5000]}
+            for row_index in range(first, int(200 * max(5.0, bench.seconds)), SENDERS):
+                time.sleep(max(0.0, begun + row_index / 200 - time.perf_counter()))
+                row = {**bench.rows[row_index % 5000], TARGET: bench.labels[row_index % 5000]}
                 sent.append((ask(msgspec.json.encode(row))["seq"], time.perf_counter()))
 
         eye, begun = threading.Thread(target=look), time.perf_counter()
@@ -273,7 +281,7 @@ def fresh(bench: Bench) -> dict[str, Any]:
         until(lambda: seen[-1][0] >= max(seq for seq, _ in sent), "the last label")
         stop.set()
         eye.join()
-    waits = [next(at for learned, at in seen if learned >= seq) - then for seq, then in sent]
+    waits = [next(seen_at for learned, seen_at in seen if learned >= seq) - sent_at for seq, sent_at in sent]
     waits = [max(0.0, wait) * 1000 for wait in waits]
     rate = len(sent) / (sent[-1][1] - sent[0][1])
     p50, p99 = float(np.percentile(waits, 50)), float(np.percentile(waits, 99))
@@ -287,7 +295,7 @@ def asker(url: str, path: str) -> Callable[[bytes], dict[str, Any]]:
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
 
     def ask(body: bytes) -> dict[str, Any]:
-        connection.request("POST", path, body, JSON)
+        connection.request("POST", path, body, JSON_HEADERS)
         answer: dict[str, Any] = msgspec.json.decode(connection.getresponse().read())
         return answer
 
@@ -299,7 +307,10 @@ def learn(bench: Bench) -> dict[str, Any]:
     full = [{**row, TARGET: label} for row, label in zip(bench.rows, bench.labels, strict=True)]
     figures = {}
     for name, size in (("single", 1), ("batches of 100", 100)):
-        bodies = [msgspec.json.encode(full[at : at + size] if size > 1 else full[at]) for at in range(100)]
+        bodies = [
+            msgspec.json.encode(full[start : start + size] if size > 1 else full[start])
+            for start in range(100)
+        ]
         rates = []
         for _ in range(bench.rounds):
             with bench.serving() as ours:
@@ -321,27 +332,27 @@ def label(bench: Bench) -> dict[str, Any]:
         httpx.Client(base_url=ours.url, timeout=60) as client,
     ):
         predict = asker(ours.url, "/predict")
-        for at in range(bench.rounds + 1):
-            before = told(client)
-            body = labelled(predict, bench, at * BACKLOG, BACKLOG)
-            client.post("/learn", content=body, headers=JSON).raise_for_status()
+        for number in range(bench.rounds + 1):
+            before = learner_seconds(client)
+            body = labelled(predict, bench, number * WAITING_LABELS, WAITING_LABELS)
+            client.post("/learn", content=body, headers=JSON_HEADERS).raise_for_status()
             until(lambda: waiting(ours.url) == 0, "the labels to be learned", 600)
-            after = told(client)
-            rounds.append({stage: (after[stage] - before[stage]) / BACKLOG * 1e6 for stage in after})
+            after = learner_seconds(client)
+            rounds.append({stage: (after[stage] - before[stage]) / WAITING_LABELS * 1e6 for stage in after})
             console.print(
                 f"label: {rounds[-1]['learn']:.0f} µs to learn, {sum(rounds[-1].values()):.0f} in all"
             )
     settled = rounds[1:]  # the first meets kernels and trees for the first time
-    stages = {stage: statistics.median(one[stage] for one in settled) for stage in settled[0]}
-    return {"microseconds": stages, "in_all": statistics.median(sum(one.values()) for one in settled)}
+    stages = {stage: statistics.median(spent[stage] for spent in settled) for stage in settled[0]}
+    return {"microseconds": stages, "in_all": statistics.median(sum(spent.values()) for spent in settled)}
 
 
-def told(client: httpx.Client) -> dict[str, float]:
+def learner_seconds(client: httpx.Client) -> dict[str, float]:
     """Seconds that the learner has spent by stage, in words it gave after now."""
     now = time.time()
     until(lambda: client.get("/model").json()["learner"]["updated_at"] > now, "the learner's next words")
-    found: dict[str, float] = client.get("/model").json()["busy_seconds"]
-    return found
+    spent: dict[str, float] = client.get("/model").json()["busy_seconds"]
+    return spent
 
 
 def start(bench: Bench) -> dict[str, Any]:
@@ -384,8 +395,8 @@ def monitor(bench: Bench) -> dict[str, Any]:
                 time.sleep(8)  # the page is loaded
                 shares["open"].append(share_of_core(scorer, 2 * bench.seconds))
             console.print(f"monitor: {shares['closed'][-1]:.2f} % closed, {shares['open'][-1]:.2f} % open")
-    found = {name: statistics.median(several) for name, several in shares.items()}
-    return found | {"cost": found["open"] - found["closed"]}
+    medians = {name: statistics.median(rounds) for name, rounds in shares.items()}
+    return medians | {"cost": medians["open"] - medians["closed"]}
 
 
 @contextlib.contextmanager
@@ -395,8 +406,9 @@ def looking(browser: str, url: str) -> Iterator[None]:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
         process = subprocess.Popen(  # noqa: S603 - the browser found
             [browser, *options, f"--user-data-dir={folder}", url],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             yield
         finally:
@@ -422,42 +434,55 @@ def waiting(url: str) -> int:
     return int(httpx.get(f"{url}/model", timeout=60).json()["labels_waiting"])
 
 
-PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    "single": single, "learning": learning, "batch": batch, "plan": plan, "stages": stages, "fresh": fresh,
-    "learn": learn, "label": label, "start": start, "monitor": monitor,
-}  # fmt: skip
+MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "single": single,
+    "learning": learning,
+    "batch": batch,
+    "plan": plan,
+    "stages": stages,
+    "fresh": fresh,
+    "learn": learn,
+    "label": label,
+    "start": start,
+    "monitor": monitor,
+}
 
 
 def keep(part: str, figures: dict[str, Any], bench: Bench) -> None:
     """Write a part's figures down, and the section anew."""
-    everything: dict[str, Any] = json.loads(RAW.read_text()) if RAW.exists() else {}
+    everything: dict[str, Any] = json.loads(SPEED_FIGURES.read_text()) if SPEED_FIGURES.exists() else {}
     how = {"rounds": bench.rounds, "seconds": bench.seconds, "cores": os.cpu_count()}
     versions = {"python": platform.python_version()}
     everything[part] = figures | {"how": how | versions}
-    RAW.write_text(json.dumps(everything, indent=1) + "\n")
+    SPEED_FIGURES.write_text(json.dumps(everything, indent=1) + "\n")
     replace_section("speed", section(everything))
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
+@click.argument("parts", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 @click.option("--rounds", default=5, show_default=True, help="Rounds of which medians are given.")
 @click.option("--seconds", default=4.0, show_default=True, help="How long a side is asked in a round.")
-@click.option("--home", "root", type=click.Path(path_type=Path), default="artifacts/speed", show_default=True)
+@home_option(default="artifacts/speed")
 @click.option("--bootstrap-rows", default=20_000, show_default=True, help="Rows its model is trained on.")
 @click.option(
     "--fastapi-python", envvar="FASTAPI_PYTHON", help="A Python with fastapi, river and uvicorn[standard]."
 )
 @click.option("--dry", is_flag=True, help="Show the figures, write nothing.")
-def main(
-    parts: tuple[str, ...], rounds: int, seconds: float, root: Path, bootstrap_rows: int,
-    fastapi_python: str | None, dry: bool,
-) -> None:  # fmt: skip
+def main(  # noqa: PLR0913 - one argument an option
+    parts: tuple[str, ...],
+    rounds: int,
+    seconds: float,
+    home: Home,
+    bootstrap_rows: int,
+    fastapi_python: str | None,
+    dry: bool,
+) -> None:
     """Measure PARTS, by default all."""
-    home = make_home(root.resolve(), bootstrap_rows)
+    home = make_home(home.root.resolve(), bootstrap_rows)
     configuration.load(home.config)
     bench = Bench(home, rounds, seconds, fastapi_python)
-    for part in parts or PARTS:
-        figures = PARTS[part](bench)
+    for part in parts or MEASUREMENTS:
+        figures = MEASUREMENTS[part](bench)
         if dry:
             console.print_json(data={part: figures})
         else:

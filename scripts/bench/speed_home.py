@@ -21,15 +21,28 @@ from online.core.home import Home
 __all__ = ["TARGET", "made_frame", "made_rows", "make_home"]
 
 TARGET = "load"
-SITES = ("north", "east", "south", "west")
+MADE_SITES = ("north", "east", "south", "west")
 
 
 def made_frame(rows: int, seed: int = 1) -> pd.DataFrame:
-    """A stream of hourly loads: eight numbers, a site and the hour, and what they make of the target."""
+    """A stream of hourly loads: eight numbers, a site and the hour, and what they make of the target.
+
+    Parameters
+    ----------
+    rows
+        How many.
+    seed
+        Equal seeds give equal rows.
+
+    Returns
+    -------
+    DataFrame
+        The features, and the target ``load``.
+    """
     rng = np.random.default_rng(seed)
-    numbers = {f"x{place}": rng.normal(size=rows).round(4) for place in range(8)}
+    numbers = {f"x{number}": rng.normal(size=rows).round(4) for number in range(8)}
     hour = np.arange(rows) % 24
-    site = rng.choice(SITES, size=rows)
+    site = rng.choice(MADE_SITES, size=rows)
     load = (
         40 + 10 * np.sin(2 * np.pi * hour / 24) + 5 * np.where(site == "north", numbers["x0"], numbers["x1"])
     )
@@ -38,13 +51,39 @@ def made_frame(rows: int, seed: int = 1) -> pd.DataFrame:
 
 
 def made_rows(rows: int, seed: int = 2) -> tuple[list[dict[str, Any]], list[float]]:
-    """Rows as a client sends them, and their labels."""
+    """Rows as a client sends them, and their labels.
+
+    Parameters
+    ----------
+    rows
+        How many.
+    seed
+        Equal seeds give equal rows.
+
+    Returns
+    -------
+    tuple of list of dict and list of float
+        The rows, and their labels.
+    """
     records: list[Any] = made_frame(rows, seed).to_dict("records")
     return records, [row.pop(TARGET) for row in records]
 
 
 def make_home(root: Path, rows: int) -> Home:
-    """Bootstrap a model on so many rows in a folder; what is there already is used again."""
+    """Bootstrap a model on so many rows in a folder; what is there already is used again.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    rows
+        How many rows the model is trained and validated on.
+
+    Returns
+    -------
+    Home
+        The bootstrapped home.
+    """
     home = Home(root).create()
     if home.plan.exists():
         return home

@@ -32,8 +32,8 @@ function done(summary, latency, requests)
     latency:percentile(50), latency:percentile(99)))
 end
 """
-DELAY = "function delay() return math.random(0, {most}) end"
-REPLY = re.compile(rb"HTTP/1\.1 (\d+).*?content-length: (\d+)\r\n.*?\r\n\r\n", re.DOTALL | re.IGNORECASE)
+LUA_DELAY = "function delay() return math.random(0, {most}) end"
+HTTP_REPLY = re.compile(rb"HTTP/1\.1 (\d+).*?content-length: (\d+)\r\n.*?\r\n\r\n", re.DOTALL | re.IGNORECASE)
 
 
 class Load(NamedTuple):
@@ -46,10 +46,26 @@ class Load(NamedTuple):
     client: str
 
 
-def load(
-    url: str, bodies: list[bytes], *, seconds: float, connections: int, rate: float | None = None,
+class Task(NamedTuple):
+    """What a client does: POST bodies in turn, for some seconds, with a pause before each next one."""
+
+    url: str
+    bodies: list[bytes]
+    seconds: float
+    connections: int
+    pause: float
+    media: str
+
+
+def load(  # noqa: PLR0913 - keywords name them
+    url: str,
+    bodies: list[bytes],
+    *,
+    seconds: float,
+    connections: int,
+    rate: float | None = None,
     media: str = "application/json",
-) -> Load:  # fmt: skip
+) -> Load:
     """Ask a server for some seconds over so many connections.
 
     Parameters
@@ -64,53 +80,55 @@ def load(
         Requests a second to keep to, at random times; as many as are answered by default.
     media
         The bodies' content type.
+
+    Returns
+    -------
+    Load
+        The rate and the latencies.
     """
     pause = connections / rate if rate else 0.0
-    if shutil.which("wrk"):
-        return by_wrk(url, bodies, seconds, connections, pause, media)
-    return asyncio.run(by_asyncio(url, bodies, seconds, connections, pause, media))
+    task = Task(url, bodies, seconds, connections, pause, media)
+    return by_wrk(task) if shutil.which("wrk") else asyncio.run(by_asyncio(task))
 
 
-def by_wrk(url: str, bodies: list[bytes], seconds: float, connections: int, pause: float, media: str) -> Load:
+def by_wrk(task: Task) -> Load:
     """Have wrk do it, on one thread."""
-    quoted = ", ".join('"' + "".join(map("\\{:03d}".format, body)) + '"' for body in bodies)
-    delay = DELAY.format(most=round(2000 * pause)) if pause else ""
+    quoted = ", ".join('"' + "".join(map("\\{:03d}".format, body)) + '"' for body in task.bodies)
+    delay = LUA_DELAY.format(most=round(2000 * task.pause)) if task.pause else ""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
-        script.write_text(SCRIPT.format(bodies=quoted, media=media, delay=delay))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
+        script.write_text(SCRIPT.format(bodies=quoted, media=task.media, delay=delay))
+        command = ["wrk", "-t1", f"-c{task.connections}", f"-d{task.seconds:g}s", "-s", str(script), task.url]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
     figures = output.split("FIGURES ")[1].split()
     requests, microseconds, failed, median, p99 = map(int, figures[:5])
     return Load(requests / microseconds * 1e6, median / 1e3, p99 / 1e3, failed, "wrk")
 
 
-async def by_asyncio(
-    url: str, bodies: list[bytes], seconds: float, connections: int, pause: float, media: str
-) -> Load:
+async def by_asyncio(task: Task) -> Load:
     """Do it here: slower than wrk, and in the way of the server on a small machine."""
-    place = urlsplit(url)
-    path = place.path + (f"?{place.query}" if place.query else "")
-    head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: {media}\r\nContent-Length: "
-    sent = [head.encode() + b"%d\r\n\r\n" % len(body) + body for body in bodies]
+    address = urlsplit(task.url)
+    path = address.path + (f"?{address.query}" if address.query else "")
+    head = f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {task.media}\r\nContent-Length: "
+    sent = [head.encode() + b"%d\r\n\r\n" % len(body) + body for body in task.bodies]
     took: list[float] = []
     failed = 0
 
     async def client(first: int, until: float) -> None:
         nonlocal failed
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
-        at = first
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        body_index = first
         while (began := time.perf_counter()) < until:
-            writer.write(sent[at % len(sent)])
+            writer.write(sent[body_index % len(sent)])
             failed += not await answered(reader)
             took.append(time.perf_counter() - began)
-            at += 1
-            if pause:
-                await asyncio.sleep(random.uniform(0, 2 * pause))  # noqa: S311
+            body_index += 1
+            if task.pause:
+                await asyncio.sleep(random.uniform(0, 2 * task.pause))  # noqa: S311
         writer.close()
 
     begun = time.perf_counter()
-    await asyncio.gather(*(client(first, begun + seconds) for first in range(connections)))
+    await asyncio.gather(*(client(first, begun + task.seconds) for first in range(task.connections)))
     spent = time.perf_counter() - begun
     p99 = statistics.quantiles(took, n=100)[98]
     return Load(len(took) / spent, statistics.median(took) * 1e3, p99 * 1e3, failed, "asyncio")
@@ -119,8 +137,8 @@ async def by_asyncio(
 async def answered(reader: asyncio.StreamReader) -> bool:
     """Read one reply; whether it was a good one."""
     head = await reader.readuntil(b"\r\n\r\n")
-    found = REPLY.match(head)
-    if found is None:
+    match = HTTP_REPLY.match(head)
+    if match is None:
         raise ValueError(f"no reply with a length: {head[:200]!r}")
-    await reader.readexactly(int(found[2]))
-    return found[1].startswith(b"2")
+    await reader.readexactly(int(match[2]))
+    return match[1].startswith(b"2")

@@ -28,7 +28,7 @@ async def body_of(receive: Any) -> bytes:
             return bytes(body)
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
+async def echo(receive: Any, send: Any) -> None:
     """Answer with what was sent."""
     body = await body_of(receive)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -41,7 +41,7 @@ def asgi_app(_: Path | None) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            await echo(scope, receive, send)
+            await echo(receive, send)
 
     return app
 
@@ -51,8 +51,8 @@ def litestar_app(_: Path | None) -> Any:
     from litestar import Litestar, asgi
 
     @asgi("/predict", copy_scope=False)
-    async def predict(scope: Any, receive: Any, send: Any) -> None:
-        await echo(scope, receive, send)
+    async def predict(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - Litestar's signature
+        await echo(receive, send)
 
     return Litestar([predict], openapi_config=None, logging_config=None)
 

@@ -6,19 +6,19 @@ from typing import Any
 
 __all__ = ["section"]
 
-OURS = "Millrace"
+MILLRACE_SIDE = "Millrace"
 
 
 def section(figures: dict[str, Any]) -> str:
     """Every part there are figures of, as Markdown."""
-    lines = [HEAD]
-    for part, write in PARTS.items():
+    lines = [SPEED_INTRODUCTION]
+    for part, write in SUBSECTIONS.items():
         if part in figures:
             lines += [*write(figures[part]), ""]
     return "\n".join(lines)
 
 
-HEAD = """## Speed
+SPEED_INTRODUCTION = """## Speed
 
 `make bench-speed` (`FASTAPI_PYTHON=…` names a Python that has FastAPI); raw figures in
 `docs/benchmarks/speed.json`. Rows of ten features, the default pool, one worker, the ledger on. Rounds of all
@@ -30,8 +30,12 @@ def single(part: dict[str, Any]) -> list[str]:
     """One row a request."""
     sides = part["sides"]
     echo = sides["Litestar @asgi echo"]["rate"]
-    head = ["### One row a request", "", "| server | requests/s | share of Litestar's echo | median ms |"
-            " p99 ms | processor µs |", "|---|---|---|---|---|---|"]  # fmt: skip
+    head = [
+        "### One row a request",
+        "",
+        "| server | requests/s | share of Litestar's echo | median ms | p99 ms | processor µs |",
+        "|---|---|---|---|---|---|",
+    ]
     rows = [
         f"| {name} | {side['rate']:,.0f} | {side['rate'] / echo:.2f} | {side['median_ms']:.2f} |"
         f" {side['p99_ms']:.2f} | {side['cpu_us']:.0f} |"
@@ -44,12 +48,14 @@ def learning(part: dict[str, Any]) -> list[str]:
     """Latency while labels are learned."""
     p99, rate = part["p99_ms"], part["rate"]
     return [
-        "### The 99th percentile at half of the maximal load", "",
-        "| | requests/s | p99 ms |", "|---|---|---|",
+        "### The 99th percentile at half of the maximal load",
+        "",
+        "| | requests/s | p99 ms |",
+        "|---|---|---|",
         f"| no labels | {rate['idle']:,.0f} | {p99['idle']:.2f} |",
         f"| the learner kept busy | {rate['learning']:,.0f} | {p99['learning']:.2f} |",
         f"| ratio | | {part['ratio']:.2f} |",
-    ]  # fmt: skip
+    ]
 
 
 def batch(part: dict[str, Any]) -> list[str]:
@@ -73,49 +79,59 @@ def stages(part: dict[str, Any]) -> list[str]:
 
 def fresh(part: dict[str, Any]) -> list[str]:
     """From accepted to served."""
-    found = {f"{name}, ms": f"{part[key]:.0f}" for name, key in (("median", "median_ms"), ("p99", "p99_ms"))}
-    return table(f"From 202 to served predictions, {part['labels_per_second']:.0f} labels/s", found)
+    figures = {
+        f"{name}, ms": f"{part[key]:.0f}" for name, key in (("median", "median_ms"), ("p99", "p99_ms"))
+    }
+    return table(f"From 202 to served predictions, {part['labels_per_second']:.0f} labels/s", figures)
 
 
 def learn(part: dict[str, Any]) -> list[str]:
     """Labels accepted."""
     rates = part["labels_per_second"]
-    found = {f"{name}, labels/s": f"{rate:,.0f}" for name, rate in rates.items()}
-    return table("Labels accepted durably, 32 connections", found)
+    figures = {f"{name}, labels/s": f"{rate:,.0f}" for name, rate in rates.items()}
+    return table("Labels accepted durably, 32 connections", figures)
 
 
 def label(part: dict[str, Any]) -> list[str]:
     """What a label takes of the learner."""
-    found = {stage: f"{spent:.0f}" for stage, spent in part["microseconds"].items()}
+    figures = {stage: f"{spent:.0f}" for stage, spent in part["microseconds"].items()}
     return table(
-        "Of the learner's time, the refresh apart, µs a label", found | {"in all": f"{part['in_all']:.0f}"}
+        "Of the learner's time, the refresh apart, µs a label", figures | {"in all": f"{part['in_all']:.0f}"}
     )
 
 
 def start(part: dict[str, Any]) -> list[str]:
     """Start and memory."""
-    found = {
+    figures = {
         "start to ready, s": f"{part['seconds']['ready']:.2f}",
         "until the learner learns, too, s": f"{part['seconds']['learning']:.2f}",
     }
-    found |= {f"{role}, MB": f"{size:.0f}" for role, size in part["resident_mb"].items()}
-    return table("Start, and memory right after", found)
+    figures |= {f"{role}, MB": f"{size:.0f}" for role, size in part["resident_mb"].items()}
+    return table("Start, and memory right after", figures)
 
 
 def monitor(part: dict[str, Any]) -> list[str]:
     """What the monitor costs."""
     names = {"closed": "page closed", "open": "page open", "cost": "cost of the page"}
-    found = {f"{name}, % of a core": f"{part[key]:.2f}" for key, name in names.items() if key in part}
-    return table("The scorer's processor time and the monitor's page", found)
+    figures = {f"{name}, % of a core": f"{part[key]:.2f}" for key, name in names.items() if key in part}
+    return table("The scorer's processor time and the monitor's page", figures)
 
 
-def table(title: str, found: dict[str, str]) -> list[str]:
+def table(title: str, figures: dict[str, str]) -> list[str]:
     """A table of two columns."""
-    rows = (f"| {what} | {figure} |" for what, figure in found.items())
+    rows = (f"| {what} | {figure} |" for what, figure in figures.items())
     return [f"### {title}", "", "| what | figure |", "|---|---|", *rows]
 
 
-PARTS = {
-    "single": single, "learning": learning, "batch": batch, "plan": plan, "stages": stages, "fresh": fresh,
-    "learn": learn, "label": label, "start": start, "monitor": monitor,
-}  # fmt: skip
+SUBSECTIONS = {
+    "single": single,
+    "learning": learning,
+    "batch": batch,
+    "plan": plan,
+    "stages": stages,
+    "fresh": fresh,
+    "learn": learn,
+    "label": label,
+    "start": start,
+    "monitor": monitor,
+}

@@ -8,21 +8,23 @@ kind of poison takes its turn; the error is that of predictions as served on the
 
 from __future__ import annotations
 
-import csv
+import itertools
 import math
 import random
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from bootstrap.home_option import home_option
 from online.core.config import Config, LedgerConfig, load
+from online.core.csv_rows import csv_rows
 from online.core.errors import InputError
 from online.core.home import Home
 from online.labels.ingest import LabelIngest
@@ -34,23 +36,34 @@ from online.storage.label_validation import LabelValidator
 from online.storage.prediction_log import PredictionLog
 
 Row = dict[str, Any]
-CHUNK = 24  # rows asked, then labelled, together
+ROWS_TOGETHER = 24  # rows asked, then labelled, together
 
 
-def absurd_feature(row: Row, label: Row, rng: random.Random, target: str) -> Row:
+class CleanLabel(NamedTuple):
+    """What a label would be: by which id, for which row, its value, another row's, and chance."""
+
+    id: str
+    row: Row
+    value: float
+    other: float
+    rng: random.Random
+
+
+def absurd_feature(clean: CleanLabel, target: str) -> Row:
     """A full row with a number no sensor gives."""
-    numbers = [name for name, value in row.items() if isinstance(value, (int, float))]
-    return row | {rng.choice(numbers): rng.choice([1e12, -1e9, math.inf])} | {target: label[target]}
+    numbers = [name for name, value in clean.row.items() if isinstance(value, (int, float))]
+    absurd = {clean.rng.choice(numbers): clean.rng.choice([1e12, -1e9, math.inf])}
+    return clean.row | absurd | {target: clean.value}
 
 
-KINDS: dict[str, Callable[[Row, Row, random.Random, str], Row]] = {
-    "other unit": lambda row, label, rng, target: label | {target: 1000.0 * label[target]},
-    "sign and digit": lambda row, label, rng, target: label | {target: -10.0 * label[target] - 1.0},
-    "not a number": lambda row, label, rng, target: label | {target: rng.choice([math.nan, math.inf])},
-    "largest": lambda row, label, rng, target: label | {target: rng.choice([1e308, -1e308, 1e31])},
-    "another row's": lambda row, label, rng, target: label | {target: label["other"]},
-    "stuck at zero": lambda row, label, rng, target: label | {target: 0.0},
-    "unknown id": lambda row, label, rng, target: {"id": f"nobody-{rng.random()}", target: label[target]},
+KINDS: dict[str, Callable[[CleanLabel, str], Row]] = {
+    "other unit": lambda clean, target: {"id": clean.id, target: 1000.0 * clean.value},
+    "sign and digit": lambda clean, target: {"id": clean.id, target: -10.0 * clean.value - 1.0},
+    "not a number": lambda clean, target: {"id": clean.id, target: clean.rng.choice([math.nan, math.inf])},
+    "largest": lambda clean, target: {"id": clean.id, target: clean.rng.choice([1e308, -1e308, 1e31])},
+    "another row's": lambda clean, target: {"id": clean.id, target: clean.other},
+    "stuck at zero": lambda clean, target: {"id": clean.id, target: 0.0},
+    "unknown id": lambda clean, target: {"id": f"nobody-{clean.rng.random()}", target: clean.value},
     "absurd feature": absurd_feature,
 }
 
@@ -92,21 +105,20 @@ class Run:
         served = self._scorer.score(rows)
         self._ledger.record(served)
         self._ledger.flush()
-        for n, one in enumerate(served, start=first):
-            rng = random.Random(n)  # noqa: S311 - a seed, no secret
-            label: Row = {"id": one.id, self._target: labels[n - first]}
-            if n not in spoiled:
-                self.errors[n] = abs(one.prediction - labels[n - first])
-                self._send(label, "clean")
+        for number, prediction in enumerate(served, start=first):
+            rng = random.Random(number)  # noqa: S311 - a seed, no secret
+            label = labels[number - first]
+            if number not in spoiled:
+                self.errors[number] = abs(prediction.prediction - label)
+                self._send({"id": prediction.id, self._target: label}, "clean")
             elif self._poison:
-                other = label | {"other": rng.choice(labels)}
-                self._send(KINDS[spoiled[n]](rows[n - first], other, rng, self._target), spoiled[n])
+                clean = CleanLabel(prediction.id, rows[number - first], label, rng.choice(labels), rng)
+                self._send(KINDS[spoiled[number]](clean, self._target), spoiled[number])
         self.learner.catch_up()
 
     def _send(self, label: Row, kind: str) -> None:
         fates = self.fates.setdefault(kind, {})
         try:
-            label.pop("other", None)
             (receipt,) = self._label_ingest.accept(self._label_ingest.validate([label])).result(60)
             fate: str = receipt.status
         except InputError:
@@ -123,13 +135,15 @@ class Run:
 def read_stream(home: Home, config: Config, count: int) -> tuple[list[Row], list[float]]:
     """The rows still to come, as a client holds them, and their labels."""
     with (home.data / "stream.csv").open(newline="") as file:
-        rows = [row for row, _ in zip(csv.DictReader(file), range(count), strict=False)]
-    labels = [float(row.pop(config.target.name)) for row in rows]
+        rows = list(itertools.islice(csv_rows(file), count))
+    labels = [float(row.pop(config.target.name) or "nan") for row in rows]
     return [{name: number_of(text) for name, text in row.items()} for row in rows], labels
 
 
-def number_of(text: str) -> Any:
+def number_of(text: str | None) -> Any:
     """A cell as a client would send it."""
+    if text is None:
+        return None
     try:
         return float(text) if "." in text else int(text)
     except ValueError:
@@ -137,23 +151,23 @@ def number_of(text: str) -> Any:
 
 
 @click.command()
-@click.option("--home", "root", type=click.Path(exists=True, path_type=Path), required=True)
+@home_option(default=None, exists=True)
 @click.option("--labels", "count", type=int, default=10_000, show_default=True)
 @click.option("--share", type=float, default=0.05, show_default=True, help="Share of poison.")
 @click.option("--seed", type=int, default=1, show_default=True)
-def main(root: Path, count: int, share: float, seed: int) -> None:
+def main(home: Home, count: int, share: float, seed: int) -> None:
     """Print the error on clean rows with and without poison among the labels."""
-    rng, config = random.Random(seed), load(Home(root).config)  # noqa: S311 - a seed, no secret
-    rows, labels = read_stream(Home(root), config, count)
+    rng, config = random.Random(seed), load(home.config)  # noqa: S311 - a seed, no secret
+    rows, labels = read_stream(home, config, count)
     spoiled = {n: rng.choice(list(KINDS)) for n in range(len(rows)) if rng.random() < share}
     means = {}
     for poison in (False, True):
         with tempfile.TemporaryDirectory() as folder:
-            home = Home(Path(shutil.copytree(root, Path(folder) / "home")))
-            run = Run(home, config, poison=poison)
+            copy = Home(Path(shutil.copytree(home.root, Path(folder) / "home")))
+            run = Run(copy, config, poison=poison)
             with run.learner:
-                for first in track(range(0, len(rows), CHUNK), "poisoned" if poison else "clean"):
-                    last = first + CHUNK
+                for first in track(range(0, len(rows), ROWS_TOGETHER), "poisoned" if poison else "clean"):
+                    last = first + ROWS_TOGETHER
                     run.chunk(first, rows[first:last], labels[first:last], spoiled)
             run.close()
         means[poison] = sum(run.errors.values()) / len(run.errors)

@@ -17,7 +17,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import threading
@@ -28,8 +28,10 @@ from typing import Any
 
 import click
 import httpx
+from rich.console import Console
 from rich.progress import track
 
+from bootstrap.home_option import home_option
 from online.core.config import load
 from online.core.home import Home
 from online.learning.learner import Learner
@@ -37,69 +39,45 @@ from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
 from online.storage.records import LABELS, Record
 from online.storage.snapshot import SnapshotStore
-from scripts.bench.server_processes import descendants, of_role
 from scripts.chaos.poison import read_stream
+from tests.support.running import Server, until
 
 ROLES = ("learner", "learner", "learner", "scorer", "scorer", "label-worker", "supervisor")
-START_SECONDS = 180.0
 
 
-class Server:
-    """``millrace serve`` with two workers, which can be killed in parts or as a whole."""
+class Victim(Server):
+    """A server that is killed in parts or as a whole, on a port that it keeps."""
 
     def __init__(self, home: Home, port: int) -> None:
-        self._home = home
-        self._command = [
-            sys.executable, "-m", "millrace", "serve", "--home", str(home.root), "--workers", "2",
-            "--port", str(port), "--monitor-port", "0",
-        ]  # fmt: skip
-        self.url = f"http://127.0.0.1:{port}"
         self.down = threading.Event()  # while no scorer need be alive
-        self.start()
+        super().__init__(home.root, "--workers", "2", "--port", str(port))
 
-    def start(self) -> None:
-        """Start, and wait until it learns."""
-        with (self._home.root / "log.txt").open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
-        until(self.learning, "the server to learn")
-        self.down.clear()
+    def strike(self, role: str, rng: random.Random) -> None:
+        """Kill a process of a role; a scorer only beside another, the supervisor while nothing is asked.
 
-    def learning(self) -> bool:
-        """Whether predictions are served and labels learned."""
-        with contextlib.suppress(httpx.TransportError, ValueError):
-            answer = httpx.get(f"{self.url}/health/ready", timeout=10.0)
-            return answer.status_code == httpx.codes.OK and answer.json()["learner"]["alive"]
-        return False
-
-    def children(self, role: str) -> list[int]:
-        """The processes of a role."""
-        return of_role(self.process.pid, role)
-
-    def kill(self, role: str, rng: random.Random) -> None:
-        """Kill a process of a role; both scorers or the supervisor only while nothing is asked of them."""
+        Parameters
+        ----------
+        role
+            The role, or ``supervisor`` for everything; it is started again.
+        rng
+            Chooses among the processes of the role.
+        """
         if role == "supervisor":
             self.down.set()
-            pids = descendants(self.process.pid)
-            self.process.kill()
-            self.process.wait()
-            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the children to end")
+            self.crash()
             self.start()
+            self.down.clear()
             return
-        pids = self.children(role)
+        pids = self.pids(role)
         if pids and (role in ("learner", "label-worker") or len(pids) > 1):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rng.choice(pids), signal.SIGKILL)
 
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
-        self.process.terminate()
-        self.process.wait(120)
 
-
-class Client(threading.Thread):
+class LabellingClient(threading.Thread):
     """Predicts and labels, notes every answer, and sends again what got none."""
 
-    def __init__(self, server: Server, rows: list[dict[str, Any]], labels: list[float], target: str) -> None:
+    def __init__(self, server: Victim, rows: list[dict[str, Any]], labels: list[float], target: str) -> None:
         super().__init__(daemon=True)
         self._server, self._rows, self._labels, self._target = server, rows, labels, target
         self._http = httpx.Client(base_url=server.url, timeout=60.0)
@@ -147,7 +125,7 @@ class Client(threading.Thread):
             self._http = httpx.Client(base_url=self._server.url, timeout=60.0)
 
 
-def spoil(home: Home, server: Server, rng: random.Random) -> str:
+def spoil(home: Home, server: Victim, rng: random.Random) -> str:
     """Do something bad to the files, or ask for work at a bad moment; what it was."""
 
     def tear_plan() -> None:
@@ -170,15 +148,18 @@ def spoil(home: Home, server: Server, rng: random.Random) -> str:
         return ask
 
     faults = {
-        "plan torn": tear_plan, "plan lost": lose_plan, "snapshot torn": tear_snapshot,
-        "snapshot ordered": order("/snapshots"), "rolled back": order("/snapshots/rollback", version=1),
-    }  # fmt: skip
+        "plan torn": tear_plan,
+        "plan lost": lose_plan,
+        "snapshot torn": tear_snapshot,
+        "snapshot ordered": order("/snapshots"),
+        "rolled back": order("/snapshots/rollback", version=1),
+    }
     name = rng.choice(list(faults))
     faults[name]()
     return name
 
 
-def check(home: Home, client: Client) -> list[str]:
+def check(home: Home, client: LabellingClient) -> list[str]:
     """What does not hold; nothing when all is well."""
     config, wrong = load(home.config), []
     journal = Journal(home.journal, config.stream)
@@ -220,32 +201,23 @@ def check_replay(home: Home, taught: int) -> list[str]:
     return wrong if same else [*wrong, "replay from the first model does not give the live one"]
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {START_SECONDS:g} s in vain for {what}")
-        time.sleep(0.05)
-
-
 def torture(home: Home, kills: int, seed: int, port: int) -> dict[str, Any]:
     """Kill and spoil; the counts, with what was found wrong under ``wrong``."""
     rng, config = random.Random(seed), load(home.config)  # noqa: S311 - a seed, no secret
     rows, labels = read_stream(home, config, 2000)
-    server = Server(home, port)
-    client = Client(server, rows, labels, config.target.name)
+    server = Victim(home, port)
+    client = LabellingClient(server, rows, labels, config.target.name)
     client.start()
     done: dict[str, int] = {}
     try:
-        for _ in track(range(kills), "killing"):
+        for _ in track(range(kills), "killing", console=Console(stderr=True)):
             time.sleep(rng.uniform(0.1, 2.0))
             role = rng.choice(ROLES)
-            server.kill(role, rng)
+            server.strike(role, rng)
             names = [f"{role} killed"] + ([spoil(home, server, rng)] if rng.random() < 0.3 else [])
             for name in names:
                 done[name] = done.get(name, 0) + 1
-        until(server.learning, "the server to be back")
+        until(server.ready, "the server to be back")
         client.stopping = True
         client.join()
     finally:
@@ -254,16 +226,22 @@ def torture(home: Home, kills: int, seed: int, port: int) -> dict[str, Any]:
     return report | done | {"wrong": check(home, client)}
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @click.command()
-@click.option("--home", "root", type=click.Path(exists=True, path_type=Path), required=True)
+@home_option(default=None, exists=True)
 @click.option("--kills", type=int, default=200, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--port", type=int, default=8899, show_default=True)
-def main(root: Path, kills: int, seed: int, port: int) -> None:
+@click.option("--port", type=int, default=0, help="Where the server listens; a free port by default.")
+def main(home: Home, kills: int, seed: int, port: int) -> None:
     """Torture a copy of a home, and exit with 1 when something does not hold."""
     with tempfile.TemporaryDirectory() as folder:
-        home = Home(Path(shutil.copytree(root, Path(folder) / "home")))
-        report = torture(home, kills, seed, port)
+        copy = Home(Path(shutil.copytree(home.root, Path(folder) / "home")))
+        report = torture(copy, kills, seed, port or free_port())
     click.echo(json.dumps(report, indent=1))
     sys.exit(1 if report["wrong"] else 0)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bootstrap.train import Course, learn, read_rows
+from bootstrap.home_option import home_option
+from bootstrap.train import BootstrapTraining, labelled_rows, learn
 from online.core.config import Config, load
 from online.core.errors import InputError, LockError, PlanError, SnapshotError
 from online.core.home import Home, lock
@@ -28,39 +30,44 @@ __all__ = ["replay"]
 
 CLOSE = 200  # labels that came while replaying and may be left to the learner
 SERVED_SECONDS = 120.0
-SPAN = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+SEQ_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
 @click.command()
-@click.option(
-    "--home", "root", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
-    help="Folder of the stream: data/, models/ and millrace.toml.",
-)  # fmt: skip
+@home_option()
 @click.option("--from", "start", type=int, default=1, show_default=True, help="The version to begin from.")
 @click.option("--until", type=int, help="The last journal record to learn; by default all there are.")
 @click.option("--without", multiple=True, help="Leave out a record, SEQ, or some, SEQ-SEQ; may repeat.")
 @click.option(
-    "--where", help="Leave out the labels for which this SQL expression holds, of the columns seq, id,"
+    "--where",
+    help="Leave out the labels for which this SQL expression holds, of the columns seq, id,"
     " received_at, target, prediction and features: \"features->>'Source' = 'Wind' and target > 9000\".",
-)  # fmt: skip
+)
 @click.option(
-    "--pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--pipeline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Another millrace.toml, whose [model] is built anew and taught data/train.csv,"
     " data/validation.csv and the journal.",
-)  # fmt: skip
+)
 @click.option("--live", is_flag=True, help="Put the result live, on a running server too.")
-def replay(
-    root: Path, start: int, until: int | None, without: tuple[str, ...], where: str | None,
-    pipeline: Path | None, live: bool,
-) -> None:  # fmt: skip
+def replay(  # noqa: PLR0913 - one argument an option
+    home: Home,
+    start: int,
+    until: int | None,
+    without: tuple[str, ...],
+    where: str | None,
+    pipeline: Path | None,
+    live: bool,
+) -> None:
     """Rebuild the model from a snapshot and the journal, without chosen labels or with another pipeline."""
-    home, console = Home(root.resolve()), Console()
+    console = Console()
     config = load(home.config)
     store = SnapshotStore(home.models, config.learner.snapshot_key)
     journal = Journal(home.journal, config.stream)
+    origin = Origin(home, config, store, journal, start)
     try:
         left_out = chosen(journal, without, where)
-        fold = begin(home, config, store, start, pipeline, console)
+        fold = begin(origin, pipeline, console)
         run = Replay(fold, journal, left_out, changed=bool(left_out) or pipeline is not None)
         last = last_record(journal, fold, until)
         advance(run, last, console)
@@ -68,48 +75,52 @@ def replay(
         console.print(table(report, config, start))
         console.print(f"{report.labels:,} labels compared, {report.left_out:,} left out")
         if live:
-            version = put_live(home, config, store, journal, run, start, until)
+            version = put_live(origin, run, until)
             console.print(f"[bold]model_v{version}[/] is live")
     finally:
         journal.close()
+
+
+class Origin(NamedTuple):
+    """What is replayed: a home's journal, from one of its versions on."""
+
+    home: Home
+    config: Config
+    store: SnapshotStore
+    journal: Journal
+    version: int
 
 
 def chosen(journal: Journal, without: tuple[str, ...], where: str | None) -> set[int]:
     """The labels to leave out. Raises InputError for what is no seq or expression."""
     seqs: set[int] = set()
     for text in without:
-        found = SPAN.fullmatch(text)
-        if found is None:
+        match = SEQ_RANGE.fullmatch(text)
+        if match is None:
             raise InputError(f"--without {text}: give a journal seq, or two with a dash", field="without")
-        seqs |= set(range(int(found[1]), int(found[2] or found[1]) + 1))
+        seqs |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return seqs | (journal.labels_where(where) if where else set())
 
 
-def begin(
-    home: Home, config: Config, store: SnapshotStore, start: int, pipeline: Path | None, console: Console
-) -> Fold:
+def begin(origin: Origin, pipeline: Path | None, console: Console) -> Fold:
     """The model to replay from: a snapshot, or another pipeline taught what bootstrap taught the first."""
-    journal_seq = store.manifest(start).seq
+    home, config, store, journal, version = origin
+    journal_seq = store.manifest(version).seq
     if pipeline is None:
-        loaded = store.load(start)
-        check_same(loaded.manifest.schema, config.schema, f"model_v{start}")
+        loaded = store.load(version)
+        check_same(loaded.manifest.schema, config.schema, f"model_v{version}")
         loaded.state.configure(config)
-        return Fold(loaded.pipeline, loaded.state, lambda version: store.load(version).pipeline)
+        return Fold(loaded.pipeline, loaded.state, lambda number: store.load(number).pipeline)
     other = load(pipeline)
     check_same(config.schema, other.schema, f"{home.config}, which {pipeline} must share")
     fold = Fold(
         build_pipeline(other.schema, other.model, other.experts),
         FoldState(config),
-        restore=lambda version: store.load(version).pipeline,
+        restore=lambda number: store.load(number).pipeline,
     )
-    learn(
-        Course(fold, other), {part: read_rows(home, part, other) for part in ("train", "validation")}, console
-    )
-    journal = Journal(home.journal, config.stream)
-    try:
-        advance(Replay(fold, journal, changed=True), journal_seq, console)
-    finally:
-        journal.close()
+    rows = {part: labelled_rows(home, part, other) for part in ("train", "validation")}
+    learn(BootstrapTraining(fold, other), rows, console)
+    advance(Replay(fold, journal, changed=True), journal_seq, console)
     return fold
 
 
@@ -131,11 +142,10 @@ def advance(run: Replay, until: int, console: Console) -> None:
         pass
 
 
-def put_live(
-    home: Home, config: Config, store: SnapshotStore, journal: Journal, run: Replay, start: int,
-    until: int | None,
-) -> int:  # fmt: skip
+def put_live(origin: Origin, run: Replay, until: int | None) -> int:
     """Write the replayed model and order it through the journal; the version that serves it."""
+    home, config, store, journal, start = origin
+    # labels come while this runs: what is left after this the learner takes in, in a moment
     while until is None and journal.last_seq() - run.fold.state.seq > CLOSE:
         for _ in run.run(journal.last_seq()):
             pass
@@ -149,12 +159,13 @@ def put_live(
         metrics=run.comparison().replayed,
     )
     manifest = store.save(run.fold.pipeline, state, state.probe, provenance)
+    # with --until, what came later is meant to be left out: the learner goes on from the journal's end
     learned = state.seq if until is None else journal.last_seq()
     seq = journal.append_command(
         "replay", time.time(), version=manifest.version, learned=learned, without=run.left_out
     )
     try:
-        lock(home).close()
+        lock(home).close()  # free: no learner runs here, so the order is carried out in this process
     except LockError:
         return served(home, seq)
     with Learner(home, config) as learner:
@@ -168,7 +179,7 @@ def served(home: Home, seq: int) -> int:
     while time.monotonic() < deadline:
         try:
             info = ScoringPlan.load(home.plan).info
-        except PlanError:
+        except PlanError:  # it is being replaced
             continue
         if info.seq >= seq:
             return info.version

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bootstrap.home_option import home_option
 from online.core.errors import InputError
 from online.core.home import Home
 from online.scoring.plan import ScoringPlan
@@ -33,13 +34,10 @@ class Fixed(NamedTuple):
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("result", type=click.Path(path_type=Path))
-@click.option(
-    "--home", "root", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
-    help="Folder with the model to score with.",
-)  # fmt: skip
+@home_option(help_text="Folder with the model to score with.")
 @click.option("--url", help="Score through the server there instead; its ledger keeps the predictions.")
 @click.option("--rows", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows a part.")
-def score(source: Path, result: Path, root: Path, url: str | None, rows: int) -> None:
+def score(source: Path, result: Path, home: Home, url: str | None, rows: int) -> None:
     """Add prediction, lower and upper to every row of SOURCE and write RESULT.
 
     Both are CSV, NDJSON (.ndjson, .jsonl) or Parquet by their ending. RESULT is written whole or not at all.
@@ -48,7 +46,7 @@ def score(source: Path, result: Path, root: Path, url: str | None, rows: int) ->
     done = 0
     with progress() as bar, writing(result) as sink:
         task = bar.add_task("scoring", total=1.0)
-        with_scores = through(url) if url else offline(Home(root.resolve()))
+        with_scores = through(url) if url else offline(home)
         for part, share in read_rows(source, rows):
             sink.write(columns(part, with_scores, done))
             done += len(part)
@@ -79,6 +77,7 @@ def columns(part: list[Row], with_scores: Scores, done: int) -> list[Row]:
 
 def offline(home: Home) -> Scores:
     """Score with the plan a home serves now; ids are of no use and left alone."""
+    # a server may publish meanwhile: all rows of a file are scored by the same plan
     scorer = Scorer(Fixed(ScoringPlan.load(home.plan)))
 
     def scores(part: Sequence[Row]) -> dict[str, Sequence[Any]]:

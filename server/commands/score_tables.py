@@ -10,12 +10,13 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
+from online.core.csv_rows import csv_rows
 from online.core.errors import InputError
 
 __all__ = ["Row", "Sink", "read_rows", "writing"]
 
 Row = dict[str, Any]
-CSV, NDJSON, PARQUET = (".csv",), (".ndjson", ".jsonl"), (".parquet",)
+CSV_ENDINGS, NDJSON_ENDINGS, PARQUET_ENDINGS = (".csv",), (".ndjson", ".jsonl"), (".parquet",)
 
 
 class Sink(Protocol):
@@ -28,12 +29,26 @@ class Sink(Protocol):
 def read_rows(path: Path, size: int) -> Iterator[tuple[list[Row], float]]:
     """Parts of at most ``size`` rows, each with the share of the file read so far.
 
+    Parameters
+    ----------
+    path
+        A CSV, NDJSON or Parquet file, by its ending.
+    size
+        The most rows of a part.
+
+    Yields
+    ------
+    tuple of list of dict and float
+        The next rows, and the share of the file read by then, from 0 to 1.
+
     Raises
     ------
     InputError
         The file is missing, of an unknown kind, or a row of it malformed: the row is named.
     """
-    reading = by_kind(path, {CSV: read_csv, NDJSON: read_ndjson, PARQUET: read_parquet})
+    reading = by_kind(
+        path, {CSV_ENDINGS: read_csv, NDJSON_ENDINGS: read_ndjson, PARQUET_ENDINGS: read_parquet}
+    )
     try:
         yield from reading(path, size)
     except OSError as exc:
@@ -43,8 +58,8 @@ def read_rows(path: Path, size: int) -> Iterator[tuple[list[Row], float]]:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Sink]:
     """A sink that makes a whole file or, when anything fails, none: what stood there stays."""
-    kind = by_kind(path, {CSV: CsvSink, NDJSON: NdjsonSink, PARQUET: ParquetSink})
-    part = path.with_name(f".{path.name}.part")
+    kind = by_kind(path, {CSV_ENDINGS: CsvSink, NDJSON_ENDINGS: NdjsonSink, PARQUET_ENDINGS: ParquetSink})
+    part = path.with_name(f".{path.name}.part")  # beside it: a rename is whole only within a file system
     try:
         with part.open("wb") as file:
             sink = kind(file)
@@ -59,49 +74,50 @@ def writing(path: Path) -> Iterator[Sink]:
 
 def by_kind(path: Path, kinds: dict[tuple[str, ...], Any]) -> Any:
     """What belongs to a file's ending."""
-    for endings, found in kinds.items():
+    for endings, chosen in kinds.items():
         if path.suffix.lower() in endings:
-            return found
+            return chosen
     known = ", ".join(ending for endings in kinds for ending in endings)
     raise InputError(f"{path.name}: its ending says what it holds, and must be one of {known}")
 
 
 def parts(rows: Iterator[Row], size: int, share: Callable[[], float]) -> Iterator[tuple[list[Row], float]]:
     """Rows in parts."""
-    held: list[Row] = []
+    part: list[Row] = []
     for row in rows:
-        held.append(row)
-        if len(held) == size:
-            yield held, share()
-            held = []
-    if held:
-        yield held, 1.0
+        part.append(row)
+        if len(part) == size:
+            yield part, share()
+            part = []
+    if part:
+        yield part, 1.0
 
 
 def read_csv(path: Path, size: int) -> Iterator[tuple[list[Row], float]]:
     """A CSV with a header: every cell a text, an empty one a missing value."""
-    whole = max(1, path.stat().st_size)
+    file_bytes = max(1, path.stat().st_size)
     with path.open("rb") as file:
+        # decoded line by line, so that tell() below stays true; a text file reads ahead
         lines = (line.decode("utf-8-sig") for line in file)
         try:
-            yield from parts(csv_rows(lines, path), size, lambda: file.tell() / whole)
+            yield from parts(named_csv_rows(lines, path), size, lambda: file.tell() / file_bytes)
         except (UnicodeDecodeError, csv.Error) as exc:
             raise InputError(f"{path} is no well-formed CSV: {exc}") from exc
 
 
-def csv_rows(lines: Iterator[str], path: Path) -> Iterator[Row]:
+def named_csv_rows(lines: Iterator[str], path: Path) -> Iterator[Row]:
     """Rows by the header's names."""
-    for index, row in enumerate(csv.DictReader(lines, strict=True)):
-        if None in row:
-            raise InputError(f"{path}, row {index}: it has more cells than the header", index=index)
-        yield {name: None if cell in (None, "") else cell for name, cell in row.items()}
+    try:
+        yield from csv_rows(lines)
+    except InputError as exc:
+        raise InputError(f"{path}, {exc}", index=exc.index) from exc
 
 
 def read_ndjson(path: Path, size: int) -> Iterator[tuple[list[Row], float]]:
     """A JSON object a line; empty lines are passed over."""
-    whole = max(1, path.stat().st_size)
+    file_bytes = max(1, path.stat().st_size)
     with path.open("rb") as file:
-        yield from parts(ndjson_rows(file, path), size, lambda: file.tell() / whole)
+        yield from parts(ndjson_rows(file, path), size, lambda: file.tell() / file_bytes)
 
 
 def ndjson_rows(file: BinaryIO, path: Path) -> Iterator[Row]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import sys
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
 import msgspec
 
+from bootstrap.home_option import home_option
 from online.core import config as configuration
 from online.core.home import Home
 from server.observability.logs import log_to
@@ -26,14 +26,9 @@ from server.processes.supervisor import Addresses, Role, supervise
 
 __all__ = ["child", "serve"]
 
-home_option = click.option(
-    "--home", "root", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
-    help="Folder with data/, models/ and millrace.toml.",
-)  # fmt: skip
-
 
 @click.command()
-@home_option
+@home_option()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the API; 0 takes a free one.")
 @click.option(
@@ -42,9 +37,9 @@ home_option = click.option(
 @click.option("--workers", type=click.IntRange(1, 64), help="Scorer processes.")
 @click.option("--role", type=click.Choice(get_args(Role)), help="Run this part alone.")
 @click.option("--api-url", help="Where the monitor finds the API, when it is served elsewhere.")
-def serve(root: Path, role: Role | None, api_url: str | None, **given: Any) -> None:
+def serve(home: Home, role: Role | None, api_url: str | None, **given: Any) -> None:
     """Serve predictions, learn labels and show the monitor. Options override millrace.toml."""
-    home = Home(root.resolve())
+    home = Home(home.root.resolve())  # its processes are told an absolute path, whatever folder they are in
     config = configuration.load(home.config)
     chosen = {name: value for name, value in given.items() if value is not None}
     config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **chosen))
@@ -70,17 +65,18 @@ def announce(addresses: Addresses, role: Role | None) -> None:
 
 @click.command(hidden=True)
 @click.argument("role", type=click.Choice([*get_args(Role), "label-worker"]))
-@home_option
+@home_option()
 @click.option("--fd", type=int, help="The listening socket; the label worker's that to its scorer.")
 @click.option("--parent-fd", type=int, help="The pipe that closes with the supervisor.")
 @click.option("--api-url", default="", help="Where the monitor finds the API.")
 def child(
-    role: Role | Literal["label-worker"], root: Path, fd: int | None, parent_fd: int | None, api_url: str
+    role: Role | Literal["label-worker"], home: Home, fd: int | None, parent_fd: int | None, api_url: str
 ) -> None:
     """One process of a running server; the supervisor starts it."""
     if parent_fd is not None:
-        end_with_parent(parent_fd)
-    home = Home(root)
+        end_with_parent(
+            parent_fd
+        )  # a supervisor that is killed cannot stop its children: the pipe's end does
     config = configuration.load(home.config, quiet=True)
     log_to(sys.stderr, role, config.server.log_format, config.server.log_level)
     if role == "learner":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import InternalServerException
 
+from online.core.csv_rows import csv_lines, csv_rows
 from online.core.errors import InputError
 from online.features.encoder import number
 
@@ -111,12 +111,8 @@ def decoder(media: str, numbers: tuple[str, ...]) -> Callable[[bytes], Any]:
 def read_csv(body: bytes, numbers: tuple[str, ...]) -> list[dict[str, Any]]:
     """Rows of a CSV with a header; an empty cell is a missing value, a surplus one an error."""
     rows = []
-    for index, row in enumerate(
-        csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-    ):
-        if None in row:
-            raise InputError(f"row {index} has more cells than the header", index=index)
-        cells: dict[str, Any] = {name: text for name, text in row.items() if text not in (None, "")}
+    for row in csv_rows(csv_lines(body)):
+        cells: dict[str, Any] = {name: text for name, text in row.items() if text is not None}
         for name in numbers:
             if name in cells:
                 cells[name] = cells[name] if (read := number(cells[name])) is None else read

@@ -13,6 +13,8 @@ import httpx
 import msgspec
 import plotly.graph_objects as go
 
+from online.core.csv_rows import csv_lines, csv_rows
+from online.core.errors import InputError
 from server.monitor.api_reader import failure_text, without_nulls
 from server.monitor.chart_canvas import empty_chart, line_trace, new_chart
 from server.monitor.journal_charts import interval_band
@@ -100,18 +102,17 @@ def parse_upload(contents: str) -> list[dict[str, Any]]:
         Names what is wrong with the file.
     """
     try:
-        text = base64.b64decode(contents.partition(",")[2], validate=True).decode("utf-8-sig")
-        records = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        body = base64.b64decode(contents.partition(",")[2], validate=True)
+        records = list(csv_rows(csv_lines(body)))
     except (binascii.Error, UnicodeDecodeError, csv.Error) as exc:
         raise ForecastError(f"The file is no CSV in UTF-8: {exc}") from exc
+    except InputError as exc:
+        raise ForecastError(f"Line {(exc.index or 0) + 2} has more cells than the header.") from exc
     if len(records) > MAX_UPLOAD_ROWS:
         raise ForecastError(
             f"The file has {len(records):,} rows: at most {MAX_UPLOAD_ROWS:,} are forecast at once."
         )
-    for number, record in enumerate(records, start=2):
-        if None in record:
-            raise ForecastError(f"Line {number} has more cells than the header.")
-    rows = [{name: cell for name, cell in record.items() if cell not in (None, "")} for record in records]
+    rows = [{name: cell for name, cell in record.items() if cell is not None} for record in records]
     if not any(rows):
         raise ForecastError("The file has no rows.")
     return rows

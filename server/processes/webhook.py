@@ -6,6 +6,7 @@ An alarm may come twice (its ``key`` says so), never not at all within a day.
 from __future__ import annotations
 
 import logging
+import operator
 import sqlite3
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 import httpx
 import msgspec
+import tenacity
 
 from online.storage.metrics_store import Alarm, MetricsStore
 
@@ -55,13 +57,15 @@ class Webhook:
         history = self._open()
         try:
             with httpx.Client(timeout=10.0) as client:
-                pause = FIRST_PAUSE
+                until_taken = tenacity.Retrying(
+                    retry=tenacity.retry_if_result(operator.not_),
+                    wait=tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+                    stop=tenacity.stop_when_event_set(self._stop),
+                    sleep=tenacity.sleep_using_event(self._stop),
+                    retry_error_callback=lambda _: False,  # stopped: the alarms are told after the next start
+                )
                 while not self._stop.wait(LOOK_SECONDS):
-                    if self._tell_all(client, history):
-                        pause = FIRST_PAUSE
-                    else:
-                        self._stop.wait(pause)
-                        pause = min(2 * pause, LONGEST_PAUSE)
+                    until_taken(self._tell_all, client, history)
         finally:
             history.close()
 

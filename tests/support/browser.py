@@ -50,8 +50,8 @@ class Browser:
 
     def text(self, selector: str = "body") -> str:
         """The visible text of the first element that fits; empty when there is none."""
-        found = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return str(found[0].text) if found else ""
+        elements = self.driver.find_elements(By.CSS_SELECTOR, selector)
+        return str(elements[0].text) if elements else ""
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a piece of JavaScript returns."""
@@ -59,6 +59,7 @@ class Browser:
 
     def wait(self, condition: Callable[[], Any], saying: str, seconds: float = SECONDS) -> Any:
         """Wait until the condition holds and return its value; fail telling what was awaited."""
+        # a callback may redraw an element between its being found and its being read: it is looked for again
         waiting = WebDriverWait(
             self.driver, seconds, poll_frequency=0.1, ignored_exceptions=(StaleElementReferenceException,)
         )
@@ -95,8 +96,8 @@ class Browser:
 
     def downloads(self, folder: Path) -> None:
         """Put what is downloaded into this folder."""
-        told = {"behavior": "allow", "downloadPath": str(folder)}
-        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", told)
+        settings = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
 
     def severe(self) -> list[str]:
         """Console errors since the page was opened, or since the last call."""

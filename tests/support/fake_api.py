@@ -108,10 +108,14 @@ class FakeApi:
         if path == "/predict":
             n = len(body)
             return 200, {
-                "predictions": [100.0 + i for i in range(n)], "lower": [90.0 + i for i in range(n)],
-                "upper": [110.0 + i for i in range(n)], "ids": [str(i) for i in range(n)],
-                "drifted": [False] * n, "model_version": 5, "learned_seq": 3000,
-            }  # fmt: skip
+                "predictions": [100.0 + i for i in range(n)],
+                "lower": [90.0 + i for i in range(n)],
+                "upper": [110.0 + i for i in range(n)],
+                "ids": [str(i) for i in range(n)],
+                "drifted": [False] * n,
+                "model_version": 5,
+                "learned_seq": 3000,
+            }
         if self.admin_key and key != f"Bearer {self.admin_key}":
             return 401, {"title": "Unauthorized", "detail": "an admin call needs the key"}
         if path == "/snapshots/rollback":
@@ -131,11 +135,16 @@ class FakeApi:
         some = len(self.outcomes["seq"]) > 0
         field = [[100.0 + 10 * s + 500 * k if some and s != 3 else None for s in range(24)] for k in range(2)]
         return {
-            "key": "Source", "keys": ["Solar", "Wind"], "slot": "Start_Hour",
-            "slots": [str(hour) for hour in range(24)], "mae": field, "bias": field,
-            "n": [[60 if some else 0] * 24] * 2, "delay_edges": [1.0, 60.0, 3600.0, 86400.0, 864000.0],
+            "key": "Source",
+            "keys": ["Solar", "Wind"],
+            "slot": "Start_Hour",
+            "slots": [str(hour) for hour in range(24)],
+            "mae": field,
+            "bias": field,
+            "n": [[60 if some else 0] * 24] * 2,
+            "delay_edges": [1.0, 60.0, 3600.0, 86400.0, 864000.0],
             "delay_counts": [0, 20, 900, 80] if some else [0] * 4,
-        }  # fmt: skip
+        }
 
     def metrics(self) -> str:
         self.scored += 120

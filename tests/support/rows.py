@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
 from pathlib import Path
 from typing import Any
+
+from online.core.csv_rows import csv_rows
 
 TARGET = "Production"
 
@@ -12,7 +14,11 @@ TARGET = "Production"
 def stream_rows(home: Path, count: int) -> tuple[list[dict[str, Any]], list[float]]:
     """The next rows still to come: what is asked with, and the labels."""
     with (home / "data" / "stream.csv").open(newline="") as file:
-        rows = [row for row, _ in zip(csv.DictReader(file), range(count), strict=False)]
-    labels = [float(row.pop(TARGET)) for row in rows]
-    asked = [{k: int(v) if v.isdigit() else v for k, v in row.items() if k != "Date"} for row in rows]
-    return asked, labels
+        rows = list(itertools.islice(csv_rows(file), count))
+    labels = [float(row.pop(TARGET) or "nan") for row in rows]
+    return [{k: sent(text) for k, text in row.items() if k != "Date"} for row in rows], labels
+
+
+def sent(text: str | None) -> int | str:
+    """A cell as a client sends it: a whole number as one, anything else as it stands."""
+    return int(text) if text and text.isdigit() else text or ""

@@ -1,77 +1,68 @@
-"""A real server in a temporary home, for tests."""
+"""A real server in a temporary home, for tests and benchmarks."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from scripts.bench.server_processes import descendants, of_role
+from server.commands.launch import ServerProcess
+from tests.support.processes import descendants, of_role
 
-START_SECONDS = 180.0
+__all__ = ["Server", "serving", "until"]
+
+PATIENCE_SECONDS = 180.0
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
-    """Wait until a condition holds; its value."""
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Wait until a condition holds.
+
+    Parameters
+    ----------
+    condition
+        Called every few milliseconds.
+    what
+        What is waited for, for the error's message.
+    seconds
+        How long to wait.
+
+    Returns
+    -------
+    object
+        The condition's first true value.
+
+    Raises
+    ------
+    AssertionError
+        It has not held in time.
+    """
     deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
+    while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(0.01)
+    return value
 
 
-class Server:
-    """``millrace serve`` on free ports, and a client of it; ``learning=False`` where it cannot learn."""
+class Server(ServerProcess):
+    """A server, a client of it, and what breaks it."""
 
-    def __init__(
-        self, home: Path, *options: str, environ: dict[str, str] | None = None, learning: bool = True
-    ) -> None:
-        self.home = home
-        self._learning = learning
-        self._advert = home / "data" / "server.json"
-        self._log = (home / "log.txt").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "millrace", "serve", "--home", str(home), "--port", "0",
-             "--monitor-port", "0", *options],
-            stdout=self._log, stderr=subprocess.STDOUT, env=os.environ | (environ or {}),
-        )  # fmt: skip
-        try:
-            self._begin()
-        except BaseException:
-            self.process.terminate()  # nobody else knows of it
-            raise
-
-    def _begin(self) -> None:
-        until(lambda: self._advert.exists() or self.process.poll() is not None, "data/server.json")
-        assert self.process.poll() is None, self.log()
-        advert = json.loads(self._advert.read_text())
-        self.url, self.monitor_url = advert["url"], advert["monitor_url"]
-        self.client = httpx.Client(base_url=self.url, timeout=90.0)
-        try:
-            until(self.ready, "the server to be ready")
-        except AssertionError:
-            self.stop()  # whoever asked for it has nothing to stop
-            raise
+    @functools.cached_property
+    def client(self) -> httpx.Client:
+        """A client of it, closed when it is stopped."""
+        return httpx.Client(base_url=self.url, timeout=90.0)
 
     def ready(self) -> bool:
         """Whether predictions and learning both work."""
-        try:
-            answer = self.client.get("/health/ready")
-        except httpx.TransportError:
-            return False
-        return answer.status_code == 200 and answer.json()["learner"]["alive"] >= self._learning
+        health = self.health(self.client)
+        return bool(health) and health["learner"]["alive"] >= self._learning
 
     def predict(self, rows: Any, **options: Any) -> Any:
         """Predictions; fails on anything but 200."""
@@ -96,31 +87,23 @@ class Server:
         return of_role(self.process.pid, role)
 
     def kill(self, role: str) -> int:
-        """Kill a process of a role, as a crash would."""
+        """Kill a process of a role, as a crash would; its process id."""
         pids: list[int] = until(lambda: self.pids(role), f"a {role}")
-        pid = pids[0]
-        os.kill(pid, signal.SIGKILL)
-        return pid
+        os.kill(pids[0], signal.SIGKILL)
+        return pids[0]
 
     def replaced(self, role: str, old: int) -> bool:
         """Whether another process has taken the place of a role's only one."""
         return self.pids(role) not in ([], [old])
 
-    def log(self) -> str:
-        """What the processes have written."""
-        return (self.home / "log.txt").read_text()
-
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """Have it drain and snapshot (SIGTERM); its exit code."""
         self.client.close()
-        self.process.terminate()
-        code = self.process.wait(90)
-        self._log.close()
-        return code
+        return super().stop()
 
     def crash(self) -> None:
         """Kill the supervisor; wait until its children are gone."""
-        pids = descendants(self.process.pid)
+        pids = descendants(self.process.pid)  # asked before: afterwards they are nobody's
         self.process.kill()
         self.process.wait()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the children to end")
@@ -128,9 +111,20 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    home: Path, *options: str, environ: dict[str, str] | None = None, learning: bool = True
+    home: Path, *options: str, environ: Mapping[str, str] | None = None, learning: bool = True
 ) -> Iterator[Server]:
-    """A server for a while."""
+    """A server for a while; it may have crashed or been stopped at the end.
+
+    Parameters
+    ----------
+    home, options, environ, learning
+        As ``ServerProcess`` takes them.
+
+    Yields
+    ------
+    Server
+        The server, ready.
+    """
     server = Server(home, *options, environ=environ, learning=learning)
     try:
         yield server

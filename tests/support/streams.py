@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bootstrap.reading.split import read_rows
+from bootstrap.reading.split import read_frame
 
 VARIABLE = "MILLRACE_STREAMS"
 BESIDE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -41,4 +41,4 @@ def real_rows(name: str) -> pd.DataFrame:
     """One stream's rows."""
     folder = real_streams()
     assert folder is not None
-    return read_rows(folder / described(name)["file"])
+    return read_frame(folder / described(name)["file"])

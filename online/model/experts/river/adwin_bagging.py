@@ -153,7 +153,7 @@ class ADWINBaggingRegressor(base.WrapperEnsemble, base.Regressor):
         self.n_drifts = 0
         self._is_seeded = "seed" in inspect.signature(type(model)).parameters
         self._takes_weight = "w" in inspect.signature(model.learn_one).parameters
-        self.data = [self._fresh() for _ in range(n_models)]
+        self.data = [self.new_member() for _ in range(n_models)]
         self._watches = [self._fresh_watch() for _ in range(n_models)]
         self._background: list[base.Regressor | None] = [None] * n_models
         self._background_rows = [0] * n_models
@@ -164,7 +164,8 @@ class ADWINBaggingRegressor(base.WrapperEnsemble, base.Regressor):
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
         yield {"model": NormalizedLMS(), "n_models": 3, "seed": 1}
 
-    def _fresh(self) -> base.Regressor:
+    def new_member(self) -> base.Regressor:
+        """Clone the model for the next member, with a seed of its own where it has one."""
         if self._is_seeded:
             return self.model.clone({"seed": self._rng.getrandbits(_SEED_BITS)})
         return self.model.clone()
@@ -228,14 +229,14 @@ class ADWINBaggingRegressor(base.WrapperEnsemble, base.Regressor):
 
     def _warn(self, index: int) -> None:
         self.n_warnings += 1
-        self._background[index] = self._fresh()
+        self._background[index] = self.new_member()
         self._background_rows[index] = 0
 
     def _replace(self, index: int, x: dict[str, Any], y: float, kwargs: dict[str, Any]) -> None:
         self.n_drifts += 1
         successor = self._background[index]
         if successor is None:
-            successor = self._fresh()
+            successor = self.new_member()
             self._teach(successor, x, y, 1, kwargs)  # so that it never predicts as if nothing were known
         self.data[index] = successor
         self._background[index] = None

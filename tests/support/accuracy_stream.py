@@ -20,7 +20,7 @@ from bootstrap.choose_context import choose_context
 from bootstrap.generate import generate_stream
 from bootstrap.reading.bootstrap_rows import pairs
 from bootstrap.reading.infer import infer_schema, order_rows
-from bootstrap.reading.split import read_rows
+from bootstrap.reading.split import read_frame
 from online.core.schema import ContextFeature, Schema
 from online.features.row_encoder import RowEncoder
 
@@ -74,7 +74,7 @@ def read_stream(folder: Path | None, name: str) -> tuple[pd.DataFrame, dict[str,
     entry = described(folder)[name]
     if folder is None:
         return generate_stream(seed=7, days=GENERATED_DAYS), entry | {"bootstrap_rows": GENERATED_BOOTSTRAP}
-    return read_rows(folder / entry["file"]), entry
+    return read_frame(folder / entry["file"]), entry
 
 
 def inferred(frame: pd.DataFrame, entry: dict[str, Any], name: str) -> Schema:
@@ -92,18 +92,27 @@ def prepare(frame: pd.DataFrame, entry: dict[str, Any], schema: Schema, delay: i
     encoder = RowEncoder(schema.used, schema.context)
     served, scaled = serve(encoder, rows, targets, len(first), delay)
     known = {feature.name for feature in schema.used if feature.kind == "category"}
-    key = tuple(one for one in entry["key"] if one in known)
+    key = tuple(name for name in entry["key"] if name in known)
     return Stream(
-        schema.stream, delay, schema, first, rows, np.array(targets, dtype=float), len(first), key,
-        encoder.columns, served, scaled,
-    )  # fmt: skip
+        schema.stream,
+        delay,
+        schema,
+        first,
+        rows,
+        np.array(targets, dtype=float),
+        len(first),
+        key,
+        encoder.columns,
+        served,
+        scaled,
+    )
 
 
 def arrivals(rows: int, bootstrap: int, delay: int) -> Iterator[range]:
     """For every row in turn, the rows whose labels arrive just before it is predicted."""
     learned = 0
-    for place in range(rows):
-        arrived = max(place - delay, bootstrap if place >= bootstrap else 0, learned)
+    for row_index in range(rows):
+        arrived = max(row_index - delay, bootstrap if row_index >= bootstrap else 0, learned)
         yield range(learned, arrived)
         learned = arrived
 
@@ -115,15 +124,15 @@ def serve(
     imputer = preprocessing.StatImputer(*((c, stats.EWMean(FADING)) for c in encoder.columns))
     scaler = preprocessing.StandardScaler()
     served, scaled = np.empty((2, len(rows), len(encoder.columns)))
-    for place, arrived in enumerate(arrivals(len(rows), bootstrap, delay)):
+    for row_index, arrived in enumerate(arrivals(len(rows), bootstrap, delay)):
         for label in arrived:
             encoder.learn_one(rows[label], targets[label])
-        encoded = encoder.transform_one(rows[place])
+        encoded = encoder.transform_one(rows[row_index])
         imputer.learn_one(encoded)
         filled = {c: 0.0 if v is None else v for c, v in imputer.transform_one(encoded).items()}
         scaler.learn_one(filled)
-        served[place] = [np.nan if v is None else v for v in encoded.values()]
-        scaled[place] = list(scaler.transform_one(filled).values())
+        served[row_index] = [np.nan if v is None else v for v in encoded.values()]
+        scaled[row_index] = list(scaler.transform_one(filled).values())
     return served, scaled
 
 
@@ -137,14 +146,14 @@ def naive_forecasts(stream: Stream) -> dict[str, Floats]:
     cycles = {name: size for name, size in cycles.items() if name not in stream.key and size <= 100}
     hour = sorted((name for name in cycles), key=lambda name: -cycles[name])[:1]
     week = [name for name, size in cycles.items() if size in (7, 8) and name not in hour][:1]
-    ways = {"persistence": stream.key, "day before": (*stream.key, *hour)}
-    ways["week before"] = (*stream.key, *week, *hour)
-    context = tuple(ContextFeature(name, by, kind="lag") for name, by in ways.items())
+    group_keys = {"persistence": stream.key, "day before": (*stream.key, *hour)}
+    group_keys["week before"] = (*stream.key, *week, *hour)
+    context = tuple(ContextFeature(name, by, kind="lag") for name, by in group_keys.items())
     encoder = RowEncoder(features, context)
     served, _ = serve(encoder, stream.rows, stream.targets.tolist(), stream.bootstrap, stream.delay)
-    found = np.full(len(served), float(stream.targets[: stream.bootstrap].mean()))
+    forecast = np.full(len(served), float(stream.targets[: stream.bootstrap].mean()))
     forecasts = {}
-    for name, column in zip(ways, served[:, -len(ways) :].T, strict=True):
-        found = np.where(np.isnan(column), found, column)
-        forecasts[name] = found
+    for name, column in zip(group_keys, served[:, -len(group_keys) :].T, strict=True):
+        forecast = np.where(np.isnan(column), forecast, column)
+        forecasts[name] = forecast
     return forecasts

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["DOCUMENT", "FIGURES", "replace_section"]
+__all__ = ["DOCUMENT", "FIGURES", "REPOSITORY", "replace_section"]
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
 FIGURES = DOCUMENT.with_suffix("")  # the folder with <name>.json, the raw figures
 
 HEAD = "# Benchmarks\n\nOne section a benchmark; each is written by the command it names.\n"
@@ -31,7 +32,7 @@ def replace_section(name: str, text: str, document: Path = DOCUMENT) -> None:
         The file; made when missing.
     """
     written = document.read_text(encoding="utf-8") if document.exists() else ""
-    sections = {found["name"]: found["text"] for found in SECTION.finditer(written)}
+    sections = {match["name"]: match["text"] for match in SECTION.finditer(written)}
     sections[name] = text.strip()
-    parts = [f"<!-- {one} -->\n{sections[one]}\n<!-- /{one} -->\n" for one in sorted(sections)]
+    parts = [f"<!-- {title} -->\n{sections[title]}\n<!-- /{title} -->\n" for title in sorted(sections)]
     document.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
