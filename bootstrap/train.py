@@ -20,8 +20,8 @@ from online.core.errors import InputError, MissingLibraryError, SnapshotError
 from online.core.home import Home
 from online.learning.fold import Fold, FoldState
 from online.learning.prequential import errors
-from online.learning.progressive import Progressive, Visit
-from online.learning.training_rows import filled, keep
+from online.learning.progressive import DelayedRow, Progressive
+from online.learning.training_rows import fill_missing, save_training_rows
 from online.model import train_boosted as boosting
 from online.model.pipeline import BOOSTED, BOOSTED_RECENT, ENCODER, build_pipeline
 from online.scoring.compile_plan import compile_plan
@@ -143,20 +143,20 @@ class BootstrapTraining:
             self._record(self._progressive.run(micro_batch))
         self._record(self._progressive.finish())
 
-    def _record(self, visits: Iterable[tuple[Visit, bool]]) -> None:
+    def _record(self, delayed_rows: Iterable[tuple[DelayedRow, bool]]) -> None:
         """Keep score, and the rows that were learned."""
-        for visit, learned in visits:
+        for row, learned in delayed_rows:
             if learned:
-                self.scores.observe(visit.target)
-                self._encoded.append(visit.line)
-                self._targets.append(visit.target)
+                self.scores.observe(row.target)
+                self._encoded.append(row.values)
+                self._targets.append(row.target)
             else:
-                self.scores.score(visit.guess.prediction, visit.target)
+                self.scores.score(row.details.prediction, row.target)
 
     def train_boosted(self) -> None:
         """Train the batch experts on the rows so far; without LightGBM they stay out, which is said."""
         columns = self.fold.pipeline[ENCODER].columns
-        rows = filled(np.array(self._encoded).reshape(-1, len(columns)))[-self._config.refresh.rows :]
+        rows = fill_missing(np.array(self._encoded).reshape(-1, len(columns)))[-self._config.refresh.rows :]
         targets = np.array(self._targets)[-self._config.refresh.rows :]
         try:
             model = boosting.train(rows, targets, columns, self._config.model.seed)
@@ -164,7 +164,7 @@ class BootstrapTraining:
             log.warning("%s", exc)
             return
         if model is not None:
-            self.fold.refresh(model, BOOSTED, BOOSTED_RECENT)
+            self.fold.replace_batch_model(model, BOOSTED, BOOSTED_RECENT)
 
     def plan(self, version: int = 0) -> ScoringPlan:
         """What has been learned, as a plan."""
@@ -175,7 +175,9 @@ class BootstrapTraining:
 
     def write_rows(self, home: Home) -> None:
         """Write down the rows for the batch experts to come."""
-        keep(home.training_rows, self._config.schema, np.array(self._encoded), np.array(self._targets))
+        save_training_rows(
+            home.training_rows, self._config.schema, np.array(self._encoded), np.array(self._targets)
+        )
 
 
 def learn(training: BootstrapTraining, rows: dict[str, list[Row]], console: Console) -> dict[str, Any]:

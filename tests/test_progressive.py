@@ -64,15 +64,15 @@ def row_by_row(fold: Fold, rows: list[Row], delay: int) -> Shown:
 
     def learn() -> None:
         row, target, guess, width = waiting.popleft()
-        fold.widen(row, guess.outputs, target - guess.prediction, len(waiting), width)
+        fold.update_interval(row, guess.outputs, target - guess.prediction, delay=len(waiting), width=width)
         fold.learn(row | {CONTEXT: guess.context}, target, guess.outputs, len(waiting))
         shown.append((target, fold.pipeline[ENCODER].as_served(row, guess.context)))
 
     for features, target in rows:
-        row = fold.encoded(features)
+        row = fold.with_encoded(features)
         guess = fold.predict(row)
         shown.append((target, guess))
-        waiting.append((row, target, guess, sum(fold.reach(row, guess.outputs))))
+        waiting.append((row, target, guess, sum(fold.interval_bounds(row, guess.outputs))))
         if len(waiting) > delay:
             learn()
     while waiting:
@@ -89,7 +89,7 @@ def together(size: int) -> Callable[[Fold, list[Row], int], Shown]:
         return visits + seen(progressive.finish())
 
     def seen(visits: Any) -> Shown:
-        return [(visit.target, visit.line if learned else visit.guess) for visit, learned in visits]
+        return [(row.target, row.values if learned else row.details) for row, learned in visits]
 
     return run
 

@@ -14,7 +14,7 @@ from online.core.config import Config, LedgerConfig, RetentionConfig
 from online.core.errors import JournalError, SnapshotError
 from online.core.schema import Feature, Schema, Target
 from online.learning.learner import Learner
-from online.learning.retention import chosen
+from online.learning.retention import versions_to_keep
 from online.storage.journal import Journal
 from online.storage.prediction_log import PredictionLog, Served
 from online.storage.records import Submission
@@ -42,7 +42,7 @@ def test_the_last_the_daily_and_the_pinned_are_chosen_and_no_others(
         msgspec.structs.replace(manifest, version=version, created_at=at)
         for version, at in enumerate(times, start=1)
     ][::-1]
-    kept = chosen(taken, pinned, RetentionConfig(last, daily))
+    kept = versions_to_keep(taken, pinned, RetentionConfig(last, daily))
     assert {one.version for one in taken[:last]} | pinned <= kept
     days = sorted({int(at // DAY) for at in times}, reverse=True)[:daily]
     for day in days:

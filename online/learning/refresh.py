@@ -2,8 +2,8 @@
 
     python -m online.learning.refresh HOME
 
-trains one model and appends it to the journal as a record of kind ``refresh``. The learner takes it in when
-it comes to that record, so that a replay gives the very same model.
+trains one model and appends it to the journal as a record of kind ``refresh``. The learner gives it to the
+experts when it comes to that record, so that a replay gives the very same model.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["Refresher", "Schedule", "refresh"]
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10  # a refresh has time; predictions and learning have not
-EARLIEST = 8  # the first refresh comes after an 8th of the labels between two
+REFRESH_NICENESS = 10  # above the learner's, which starts it: a refresh has time, the learner has not
+FIRST_SHARE = 8  # the first refresh comes after an 8th of the labels between two
 
 
 class Schedule:
@@ -53,10 +53,21 @@ class Schedule:
 
     def _begin(self, learned: int, since_bootstrap: int) -> None:
         self._started_at = learned
-        self._wait = min(self._every, max(self._every // EARLIEST, since_bootstrap))
+        self._wait = min(self._every, max(self._every // FIRST_SHARE, since_bootstrap))
 
     def due(self, learned: int, since_bootstrap: int) -> bool:
-        """Whether a refresh is due; if so, the wait for the next one begins."""
+        """Whether a refresh is due; if so, the wait for the next one begins.
+
+        Parameters
+        ----------
+        learned, since_bootstrap
+            Labels learned and journal records by now.
+
+        Returns
+        -------
+        bool
+            Whether to train now.
+        """
         due = self._every > 0 and learned - self._started_at >= self._wait
         if due:
             self._begin(learned, since_bootstrap)
@@ -80,7 +91,15 @@ class Refresher:
         self._process: subprocess.Popen[bytes] | None = None
 
     def step(self, learned: int, since_bootstrap: int) -> None:
-        """Start a refresh when it is due and none is at work; a failed one is said, and tried again later."""
+        """Start a refresh when it is due and none is at work.
+
+        A failed one is logged; the next one is due as if it had not failed.
+
+        Parameters
+        ----------
+        learned, since_bootstrap
+            Labels learned and journal records by now.
+        """
         if self._process is not None:
             if (code := self._process.poll()) is None:
                 return
@@ -88,20 +107,34 @@ class Refresher:
             if code:
                 log.error("the batch experts could not be trained (exit code %d), the old ones stay", code)
         if self._schedule.due(learned, since_bootstrap):
+            # Not a thread: LightGBM and numpy would compete with learning for the interpreter. -P keeps a
+            # module in the working folder from being imported in place of ours.
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this module
                 [sys.executable, "-P", "-m", "online.learning.refresh", str(self._home.root.resolve())],
                 stdin=subprocess.DEVNULL,
             )
 
     def close(self) -> None:
-        """End a refresh that is still at work: its model would only be the next one's forerunner."""
+        """End a refresh that is still at work; the next learner starts another."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
 
 
 def refresh(home: Home, config: Config) -> bool:
-    """Train the batch experts on what there is, and append the model to the journal; False if too few rows.
+    """Train the batch experts on what there is, and append the model to the journal.
+
+    Parameters
+    ----------
+    home
+        The stream's.
+    config
+        Its settings.
+
+    Returns
+    -------
+    bool
+        False when there are too few rows to train on, and the old model stays.
 
     Raises
     ------
@@ -125,7 +158,7 @@ def refresh(home: Home, config: Config) -> bool:
 
 def main() -> int:
     """Refresh the home named on the command line."""
-    os.nice(NICENESS)
+    os.nice(REFRESH_NICENESS)
     logging.basicConfig(format="%(levelname)s %(message)s")
     home = Home(Path(sys.argv[1]))
     try:

@@ -1,8 +1,8 @@
 """Replay: what the model would be had other labels been learned, or another pipeline learned them.
 
-A replay folds journal records again, without the labels that are left out, and scores every served
-prediction anew at the moment it was served: once the replayed model has learned just the record that the
-plan which served it had. So both sides know the same labels when they speak.
+A replay applies journal records again, without the labels that are left out. It also predicts every served
+row anew, at the moment when the replayed model has learned as many records as the plan that served the row.
+So both models know the same labels when they predict.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from river import compose
 
-from online.learning.fold import Fold, as_served
+from online.learning.fold import Fold, row_as_served
 from online.learning.prequential import errors
 from online.model.pipeline import ENCODER, IMPUTER, POOL
 from online.storage.journal import Journal
@@ -23,7 +23,7 @@ from online.storage.records import LABELS, Record
 
 __all__ = ["Comparison", "Replay"]
 
-BATCH = 200  # records read at once
+REPLAY_RECORDS = 200  # read at once, and between two signs of progress
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -74,11 +74,12 @@ class Replay:
         JournalError
             A record is missing, damaged, or cut by retention.
         """
+        # (seq of the plan that served it, seq of its label), the earliest served last: to be popped
         due = self._journal.labels_by_plan(self.fold.state.seq, until)[::-1]
         while (seq := self.fold.state.seq) < until:
-            for record in self._journal.read(seq, min(BATCH, until - seq)):
+            for record in self._journal.read(seq, min(REPLAY_RECORDS, until - seq)):
                 self._score(due)
-                self._take(record)
+                self._apply(record)
             yield self.fold.state.seq
 
     def comparison(self) -> Comparison:
@@ -94,11 +95,11 @@ class Replay:
         while due and due[-1][0] <= self.fold.state.seq:
             _, seq = due.pop()
             (record,) = self._journal.read(seq - 1, 1)
-            row = as_served(record)
+            row = row_as_served(record)
             outputs = expert_outputs(self.fold.pipeline, row) if self._changed else record.experts
             self._scored[seq] = (self.fold.pipeline.predict_one(row), outputs)
 
-    def _take(self, record: Record) -> None:
+    def _apply(self, record: Record) -> None:
         stale = record.kind == "refresh" and self.left_out  # trained on what is left out, too
         if stale or (self._changed and record.kind in ("rollback", "replay")):
             self.fold.skip(record)
@@ -118,6 +119,19 @@ class Replay:
 
 
 def expert_outputs(pipeline: compose.Pipeline, row: dict[str, Any]) -> tuple[float, ...]:
-    """What each expert of a pipeline says of a raw row, in target units."""
+    """Predict a raw row with each expert of a pipeline.
+
+    Parameters
+    ----------
+    pipeline
+        Left as it is.
+    row
+        The raw row.
+
+    Returns
+    -------
+    tuple of float
+        The experts' outputs, in the pool's order and in target units.
+    """
     encoded = pipeline[IMPUTER].transform_one(pipeline[ENCODER].transform_one(row))
     return tuple(pipeline[POOL].expert_outputs(encoded).values())

@@ -15,17 +15,21 @@ from online.core.errors import MillraceError
 from online.storage.journal import Journal
 from online.storage.snapshot import Manifest, SnapshotStore
 
-__all__ = ["chosen", "retire"]
+__all__ = ["retire", "versions_to_keep"]
 
 log = logging.getLogger(__name__)
 
-DAY = 86_400.0
-CHUNK = 1000  # records cut in one transaction: appending waits no longer than that takes
-CHUNKS = 20  # at one time; the rest after the next snapshot
+DAY_SECONDS = 86_400.0
+# Appending a label waits while a transaction cuts, and learning while all of them do: what is left to cut is
+# cut after the next snapshot.
+CUT_RECORDS = 1000  # in one transaction
+CUT_TRANSACTIONS = 20  # after one snapshot
 
 
-def chosen(manifests: Sequence[Manifest], pinned: Iterable[int], settings: RetentionConfig) -> set[int]:
-    """The versions that are kept to replay from: the last, the newest of each of the last days, the pinned.
+def versions_to_keep(
+    manifests: Sequence[Manifest], pinned: Iterable[int], settings: RetentionConfig
+) -> set[int]:
+    """Choose the versions to replay from: the last, the newest of each of the last days, the pinned.
 
     Parameters
     ----------
@@ -35,10 +39,15 @@ def chosen(manifests: Sequence[Manifest], pinned: Iterable[int], settings: Reten
         Versions that stay until they are unpinned.
     settings
         How many of the last, and how many days (UTC).
+
+    Returns
+    -------
+    set of int
+        The versions that stay.
     """
     days: dict[int, int] = {}
     for manifest in manifests:
-        days.setdefault(int(manifest.created_at // DAY), manifest.version)
+        days.setdefault(int(manifest.created_at // DAY_SECONDS), manifest.version)
     daily = sorted(days, reverse=True)[: settings.snapshots_daily]
     last = [manifest.version for manifest in manifests[: settings.snapshots_last]]
     return {*last, *(days[day] for day in daily), *pinned}
@@ -51,7 +60,9 @@ def retire(
     in_use: Iterable[int | None],
     now: float,
 ) -> list[int]:
-    """Remove the snapshots, and cut the journal records, that need not be kept; the versions removed.
+    """Remove the snapshots, and cut the journal records, that need not be kept.
+
+    A file that cannot be removed stays, which is logged, until the next snapshot.
 
     Parameters
     ----------
@@ -63,11 +74,17 @@ def retire(
         Versions that stay whatever the settings say.
     now
         Unix seconds.
+
+    Returns
+    -------
+    list of int
+        The versions that had to go.
     """
     manifests = store.manifests()
     if not manifests:
         return []
-    replayable = chosen(manifests, store.pinned(), settings)
+    replayable = versions_to_keep(manifests, store.pinned(), settings)
+    # model_v1 stays as the baseline, but as one to replay from it would keep the whole journal
     oldest = min((m.seq for m in manifests if m.version in replayable and m.version > 1), default=0)
     kept = (
         replayable
@@ -90,7 +107,7 @@ def cut(journal: Journal, settings: RetentionConfig, oldest: int, now: float) ->
     if not settings.journal_days and not settings.journal_records:
         return
     upto = min(oldest, journal.last_seq() - settings.journal_records)
-    before = now - DAY * settings.journal_days if settings.journal_days else now
-    for _ in range(CHUNKS):
-        if journal.cut(upto, before, CHUNK) < CHUNK:
+    before = now - DAY_SECONDS * settings.journal_days if settings.journal_days else now
+    for _ in range(CUT_TRANSACTIONS):
+        if journal.cut(upto, before, CUT_RECORDS) < CUT_RECORDS:
             return

@@ -119,7 +119,7 @@ class Session:
         planned = self._scorer.score([row])[0]
         self.spent["score"] += time.process_time() - begun
         guess = self._fold.predict(row)
-        below, above = self._fold.reach(row, guess.outputs)
+        below, above = self._fold.interval_bounds(row, guess.outputs)
         served = msgspec.structs.replace(
             planned,
             prediction=guess.prediction,
