@@ -19,7 +19,7 @@ from online.learning.learner import Learner
 from online.scoring.plan import ScoringPlan
 from online.storage.journal import Journal
 from online.storage.snapshot import Manifest, SnapshotStore
-from server.processes.discovery import running
+from server.processes.discovery import find_server
 
 __all__ = ["rollback"]
 
@@ -44,7 +44,7 @@ def rollback(version: int | None, home: Home, url: str | None, key: str | None) 
         Console().print(versions_table(store.manifests(), active(home)))
         return
     store.check(version)
-    url = url or running(home)
+    url = url or find_server(home)
     new = over_http(url, version, key or config.server.admin_key) if url else directly(home, config, version)
     where = f"served by {url}" if url else "no server runs here; the next one starts from it"
     click.echo(f"model_v{new} is model_v{version} again: {where}")

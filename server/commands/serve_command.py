@@ -13,16 +13,16 @@ from bootstrap.home_option import home_option
 from online.core import config as configuration
 from online.core.home import Home
 from server.observability.logs import log_to
+from server.processes.discovery import ServerInfo
 from server.processes.roles import (
-    end_with_parent,
     run_label_worker,
     run_learner,
     run_monitor,
     run_scorer,
     run_watcher,
-    stopped_by_signals,
 )
-from server.processes.supervisor import Addresses, Role, supervise
+from server.processes.stopping import end_with_parent, stopped_by_signals
+from server.processes.supervisor import Part, Role, supervise
 
 __all__ = ["child", "serve"]
 
@@ -49,16 +49,16 @@ def serve(home: Home, role: Role | None, api_url: str | None, **given: Any) -> N
         check_home(home, config, role)
     log_to(sys.stderr, "supervisor", config.server.log_format, config.server.log_level)
     stopped = stopped_by_signals()
-    supervise(home, config, only=role, api_url=api_url, announce=lambda a: announce(a, role), stopped=stopped)
+    supervise(home, config, Part(role, api_url), announce=lambda info: announce(info, role), stopped=stopped)
     click.echo("stopped")
 
 
-def announce(addresses: Addresses, role: Role | None) -> None:
+def announce(info: ServerInfo, role: Role | None) -> None:
     """Print the links."""
     if role in (None, "scorer"):
-        click.echo(f"API      {addresses.url}   documented at {addresses.url}/docs")
+        click.echo(f"API      {info.url}   documented at {info.url}/docs")
     if role in (None, "monitor"):
-        click.echo(f"monitor  {addresses.monitor_url}")
+        click.echo(f"monitor  {info.monitor_url}")
     if role == "learner":
         click.echo("learning")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from online.core.home import Home
-from server.processes.discovery import running
+from server.processes.discovery import find_server
 
 __all__ = ["server_url"]
 
@@ -25,4 +25,4 @@ def server_url(home: Home, url: str | None) -> str:
     str
         The address given, else that of the server running in the home, else the default one.
     """
-    return (url or running(home) or DEFAULT_URL).rstrip("/")
+    return (url or find_server(home) or DEFAULT_URL).rstrip("/")

@@ -1,4 +1,4 @@
-"""The roles a process can have: scorer, label worker, learner, watcher, monitor."""
+"""What each process of a server does: scorer, label worker, learner, watcher, monitor."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from online.core.config import Config
 from online.core.errors import FormatError, LockError, MillraceError
 from online.core.gc_tuning import tune_gc
 from online.core.home import Home
+from server.processes.priority import ROLE_NICENESS, make_session_nice
+from server.processes.stopping import sleep_until_stopped, stopped_by_signals
 
-__all__ = [
-    "end_with_parent",
-    "run_label_worker",
-    "run_learner",
-    "run_monitor",
-    "run_scorer",
-    "run_watcher",
-    "stopped_by_signals",
-]
+__all__ = ["run_label_worker", "run_learner", "run_monitor", "run_scorer", "run_watcher"]
 
 log = logging.getLogger(__name__)
 
-NICENESS = {"label-worker": 5, "monitor": 5, "learner": 10, "watcher": 15}  # scoring goes first
-AUTOGROUP, AUTOGROUP_TRIES, AUTOGROUP_SECONDS = Path("/proc/self/autogroup"), 10, 0.1
-SWITCH_SECONDS = 0.0003  # a thread that works behind the replies lets them go on after so long
-FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LOOK_SECONDS = 1.0, 60.0, 0.05
+# Python hands the interpreter over every 5 ms: a reply would wait so long for a background thread.
+SWITCH_SECONDS = 0.0003
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 60.0
 
 
 def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
-    """Serve the API on a bound socket until SIGTERM; requests under way are finished."""
+    """Serve the API until SIGTERM; requests under way are finished.
+
+    Parameters
+    ----------
+    home, config
+        What is served.
+    listener
+        A bound socket that listens; all scorers of a server share it.
+
+    Raises
+    ------
+    SchemaError
+        millrace.toml has not the schema of the plan that is served.
+    """
     # Litestar would import pydantic where it is installed, Numba looks for BLAS in SciPy: nothing here
     # needs either, and they are a quarter of the time it takes to start
     for unneeded in ("pydantic", "scipy"):
@@ -51,20 +55,37 @@ def run_scorer(home: Home, config: Config, listener: socket.socket) -> None:
 
     check_plan(home, config)
     settings = uvicorn.Config(
-        create_app(home, config), log_level="warning", access_log=False, lifespan="on",
-        http=ShortcutProtocol, timeout_graceful_shutdown=10, server_header=False,
-    )  # fmt: skip
+        create_app(home, config),
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        http=ShortcutProtocol,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
     tune_gc()
     sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(settings).run(sockets=[listener])
 
 
 def run_label_worker(home: Home, config: Config, fd: int) -> None:
-    """Take in labels from the scorer at the other end of a socket, until it closes that: no signal does."""
+    """Take labels from a scorer until it closes its end of a socket.
+
+    Parameters
+    ----------
+    home, config
+        Whose labels.
+    fd
+        This end of the socket.
+    """
+    # A Ctrl-C or SIGTERM may reach both processes. The scorer still takes requests to their end then, and
+    # their labels need this process: it ends when the scorer does, which closes the socket.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    wanted = os.getpriority(os.PRIO_PROCESS, os.getppid()) + NICENESS["label-worker"]
-    os.nice(max(0, wanted - os.nice(0)))  # the scorer's thread that started this one may be nice already
+    # Counted from the scorer's own niceness: the thread that started this process may be a background one,
+    # and children inherit the niceness of the thread.
+    wanted = os.getpriority(os.PRIO_PROCESS, os.getppid()) + ROLE_NICENESS["label-worker"]
+    os.nice(max(0, wanted - os.nice(0)))
     make_session_nice("label-worker")
     from server.processes.label_worker import serve_scorer
 
@@ -73,11 +94,22 @@ def run_label_worker(home: Home, config: Config, fd: int) -> None:
 
 
 def run_learner(home: Home, config: Config) -> None:
-    """Learn until SIGTERM, then snapshot; what somebody has to mend first is told and tried again.
+    """Learn until SIGTERM, then snapshot.
 
-    Raises LockError when another learner is at work in this home.
+    Where somebody has to mend something first, this is logged and shown as the learner's error, and tried
+    again: a process that ended would be started again by the supervisor, and log the same every few seconds.
+
+    Parameters
+    ----------
+    home, config
+        What is learned.
+
+    Raises
+    ------
+    LockError
+        Another learner is at work in this home.
     """
-    os.nice(NICENESS["learner"])
+    os.nice(ROLE_NICENESS["learner"])
     from online.learning.learner import Learner  # River takes a while to import
 
     tune_gc()
@@ -96,33 +128,31 @@ def run_learner(home: Home, config: Config) -> None:
             steady = time.monotonic() - began > LONGEST_RETRY_SECONDS
             delay = FIRST_RETRY_SECONDS if steady else min(2 * delay, LONGEST_RETRY_SECONDS)
             log.error("learning has stopped, predictions go on: %s (next try in %g s)", exc, delay)
-            tell_stopped(home, str(exc))
-            wait(delay, stopped)
+            record_error(home, str(exc))
+            sleep_until_stopped(delay, stopped)
 
 
-def tell_stopped(home: Home, error: str) -> None:
-    """Leave word for GET /model and GET /health/ready why nothing is learned."""
+def record_error(home: Home, error: str) -> None:
+    """Write why nothing is learned, for GET /model and GET /health/ready."""
     from online.storage.metrics_store import MetricsStore  # the monitor's image has no numpy
 
-    words = {"alive": False, "updated_at": time.time(), "pid": os.getpid(), "error": error}
-    with contextlib.suppress(FormatError, sqlite3.Error, OSError):
-        history = MetricsStore(home.history)
-        try:
-            history.write([], [], {"learner": words})
-        finally:
-            history.close()
-
-
-def wait(seconds: float, stopped: Callable[[], bool]) -> None:
-    """Sleep, but not through a signal to stop."""
-    deadline = time.monotonic() + seconds
-    while not stopped() and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+    status = {"alive": False, "updated_at": time.time(), "pid": os.getpid(), "error": error}
+    try:
+        with contextlib.closing(MetricsStore(home.history)) as store:
+            store.write([], [], {"learner": status})
+    except (FormatError, sqlite3.Error, OSError) as exc:
+        log.warning("the learner's state cannot be written either: %s", exc)
 
 
 def run_watcher(home: Home, config: Config) -> None:
-    """Watch for drift until SIGTERM."""
-    os.nice(NICENESS["watcher"])  # before it imports anything
+    """Watch for drift until SIGTERM.
+
+    Parameters
+    ----------
+    home, config
+        What is watched.
+    """
+    os.nice(ROLE_NICENESS["watcher"])  # before its imports, which take seconds of a processor
     make_session_nice("watcher")
     from server.processes.drift_watcher import watch_until
 
@@ -130,48 +160,18 @@ def run_watcher(home: Home, config: Config) -> None:
 
 
 def run_monitor(api_url: str, listener: socket.socket) -> None:
-    """Serve the monitor on a bound socket until SIGTERM."""
-    os.nice(NICENESS["monitor"])
+    """Serve the monitor until SIGTERM.
+
+    Parameters
+    ----------
+    api_url
+        Where the API is.
+    listener
+        A bound socket that listens.
+    """
+    os.nice(ROLE_NICENESS["monitor"])
     make_session_nice("monitor")
     from server.monitor.monitor_process import ListenAddress, serve_monitor
 
     host, port = listener.getsockname()[:2]
     serve_monitor(api_url, ListenAddress(host, port, listener.fileno()), threading.Event())
-
-
-def make_session_nice(role: str) -> None:
-    """Let other sessions go first, those of roles that answer requests.
-
-    Linux may share a processor between sessions, whatever the niceness of their processes (sched(7),
-    "The autogroup feature"), and the supervisor gives each role a session of its own.
-    """
-    for _ in range(AUTOGROUP_TRIES if os.getsid(0) == os.getpid() else 0):
-        try:
-            AUTOGROUP.write_text(str(NICENESS[role]))
-        except BlockingIOError:  # all users together may do so ten times a second
-            time.sleep(AUTOGROUP_SECONDS)
-        except OSError:  # another kernel
-            return
-        else:
-            return
-
-
-def stopped_by_signals() -> Callable[[], bool]:
-    """Take SIGTERM, SIGINT and SIGHUP; whether one has come.
-
-    No threading.Event: a handler that sets one can meet its own thread holding the event's lock.
-    """
-    came: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda got, _: came.append(got))
-    return lambda: bool(came)
-
-
-def end_with_parent(fd: int) -> None:
-    """Terminate this process when the other end of a pipe closes: when its supervisor is gone."""
-
-    def wait() -> None:
-        os.read(fd, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
