@@ -48,7 +48,7 @@ RENAMED_SETTINGS = {
     ("quarantine", "slack"): "range_margin",
     ("quarantine", "surprise"): "error_factor",
 }
-OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})
+OTHER_VARIABLES = frozenset({"MILLRACE_STREAMS"})  # read by tests and benchmarks, which may start servers
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -330,7 +330,7 @@ def overrides(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
         f"{PREFIX}{section}_{old}".upper(): f"{PREFIX}{section}_{new}".upper()
         for (section, old), new in RENAMED_SETTINGS.items()
     }
-    found = []
+    overriding = []
     for variable in sorted(v for v in environ if v.startswith(PREFIX) and v not in OTHER_VARIABLES):
         name = old_names.get(variable, variable)
         if name != variable:
@@ -339,11 +339,11 @@ def overrides(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
             raise ConfigError(f"{variable}: no such setting; known are {', '.join(sorted(settings))}")
         section, field = settings[name]
         try:
-            value = msgspec.convert(environ[variable], field.type, strict=False)
+            value = msgspec.convert(environ[variable], field.type, strict=False)  # "9000" is a number here
         except msgspec.ValidationError as exc:
             raise ConfigError(f"{variable}: {exc}") from exc
-        found.append((section, field.name, value))
-    return found
+        overriding.append((section, field.name, value))
+    return overriding
 
 
 def dump(config: Config) -> str:

@@ -89,18 +89,24 @@ class Home:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or all of the new.
 
-    The bytes go to a temporary file beside it, are synced, renamed over it, and the folder is synced.
+    Parameters
+    ----------
+    path
+        The file; its folder has to be there.
+    content
+        All of it.
     """
+    # Beside the file, as a rename within one file system is atomic; named for this process, as two may write.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a crash may leave the new name with none of its bytes
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself is durable once the folder is
     try:
         os.fsync(folder)
     finally:
@@ -108,7 +114,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def lock(home: Home) -> TextIO:
-    """Take the home's learner lock; it goes with the process."""
+    """Take the home's learner lock, which is held until the file returned is closed.
+
+    Raises
+    ------
+    LockError
+        Another process has it.
+    """
+    # flock and not a file that is made and removed: the kernel gives it back however the process ends
     file = home.create().lock.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

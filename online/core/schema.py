@@ -14,9 +14,11 @@ __all__ = ["LARGEST", "TEXT_LIMIT", "ContextFeature", "Feature", "Kind", "Schema
 
 Kind = Literal["numeric", "category", "cyclic", "time", "dropped"]
 
-# A value further from the bootstrap range than this many times its width is taken for a fault.
+# A value further from the bootstrap's range than so many times its width is taken for a fault.
 ABSURD_WIDTHS = 10.0
+# Groups of each calendar part; days of the year are numbered up to 366.
 PART_SIZES = {"hour": 24, "weekday": 7, "yearday": 367}
+UNKNOWN_RANGE = 1e15  # beyond it a value is a fault in any unit, where the bootstrap saw no range
 LARGEST_TABLE = 1_000_000  # cells of one context feature
 MOST_LABELS = 1000  # kept of a group, at most
 LARGEST = 1e30  # beyond this no value and no label is taken in: squares of squares still have to be finite
@@ -191,16 +193,31 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def hash(self) -> str:
         """Identifies what encoding depends on: everything but the reasons. 16 hex digits."""
-        bare, context = (
-            [msgspec.structs.replace(one, reason="") for one in several]
-            for several in (self.features, self.context)
+        features, context = (
+            [msgspec.structs.replace(spec, reason="") for spec in specs]
+            for specs in (self.features, self.context)
         )
-        content = msgspec.json.encode((self.stream, self.target, bare, context), order="deterministic")
+        content = msgspec.json.encode((self.stream, self.target, features, context), order="deterministic")
         return hashlib.sha256(content).hexdigest()[:16]
 
 
 def check_same(made_for: Schema, schema: Schema, model: str) -> None:
-    """Refuse settings whose schema is not the one a model was made for. Raises SchemaError, saying so."""
+    """Refuse settings whose schema is not the one a model was made for.
+
+    Parameters
+    ----------
+    made_for
+        The model's schema.
+    schema
+        That of millrace.toml.
+    model
+        What the model is called.
+
+    Raises
+    ------
+    SchemaError
+        They differ in more than their reasons.
+    """
     if made_for.hash != schema.hash:
         raise SchemaError(
             f"the stream, target or features in millrace.toml are not those of {model}:"
@@ -221,6 +238,7 @@ def check_range(owner: str, low: float | None, high: float | None) -> None:
 def plausible_range(low: float | None, high: float | None) -> tuple[float, float]:
     """The bootstrap range widened by ``ABSURD_WIDTHS`` of its width on both sides."""
     if low is None or high is None:
-        return -1e15, 1e15
-    slack = ABSURD_WIDTHS * ((high - low) or max(abs(low), 1.0))
-    return max(low - slack, -LARGEST), min(high + slack, LARGEST)
+        return -UNKNOWN_RANGE, UNKNOWN_RANGE
+    # a range without width, of a column with one value, is as wide as the value is far from 0
+    margin = ABSURD_WIDTHS * ((high - low) or max(abs(low), 1.0))
+    return max(low - margin, -LARGEST), min(high + margin, LARGEST)

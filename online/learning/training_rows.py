@@ -143,8 +143,8 @@ def bootstrap_rows(path: Path, schema: Schema, width: int) -> tuple[Floats, Floa
             metadata = file.metadata() or {}
             if (rows_format := metadata.get("format", "1")) != str(ROWS_FORMAT):
                 raise FormatError(
-                    f"{path} is of format {rows_format}, made by a later Millrace: this one reads formats up to"
-                    f" {ROWS_FORMAT}; upgrade"
+                    f"{path} is of format {rows_format}, made by a later Millrace: this one reads formats up"
+                    f" to {ROWS_FORMAT}; upgrade"
                 )
             if metadata.get("schema") != schema.hash:
                 return no_rows
