@@ -70,7 +70,9 @@ def test_live_metrics_pass_promtool_and_are_all_that_rules_and_dashboard_name(sh
 def test_every_metric_says_what_it_is_and_in_which_unit(shared_server: Server) -> None:
     text = exposed(shared_server)
     assert families(text) == set(re.findall(r"^# HELP (millrace_\w+) \S", text, re.MULTILINE))
-    assert {'predictor="served"', 'predictor="frozen"'} <= set(re.findall(r'predictor="\w+"', text))
+    assert {'predictor="served"', 'predictor="baseline"', 'predictor="frozen"'} <= set(
+        re.findall(r'predictor="\w+"', text)
+    )
     weights = [
         float(v) for v in re.findall(r"^millrace_expert_weight_ratio\{.*\} (\S+)$", text, re.MULTILINE)
     ]

@@ -98,6 +98,7 @@ class Learner:
     def _open_model(self, loaded: LoadedSnapshot) -> None:
         """The model, and what it is compared with."""
         self._baseline = self._load_baseline()
+        self._schema_hash = self._config.schema.hash  # worked out once: every step compares with it
         segment_of = Segments(self._config.schema).segment_of
         outcomes = OutcomeBuilder(self._baseline.predict if self._baseline else None, segment_of)
         self._fold = Fold(loaded.pipeline, loaded.state, self._restore, self._records_between, outcomes)
@@ -186,7 +187,7 @@ class Learner:
     def _ingest(self, records: list[Record]) -> None:
         """Apply records; what can be done for all of them at once is."""
         labels = [record for record in records if record.kind in LABELS]
-        values = self._fold.prepare_batch(labels, self._config.schema.hash)
+        values = self._fold.prepare_batch(labels, self._schema_hash)
         if self._baseline:
             self._baseline.prepare_batch(labels, values)
         self._challenger.prepare_batch(labels, values)

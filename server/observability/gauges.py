@@ -52,7 +52,12 @@ GAUGES: dict[str, tuple[str, Callable[[Report], float | None]]] = {
         lambda r: r["alarms"].get("last_at"),
     ),
 }
-PREDICTORS = {"served": "mae", "frozen": "baseline_mae", "naive": "naive_mae"}
+PREDICTORS = {
+    "served": "mae",
+    "baseline": "baseline_mae",
+    "naive": "naive_mae",
+    "frozen": "baseline_mae",  # the baseline's name in earlier releases; it goes with the next one
+}
 
 
 class StateCollector(Collector):
@@ -79,7 +84,7 @@ def by_label(report: Report) -> Iterable[Metric]:
     rolling, experts = report["prequential"], report["experts"]
     yield gauge(
         "millrace_mean_absolute_error_target_units",
-        "Over the last 1,000 labels: of predictions as served, the frozen first model, a naive guess.",
+        "Over the last 1,000 labels: as served, of the baseline (the frozen first model), of a naive guess.",
         "predictor",
         {name: rolling.get(figure) for name, figure in PREDICTORS.items()},
     )
