@@ -132,11 +132,6 @@ class Learner:
         """The newest snapshot of this lineage."""
         return self._snapshots.version
 
-    @property
-    def fold(self) -> Fold:
-        """The model as it is now, to be looked at between two steps."""
-        return self._fold
-
     # The loop
 
     def run(self, stopped: Callable[[], bool]) -> None:
