@@ -163,13 +163,13 @@ class Learner:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # After any other error a record may be learned by half: such a model is neither kept nor served.
-        whole = kind is None or issubclass(kind, JournalError)
+        model_is_whole = kind is None or issubclass(kind, JournalError)
         try:
             if self._refresher:
                 self._refresher.close()
-            if whole and self._snapshots.new_labels(self._fold):
+            if model_is_whole and self._snapshots.new_labels(self._fold):
                 self._snapshot("shutdown")
-            if whole:
+            if model_is_whole:
                 self._publisher.publish(self.seq)
                 self._history.write(last=True)
         finally:

@@ -86,13 +86,13 @@ def retire(
     replayable = versions_to_keep(manifests, store.pinned(), settings)
     # model_v1 stays as the baseline, but as one to replay from it would keep the whole journal
     oldest = min((m.seq for m in manifests if m.version in replayable and m.version > 1), default=0)
-    kept = (
+    staying = (
         replayable
         | {version for version in in_use if version}
         | {manifests[-1].version}
         | journal.versions_needed(oldest)
     )
-    removed = [manifest.version for manifest in manifests if manifest.version not in kept]
+    removed = [manifest.version for manifest in manifests if manifest.version not in staying]
     try:
         for version in removed:
             store.remove(version)

@@ -1,6 +1,6 @@
-"""Posts alarms to an address, in a thread of the watcher: retried until taken, off every path.
+"""Posts alarms to an address, in a thread of the watcher; what is refused is posted again.
 
-An alarm may come twice (its ``key`` says so), never not at all within a day.
+An alarm may be posted twice, under the same ``key``. One that is not taken within a day is given up.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["Webhook"]
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
-DAY = 86400.0
+ALARM_POLL_SECONDS = 0.5
+FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 1.0, 300.0
+GIVE_UP_SECONDS = 86_400.0  # an alarm of yesterday would only confuse whoever gets it now
 
 
 class Webhook:
-    """Tells of the alarms of a history.
+    """Posts the alarms of a metrics store.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Webhook:
     stream
         Named in it.
     open_history
-        Opens the history; called in the thread.
+        Opens the metrics store; called in the thread, as SQLite connections belong to one.
     """
 
     def __init__(self, url: str, stream: str, open_history: Callable[[], MetricsStore]) -> None:
@@ -49,7 +49,7 @@ class Webhook:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; what was not told yet is told after the next start."""
+        """Stop; what was not sent yet is sent after the next start."""
         self._stop.set()
         self._thread.join()
 
@@ -59,24 +59,24 @@ class Webhook:
             with httpx.Client(timeout=10.0) as client:
                 until_taken = tenacity.Retrying(
                     retry=tenacity.retry_if_result(operator.not_),
-                    wait=tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+                    wait=tenacity.wait_exponential(multiplier=FIRST_RETRY_PAUSE, max=LONGEST_RETRY_PAUSE),
                     stop=tenacity.stop_when_event_set(self._stop),
                     sleep=tenacity.sleep_using_event(self._stop),
-                    retry_error_callback=lambda _: False,  # stopped: the alarms are told after the next start
+                    retry_error_callback=lambda _: False,  # stopped: they are sent after the next start
                 )
-                while not self._stop.wait(LOOK_SECONDS):
-                    until_taken(self._tell_all, client, history)
+                while not self._stop.wait(ALARM_POLL_SECONDS):
+                    until_taken(self._send_all, client, history)
         finally:
             history.close()
 
-    def _tell_all(self, client: httpx.Client, history: MetricsStore) -> bool:
-        """Whether all that was to be told was taken."""
+    def _send_all(self, client: httpx.Client, history: MetricsStore) -> bool:
+        """Post what was not sent yet; whether all of it was taken."""
         try:
-            for alarm in history.unsent_alarms(time.time() - DAY):
+            for alarm in history.unsent_alarms(time.time() - GIVE_UP_SECONDS):
                 self._post(client, alarm)
                 history.mark_sent(alarm)
         except (httpx.HTTPError, httpx.InvalidURL, sqlite3.Error) as exc:
-            log.warning("the webhook was not told, it will be again: %s", exc)
+            log.warning("alarms could not be posted, they will be again: %s", exc)
             return False
         return True
 
