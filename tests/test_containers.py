@@ -135,11 +135,12 @@ def test_commands_are_real_invocations(role: str) -> None:
     given = cli.serve.make_context("serve", arguments).params
     assert (program, subcommand) == ("millrace", "serve")
     assert given["role"] == role
-    assert given["root"] == Path(IN_CONTAINER)
+    assert given["home"] == Home(Path(IN_CONTAINER))
     if role in PORTS:
         assert given["host"] == "0.0.0.0"
         assert given["port" if role == "scorer" else "monitor_port"] == PORTS[role]
-        assert f"127.0.0.1:{PORTS[role]}/health/live" in health_check(role)[-1]
+        assert health_check(role)[:2] == ["millrace", "health"]
+        assert health_check(role)[-1] == f"http://127.0.0.1:{PORTS[role]}"
         (published,) = SERVICES[role]["ports"]
         assert re.fullmatch(rf"127\.0\.0\.1:\${{\w+:-{PORTS[role]}}}:{PORTS[role]}", published)
     if role == "monitor":
