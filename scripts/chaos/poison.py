@@ -56,7 +56,7 @@ def absurd_feature(clean: CleanLabel, target: str) -> Row:
     return clean.row | absurd | {target: clean.value}
 
 
-KINDS: dict[str, Callable[[CleanLabel, str], Row]] = {
+POISONS: dict[str, Callable[[CleanLabel, str], Row]] = {
     "other unit": lambda clean, target: {"id": clean.id, target: 1000.0 * clean.value},
     "sign and digit": lambda clean, target: {"id": clean.id, target: -10.0 * clean.value - 1.0},
     "not a number": lambda clean, target: {"id": clean.id, target: clean.rng.choice([math.nan, math.inf])},
@@ -113,7 +113,7 @@ class Run:
                 self._send({"id": prediction.id, self._target: label}, "clean")
             elif self._poison:
                 clean = CleanLabel(prediction.id, rows[number - first], label, rng.choice(labels), rng)
-                self._send(KINDS[spoiled[number]](clean, self._target), spoiled[number])
+                self._send(POISONS[spoiled[number]](clean, self._target), spoiled[number])
         self.learner.catch_up()
 
     def _send(self, label: Row, kind: str) -> None:
@@ -159,7 +159,7 @@ def main(home: Home, count: int, share: float, seed: int) -> None:
     """Print the error on clean rows with and without poison among the labels."""
     rng, config = random.Random(seed), load(home.config)  # noqa: S311 - a seed, no secret
     rows, labels = read_stream(home, config, count)
-    spoiled = {n: rng.choice(list(KINDS)) for n in range(len(rows)) if rng.random() < share}
+    spoiled = {n: rng.choice(list(POISONS)) for n in range(len(rows)) if rng.random() < share}
     means = {}
     for poison in (False, True):
         with tempfile.TemporaryDirectory() as folder:

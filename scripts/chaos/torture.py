@@ -42,7 +42,7 @@ from online.storage.snapshot import SnapshotStore
 from scripts.chaos.poison import read_stream
 from tests.support.running import Server, until
 
-ROLES = ("learner", "learner", "learner", "scorer", "scorer", "label-worker", "supervisor")
+KILLED_ROLES = ("learner", "learner", "learner", "scorer", "scorer", "label-worker", "supervisor")
 
 
 class Victim(Server):
@@ -212,7 +212,7 @@ def torture(home: Home, kills: int, seed: int, port: int) -> dict[str, Any]:
     try:
         for _ in track(range(kills), "killing", console=Console(stderr=True)):
             time.sleep(rng.uniform(0.1, 2.0))
-            role = rng.choice(ROLES)
+            role = rng.choice(KILLED_ROLES)
             server.strike(role, rng)
             names = [f"{role} killed"] + ([spoil(home, server, rng)] if rng.random() < 0.3 else [])
             for name in names:

@@ -36,7 +36,7 @@ __all__ = ["LabelWorker", "serve_scorer"]
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 300.0  # one that reads but says nothing for so long is given up: SQLite waits 30 for a lock
-LOOK_SECONDS = 1.0  # how often that is looked at
+SILENCE_CHECK_SECONDS = 1.0  # how often that is looked at
 END_SECONDS = 10.0  # for what it is at when its scorer closes
 LOST = (
     "the process that keeps labels ended meanwhile, and may have kept these or not: send them again, one with"
@@ -188,7 +188,7 @@ class WorkerProcess:
         """The reader thread: settle requests as they are answered, until the process ends."""
         try:
             while True:
-                while not self._socket.poll(LOOK_SECONDS):
+                while not self._socket.poll(SILENCE_CHECK_SECONDS):
                     self._check_silence()
                 responses: list[CommitResponse] = RESPONSES.decode(self._socket.recv_bytes())
                 self._heard_at = time.monotonic()
