@@ -16,6 +16,7 @@ import online
 import server
 from millrace import millrace
 from online.core.config import Config
+from online.core.home import Home
 from tests.support.running import Server
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +71,34 @@ def test_every_command_is_documented_and_takes_a_home() -> None:
         assert command is not None
         assert f"`{name}" in README, name
         assert any("--home" in parameter.opts for parameter in command.params), name
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    text = document.read_text()
+    named = re.findall(r"`((?:online|server|bootstrap|scripts|tests|docs|docker)/[^`\s*<>]*)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
+    assert [path for path in linked if not (document.parent / path).exists()] == []
+
+
+def test_the_decisions_are_all_in_their_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\((\d{3}-[^)]*)\)", (folder / "README.md").read_text())
+    assert listed == sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+
+def test_every_file_of_a_homes_data_is_described(tmp_path: Path) -> None:
+    described = (ROOT / "data" / "README.md").read_text()
+    home = Home(tmp_path)
+    paths = [getattr(home, name) for name, value in vars(Home).items() if isinstance(value, property)]
+    assert [
+        path.name for path in paths if path.parent == home.data and f"`{path.name}`" not in described
+    ] == []
 
 
 def modules() -> list[str]:
