@@ -16,7 +16,7 @@ from bootstrap.selection import Selection
 from online.core.schema import ContextFeature, Schema
 from online.features.context import group_columns, group_count, group_of
 from online.features.context_memory import new_context_memory
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 
 __all__ = ["choose_context"]
 

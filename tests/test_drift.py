@@ -39,7 +39,7 @@ from online.drift.flag_limits import (
     FlagLimitsWatcher,
 )
 from online.drift.input_drift import InputDriftDetector
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 from online.storage.metrics_store import Alarm, MetricsStore
 from online.storage.prediction_log import PredictionLog
 from online.storage.served_predictions import Served

@@ -20,8 +20,8 @@ from online.core.config import (
     load,
 )
 from online.core.schema import ContextFeature, Feature, Target
-from online.features.column_encoder import ColumnEncoder
-from online.features.encoder import Encoder, clean
+from online.features.batch_encoder import BatchEncoder
+from online.features.value_encoder import Encoder, clean
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FEATURES = (
@@ -214,7 +214,7 @@ usual = st.fixed_dictionaries(
 def test_many_rows_encode_as_each_of_them_does(rows: list[dict[str, Any]]) -> None:
     encoder = Encoder(FEATURES)
     values = np.empty((len(rows), len(encoder.columns)))
-    together = ColumnEncoder(FEATURES, encoder).encode(rows, values)
+    together = BatchEncoder(FEATURES, encoder).encode(rows, values)
     alone = [encoder.encode(row) for row in rows]
     assert together == ([one.imputed for one in alone], [one.drifted for one in alone])
     assert repr(values.tolist()) == repr([one.values for one in alone])

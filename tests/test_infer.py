@@ -12,7 +12,7 @@ from bootstrap.reading.infer import infer_schema, order_rows, schema_table
 from online.core.config import Config, dump, load
 from online.core.errors import SchemaError
 from online.core.schema import Feature, Schema, Target
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 from tests.support.streams import described, needs_real_streams, real_rows
 
 ROWS = 240

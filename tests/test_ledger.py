@@ -18,7 +18,7 @@ from online.core.config import LedgerConfig
 from online.core.errors import InputError
 from online.core.schema import Feature, Schema, Target
 from online.drift.store import PredictionReader
-from online.features.encoder import Encoder, clean
+from online.features.value_encoder import Encoder, clean
 from online.storage.prediction_log import PredictionLog, Served, identifier
 from tests.support.predictions import served_like
 from tests.support.running import until

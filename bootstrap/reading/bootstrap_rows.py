@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from online.core.schema import Schema
-from online.features.encoder import number
+from online.features.value_encoder import number
 
 __all__ = ["pairs"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bootstrap.reading.kinds import dropped
-from bootstrap.reading.read_columns import Codes, Column
+from bootstrap.reading.parse_columns import Codes, Column
 from online.core.schema import Feature
 
 __all__ = ["with_calendar_parts", "without_duplicates"]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bootstrap.reading.duplicates import with_calendar_parts, without_duplicates
 from bootstrap.reading.kinds import choose
-from bootstrap.reading.read_columns import read_column, read_numbers, read_times, value_range
+from bootstrap.reading.parse_columns import read_column, read_numbers, read_times, value_range
 from online.core.errors import SchemaError
 from online.core.schema import Feature, Schema, Target
 

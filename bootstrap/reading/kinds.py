@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bootstrap.reading.read_columns import MOSTLY, Column, value_range
+from bootstrap.reading.parse_columns import MOSTLY, Column, value_range
 from online.core.schema import TEXT_LIMIT, Feature
-from online.features.encoder import category_text
+from online.features.value_encoder import category_text
 
 __all__ = ["choose", "dropped"]
 

@@ -28,8 +28,8 @@ from online.drift.flag_limits import FlagLimits
 from online.drift.input_drift import InputDriftDetector
 from online.drift.store import DriftScoreStore, LabelledOutcome, PredictionReader
 from online.drift.window_tests import HOP_ROWS
-from online.features.column_encoder import ColumnEncoder
-from online.features.encoder import Encoder, number
+from online.features.batch_encoder import BatchEncoder
+from online.features.value_encoder import Encoder, number
 from online.storage.metrics_store import Alarm, MetricsStore
 from online.storage.served_predictions import Served, encoded_values
 
@@ -66,7 +66,7 @@ class DriftMonitor:
         home, config = self._home, self._config
         self._schema = config.schema
         self._schema_hash = self._schema.hash
-        self._encoder = ColumnEncoder.of(self._schema)
+        self._encoder = BatchEncoder.of(self._schema)
         self._history = MetricsStore(home.create().history, config.learner.history_rows)
         self._store = DriftScoreStore(home.history)
         self._ledger = PredictionReader(home.ledger, self._schema)

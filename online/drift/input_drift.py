@@ -25,7 +25,7 @@ from online.drift.last_month import BASELINE_STEP, LastMonth
 from online.drift.rare_events import RareEventCusum
 from online.drift.reference import PREDICTION, Reference, Signal
 from online.drift.window_tests import HOP_ROWS, WINDOW_ROWS, WindowTests
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 from online.storage.metrics_store import format_quantity
 
 __all__ = ["InputDriftDetector"]

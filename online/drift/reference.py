@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from online.core.schema import Schema
 from online.drift.season import Season, SlotNumbers
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 
 __all__ = ["PREDICTION", "Reference", "Signal"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.schema import Feature
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 
 __all__ = ["Season"]
 

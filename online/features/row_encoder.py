@@ -11,11 +11,11 @@ import numpy.typing as npt
 from river import base
 
 from online.core.schema import ContextFeature, Feature
-from online.features.column_encoder import ColumnEncoder
+from online.features.batch_encoder import BatchEncoder
 from online.features.context import group_columns, group_of, groups_of
 from online.features.context_memory import ContextMemory, new_context_memory
-from online.features.encoder import Encoder
 from online.features.matrix import MISSING
+from online.features.value_encoder import Encoder
 
 __all__ = ["CONTEXT", "ENCODED", "Floats", "RowEncoder"]
 
@@ -67,7 +67,7 @@ class RowEncoder(base.Transformer):
 
     def _derive(self) -> None:
         self._encoder = Encoder(self.features)
-        self._column_encoder = ColumnEncoder(self.features, self._encoder)
+        self._column_encoder = BatchEncoder(self.features, self._encoder)
         columns = group_columns(self.features)
         # several context features often share a grouping: a row's group is found once for all of them
         groupings = list(dict.fromkeys(spec.by for spec in self.context))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from online.core.schema import Feature, Schema
-from online.features.encoder import category_text, number
+from online.features.value_encoder import category_text, number
 
 __all__ = ["OTHER_SEGMENT", "Segments"]
 

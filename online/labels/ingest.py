@@ -20,8 +20,8 @@ import numpy as np
 from online.core.background import start_background_thread
 from online.core.errors import InputError, MillraceError
 from online.core.schema import Schema
-from online.features.column_encoder import ColumnEncoder
-from online.features.encoder import clean, number
+from online.features.batch_encoder import BatchEncoder
+from online.features.value_encoder import clean, number
 from online.labels.label_messages import (
     CommitRequest,
     CommitResponse,
@@ -88,7 +88,7 @@ class LabelIngest:
         self._target = schema.target.name
         self._fields = frozenset(feature.name for feature in schema.features)
         self._schema_hash = schema.hash
-        self._encoder = ColumnEncoder.of(schema)
+        self._encoder = BatchEncoder.of(schema)
         self._store = store
         self._clock = clock
         self._learned_seq = learned_seq

@@ -18,7 +18,7 @@ import msgspec
 
 from online.core.errors import BusyError, JournalError
 from online.core.schema import LARGEST, Schema
-from online.features.column_encoder import ColumnEncoder
+from online.features.batch_encoder import BatchEncoder
 from online.labels.label_messages import CommitRequest, CommitResponse, Committed, Label, Rejected
 from online.storage.journal import Journal
 from online.storage.prediction_log import PredictionLog, fields_of
@@ -82,7 +82,7 @@ class LabelJoiner:
         self._target = schema.target.name
         self._schema_hash = schema.hash
         self._fields = fields_of(schema)
-        self._encoder = ColumnEncoder.of(schema)
+        self._encoder = BatchEncoder.of(schema)
         self._open_journal = open_journal
         self._journal: Journal | None = None
         self._prediction_log = prediction_log

@@ -18,9 +18,9 @@ import numpy as np
 from river import compose
 
 from online.core.config import Config
-from online.features.encoder import clean
 from online.features.error_scale import disagreement_of_row, error_scale_columns
 from online.features.row_encoder import CONTEXT, ENCODED, Floats
+from online.features.value_encoder import clean
 from online.learning.e_detector import EDetector
 from online.learning.outcomes import OutcomeBuilder
 from online.learning.prequential import Prequential

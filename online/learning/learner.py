@@ -2,8 +2,8 @@
 
 :meth:`Learner.step` is the loop: read records from the journal, apply them (:mod:`~online.learning.fold`),
 write what they showed (:mod:`~online.learning.history_writer`), publish the model
-(:mod:`~online.learning.publisher`), take a snapshot (:mod:`~online.learning.snapshots`), start a training of
-the batch experts (:mod:`~online.learning.refresh`).
+(:mod:`~online.learning.publisher`), take a snapshot (:mod:`~online.learning.snapshot_schedule`), start a
+training of the batch experts (:mod:`~online.learning.refresh`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from online.core.errors import JournalError, SnapshotError
 from online.core.home import Home, lock
 from online.core.schema import check_same
 from online.features.segments import Segments
-from online.learning.challenger import ChallengerMonitor
+from online.learning.challenger_monitor import ChallengerMonitor
 from online.learning.fold import Applied, Fold, FoldState
 from online.learning.history_writer import HistoryWriter
 from online.learning.outcomes import OutcomeBuilder
 from online.learning.publisher import PlanPublisher
 from online.learning.reference_model import ReferenceModel
 from online.learning.refresh import Refresher
-from online.learning.snapshots import Snapshotter, newest_good
+from online.learning.snapshot_schedule import Snapshotter, newest_good
 from online.learning.stage_timer import StageTimer
 from online.model.pipeline import BOOSTED_RECENT, POOL
 from online.scoring.compile_plan import compile_plan

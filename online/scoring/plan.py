@@ -17,10 +17,10 @@ from online.core.errors import PlanError, SchemaError
 from online.core.home import write_atomically
 from online.core.jit import Array
 from online.core.schema import Schema
-from online.features.column_encoder import ColumnEncoder, EncodingReport
+from online.features.batch_encoder import BatchEncoder, EncodingReport
 from online.features.context import context_tables
-from online.features.encoder import Encoder
 from online.features.error_scale import ErrorScale, disagreement_of, error_scale_columns, normalized_weights
+from online.features.value_encoder import Encoder
 from online.scoring import plan_file
 from online.scoring.kernels.plan_arrays import ArrayTable
 from online.scoring.kernels.quickscorer import build_bitvectors
@@ -135,8 +135,8 @@ class ScoringPlan:
         return Encoder.of(self.info.schema)
 
     @functools.cached_property
-    def _column_encoder(self) -> ColumnEncoder:
-        return ColumnEncoder.of(self.info.schema)
+    def _column_encoder(self) -> BatchEncoder:
+        return BatchEncoder.of(self.info.schema)
 
     @functools.cached_property
     def _context_tables(self) -> Sequence[Any]:

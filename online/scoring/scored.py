@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from online.features.encoder import clean
+from online.features.value_encoder import clean
 from online.scoring.plan import ScoringPlan
 from online.storage.served_predictions import Served, ServedColumns, moments
 
@@ -33,7 +33,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     values
         What their features encode to, (n, columns), NaN where one is missing.
     imputed, drifted
-        Of each, as in :class:`~online.features.encoder.Encoded`.
+        Of each, as in :class:`~online.features.value_encoder.Encoded`.
     contexts
         Their context features, NaN where there is none.
     predictions, lower, upper

@@ -16,7 +16,7 @@ import msgspec
 
 from online.core.config import QuarantineConfig
 from online.core.schema import Feature, Schema, Target
-from online.features.encoder import number
+from online.features.value_encoder import number
 
 __all__ = ["Fault", "LabelValidator", "ValidationState"]
 

@@ -34,7 +34,7 @@ from online.core.background import start_background_thread
 from online.core.config import Config, LedgerConfig
 from online.core.home import Home
 from online.core.schema import Schema
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 from online.storage.database import as_json, connect, insert
 from online.storage.served_predictions import (
     SAME_FEATURES,

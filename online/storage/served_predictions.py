@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from online.core.errors import InputError
-from online.features.encoder import Encoder, clean
+from online.features.value_encoder import Encoder, clean
 
 __all__ = [
     "SAME_FEATURES",

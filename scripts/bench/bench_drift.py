@@ -28,7 +28,7 @@ from river import drift
 from online.core.config import DriftConfig
 from online.drift.error_drift import ErrorDriftDetector
 from online.drift.input_drift import InputDriftDetector
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 from scripts.bench.drift_streams import GRADUAL, KINDS, PERIOD, STREAM_ROWS, DriftStream, make
 from tests.support.benchmark_document import FIGURES, replace_section
 

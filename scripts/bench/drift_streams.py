@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.schema import Feature, Schema, Target
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 
 __all__ = ["AT", "BOOTSTRAP", "KINDS", "STREAM_ROWS", "DriftStream", "make", "schema"]
 

@@ -31,7 +31,7 @@ MADE_BY = (
     "bootstrap/reading/infer.py",
     "bootstrap/reading/kinds.py",
     "bootstrap/selection.py",
-    "online/features/encoder.py",
+    "online/features/value_encoder.py",
     "online/features/context_memory.py",
     "online/features/row_encoder.py",
     "scripts/bench/stream_rows.py",

@@ -12,7 +12,7 @@ from litestar.exceptions import InternalServerException
 
 from online.core.csv_rows import csv_lines, csv_rows
 from online.core.errors import InputError
-from online.features.encoder import number
+from online.features.value_encoder import number
 
 __all__ = ["RequestRows", "decode_rows", "read_body", "reply"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from online.core.schema import Schema
-from online.features.encoder import Encoder
+from online.features.value_encoder import Encoder
 from online.storage.prediction_log import PredictionLog
 from online.storage.served_predictions import Served
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from online.core.schema import ABSURD_WIDTHS
-from online.features.encoder import number
+from online.features.value_encoder import number
 
 __all__ = ["Codes", "Column", "read_column", "read_numbers", "read_times", "value_range"]
 

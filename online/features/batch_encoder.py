@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from online.core.schema import Feature, Schema
-from online.features.encoder import CACHED_ENCODERS, CellReader, Encoded, Encoder, reader, shortcut
 from online.features.matrix import MISSING
+from online.features.value_encoder import CACHED_ENCODERS, CellReader, Encoded, Encoder, reader, shortcut
 
-__all__ = ["ColumnEncoder", "EncodingReport"]
+__all__ = ["BatchEncoder", "EncodingReport"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -80,8 +80,8 @@ class EncodingReport(NamedTuple):
     drifted: list[list[str]]
 
 
-class ColumnEncoder:
-    """Encodes many rows as an :class:`~online.features.encoder.Encoder` does one by one.
+class BatchEncoder:
+    """Encodes many rows as an :class:`~online.features.value_encoder.Encoder` does one by one.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class ColumnEncoder:
 
     @classmethod
     @functools.lru_cache(maxsize=CACHED_ENCODERS)
-    def of(cls, schema: Schema) -> ColumnEncoder:
+    def of(cls, schema: Schema) -> BatchEncoder:
         """The encoder of a schema's used features; all callers share one."""
         return cls(schema.used, Encoder.of(schema))
 
