@@ -3,8 +3,9 @@
 Committing a label takes as long as answering a prediction, and in one process predictions would wait for it.
 The scorer checks labels and hands them over a socket, in MessagePack: a frame is a list of
 :class:`~online.labels.label_messages.CommitRequest`, and one back a list of replies, each with its request's
-id. An empty frame says that no more come. The process ends with its scorer, and a dead one is started again
-when the next labels come.
+id; it is empty when all of a frame's requests are deferred, and one frame is under way at a time. An empty
+frame to the process says that no more come. The process ends with its scorer, and a dead one is started
+again when the next labels come.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ class WorkerProcess:
         self._lock = threading.Lock()  # of what follows
         self._pending: dict[int, tuple[float, Settle]] = {}  # by request id: when it was sent, who is told
         self._lost = self._ending = False
+        self._replied = threading.Event()  # to the last frame
         self._heard_at = time.monotonic()
         self._reader = start_background_thread(self._read_responses, "label worker")
 
@@ -140,7 +142,10 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, frame: bytes, requests: Sequence[CommitRequest], settle: Settle) -> bool:
-        """Send requests.
+        """Send requests, and wait until they are answered or deferred.
+
+        What comes meanwhile is gathered by the caller and goes together: a commit takes about as long for
+        one label as for a hundred, and sent one by one they would each wait for one.
 
         Parameters
         ----------
@@ -161,8 +166,10 @@ class WorkerProcess:
                 return False
             now = time.monotonic()
             self._pending.update((request.id, (now, settle)) for request in requests)
+            self._replied.clear()
         with contextlib.suppress(OSError):  # it has just ended: the reader sees that, and rejects them
             self._socket.send_bytes(frame)
+        self._replied.wait()
         return True
 
     def end(self) -> int:
@@ -192,6 +199,7 @@ class WorkerProcess:
                     self._check_silence()
                 responses: list[CommitResponse] = RESPONSES.decode(self._socket.recv_bytes())
                 self._heard_at = time.monotonic()
+                self._replied.set()  # also by a reply to what was deferred: the next frame is a little early
                 for response in responses:
                     with self._lock:
                         _, settle = self._pending.pop(response.request_id)
@@ -214,6 +222,7 @@ class WorkerProcess:
             self._lost = True
             pending, self._pending = self._pending, {}
             quiet = self._ending and not pending
+            self._replied.set()
         if not quiet:
             log.warning("the label worker is given up: %s", reason)
             self._process.kill()  # SQLite keeps a transaction whole or not at all
@@ -258,7 +267,7 @@ def serve_scorer(home: Home, config: Config, fd: int) -> None:
         while not last:
             requests, last = receive(socket, joiner.pause)
             responses = joiner.process(requests, last=last)
-            if responses:
+            if responses or requests:  # an empty reply says that all are deferred
                 socket.send_bytes(encode(responses))
 
 
