@@ -126,11 +126,10 @@ def test_a_full_disk_under_the_learner_is_told_and_passes(home: Path) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("role", ["scorer", "label-worker"])
-def test_a_full_disk_refuses_labels_keeps_nothing_and_passes(home: Path, role: str) -> None:
+def test_a_full_disk_refuses_labels_keeps_nothing_and_passes(home: Path) -> None:
     with serving(home) as server:
         teach(server, 5)
-        (pid,) = server.pids(role)
+        (pid,) = server.pids("label-worker")
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000, hard))
         rows, labels = stream_rows(home, 10)
@@ -140,3 +139,19 @@ def test_a_full_disk_refuses_labels_keeps_nothing_and_passes(home: Path, role: s
         assert answer.status_code == 503 and "no label of this request was kept" in answer.json()["detail"]
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
         assert server.learn(body, wait=True)["seq"] == 10
+
+
+@pytest.mark.server
+def test_labels_join_predictions_that_a_full_disk_keeps_from_being_written(home: Path) -> None:
+    with serving(home) as server:
+        teach(server, 5)
+        (pid,) = server.pids("scorer")
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000, hard))
+        rows, labels = stream_rows(home, 10)
+        served = server.predict([{**row, "id": f"p{n}"} for n, row in enumerate(rows)])
+        named = [{"id": f"p{n}", TARGET: y} for n, y in enumerate(labels)]
+        assert server.learn(named, wait=True)["accepted"] == 10
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        for name, prediction in zip(served["ids"], served["predictions"], strict=True):
+            assert server.get(f"/predictions/{name}")["label"]["prediction"] == prediction
