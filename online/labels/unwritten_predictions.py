@@ -78,6 +78,8 @@ class UnwrittenPredictions:
             Those of all rows, each prediction alone and once.
         """
         self._refresh()
+        if not self._batches:  # as a rule: hashing rows in vain takes longer than all else here
+            return []
         self._mark()
         marks = dict.fromkeys(fingerprints(values).tolist()) if len(values) else {}
         found = (self._by_fingerprint.get(mark, [])[-SAME_FEATURES:] for mark in marks)

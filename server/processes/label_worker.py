@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import subprocess
 import sys
 import threading
@@ -25,7 +26,6 @@ from online.core.background import start_background_thread
 from online.core.config import Config
 from online.core.home import Home
 from online.core.schema import Schema
-from online.labels.ingest import GROUP_LABELS
 from online.labels.label_joiner import LabelJoiner
 from online.labels.label_messages import CommitRequest, CommitResponse, Rejected
 from online.storage.journal import Journal
@@ -194,8 +194,10 @@ class WorkerProcess:
     def _read_responses(self) -> None:
         """The reader thread: settle requests as they are answered, until the process ends."""
         try:
+            readable = select.poll()  # Connection.poll makes a selector at every call, for each reply
+            readable.register(self._socket.fileno(), select.POLLIN)
             while True:
-                while not self._socket.poll(SILENCE_CHECK_SECONDS):
+                while not readable.poll(1000 * SILENCE_CHECK_SECONDS):
                     self._check_silence()
                 responses: list[CommitResponse] = RESPONSES.decode(self._socket.recv_bytes())
                 self._heard_at = time.monotonic()
@@ -272,7 +274,7 @@ def serve_scorer(home: Home, config: Config, fd: int) -> None:
 
 
 def receive(socket: Connection, seconds: float | None) -> tuple[list[CommitRequest], bool]:
-    """Everything that has come, or comes first within a time.
+    """The next frame, if it comes within a time.
 
     Parameters
     ----------
@@ -291,12 +293,7 @@ def receive(socket: Connection, seconds: float | None) -> tuple[list[CommitReque
     EOFError, OSError
         The scorer has gone.
     """
-    requests: list[CommitRequest] = []
-    labels = 0
-    while labels < GROUP_LABELS and socket.poll(0.0 if requests else seconds):
-        frame: list[CommitRequest] = REQUESTS.decode(socket.recv_bytes())
-        if not frame:
-            return requests, True
-        requests += frame
-        labels += sum(len(request.labels) for request in frame)
-    return requests, False
+    if seconds is not None and not socket.poll(seconds):
+        return [], False
+    requests: list[CommitRequest] = REQUESTS.decode(socket.recv_bytes())
+    return requests, not requests
