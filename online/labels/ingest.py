@@ -36,7 +36,7 @@ from online.storage.prediction_log import identifier
 from online.storage.records import Receipt
 from online.storage.served_predictions import ServedColumns
 
-__all__ = ["GROUP_LABELS", "LabelIngest", "Outcome", "fulfil"]
+__all__ = ["LabelIngest", "Outcome", "fulfil"]
 
 log = logging.getLogger(__name__)
 
