@@ -163,6 +163,9 @@ class FastPath:
         except MillraceError as exc:
             scope[REFUSED] = exc  # they are not taken in again: it is only said why
             raise Fallback("refused") from exc
+        except Exception as exc:
+            scope[REFUSED] = exc  # nor are these: nobody knows whether they were kept
+            raise Fallback("failed") from exc
 
     def _replies(self, rows: list[Row]) -> list[bytes]:
         """The reply to each of a few rows that came in requests of their own."""
