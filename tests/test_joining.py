@@ -7,7 +7,8 @@ import itertools
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,15 @@ def expect(values: np.ndarray) -> list[float | None]:
 def commit(store: LabelStore, requests: list[CommitRequest]) -> list[Receipt]:
     """Have requests committed; the receipts of all, in order."""
     replies: dict[int, Future[CommitResponse]] = {request.id: Future() for request in requests}
-    store.commit(requests, lambda reply: replies[reply.request_id].set_result(reply))
+    ready = threading.Event()
+    store.commit(requests, lambda reply: replies[reply.request_id].set_result(reply), ready.set)
     receipts = []
     for future in replies.values():
         reply = future.result(60)
         if isinstance(reply, Rejected):
             raise error_of(reply)
         receipts += reply.receipts
+    assert ready.wait(60)
     return receipts
 
 
@@ -122,6 +125,50 @@ def test_labels_get_what_a_joiner_here_gives_them(
     with contextlib.closing(theirs), contextlib.closing(here):
         assert receipts(worker) == receipts(InlineLabelStore(here))
         assert records(other) == records(Home(home))
+
+
+class Held:
+    """A store that is ready for more when the test says so."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[CommitRequest]] = []
+        self.ready: list[Callable[[], None]] = []
+
+    def commit(
+        self,
+        requests: Sequence[CommitRequest],
+        settle: Callable[[CommitResponse], None],
+        ready: Callable[[], None],
+    ) -> None:
+        self.frames.append(list(requests))
+        self.ready.append(ready)
+        for request in requests:
+            settle(Committed(request.id, [Receipt("accepted", 1) for _ in request.labels]))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("size", [1, 150])
+def test_what_comes_while_the_store_is_busy_is_handed_over_together_and_in_order(
+    home: Path, size: int
+) -> None:
+    schema, store = configuration.load(Home(home).config).schema, Held()
+    ingest = LabelIngest(schema, store)
+    row = {"hour": "3"}
+    futures = [ingest.accept([Label(0.0, None, row)])]
+    until(lambda: store.frames, "the first labels to be handed over")
+    futures += [ingest.accept([Label(float(n), None, row)] * size) for n in range(1, 100)]
+    while not all(future.done() for future in futures):
+        frames = len(store.frames)
+        store.ready[-1]()
+        until(lambda: len(store.frames) > frames, "the next labels to be handed over")  # noqa: B023 - called here
+    store.ready[-1]()
+    ingest.close()
+    assert [request.labels[0].target for frame in store.frames for request in frame] == list(range(100))
+    assert [len(future.result()) for future in futures] == [1, *[size] * 99]
+    assert len(store.frames) < 5
+    assert max(sum(len(request.labels) for request in frame) for frame in store.frames) <= 20_000
 
 
 def test_predictions_that_cannot_be_read_keep_nothing(home: Path, worker: LabelWorker) -> None:

@@ -20,6 +20,7 @@ from online.core.schema import Feature, Schema, Target
 from online.drift.store import PredictionReader
 from online.features.value_encoder import Encoder, clean
 from online.storage.prediction_log import PredictionLog, Served, identifier
+from online.storage.served_predictions import fingerprints
 from tests.support.predictions import served_like
 from tests.support.running import until
 
@@ -163,7 +164,9 @@ def test_predictions_that_have_gone_are_not_found_by_their_features(tmp_path: Pa
     for first in range(0, 40, 4):
         kept.record([served(str(n), {"wind": float(n % 8)}) for n in range(first, first + 4)])
         kept.flush()
-        alike = [[one.id for one in found] for found in kept.find_by_features(values)]
+        alike = [
+            [one.id for one in found] for found in kept.find_by_fingerprint(fingerprints(values).tolist())
+        ]
         newest = range(max(0, first - 4), first + 4)
         assert alike == [[str(n) for n in newest if n % 8 == wind] for wind in range(8)]
     kept.close()

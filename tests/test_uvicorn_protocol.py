@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import uvicorn
@@ -15,6 +15,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from server.http.fast_path import FALLBACK_KEY
+from server.http.row_batcher import Settle
 from server.http.uvicorn_protocol import ConnectionState, KnownHead, KnownHeads, ShortcutProtocol
 from server.observability.logs import RequestIds
 
@@ -30,8 +32,8 @@ def request(body: bytes = BODY, *, path: str = "/predict", headers: str = "") ->
 class Transport(asyncio.Transport):
     """Keeps what is written."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, client: tuple[str, int] | None) -> None:
+        super().__init__({"peername": client, "sockname": ("127.0.0.1", 80)})
         self.written = b""
         self.reading = True
         self.closed = False
@@ -52,30 +54,35 @@ class Transport(asyncio.Transport):
         self.reading = True
 
 
+class Submission(NamedTuple):
+    """What the shortcut gave the app."""
+
+    route: str
+    body: bytes
+    source: str | None
+    settle: Settle
+
+
 class App:
     """In place of the fast path: echoes what uvicorn brings; the test answers what the shortcut submits."""
 
     def __init__(self) -> None:
         self.request_ids = RequestIds()
-        self.submitted: list[tuple[bytes, asyncio.Future[bytes]]] = []
-        self.counted: list[tuple[str, int]] = []
-        self.rows = True  # whether a body holds one
-        self.at_once: bytes | None = None
+        self.submitted: list[Submission] = []
+        self.counted: list[str] = []
+        self.at_once: bytes | Exception | None = None
         self.came: list[bytes] = []
+        self.failures: list[Exception | None] = []  # of what came, why the shortcut had no reply
 
-    def submit(self, body: bytes) -> asyncio.Future[bytes] | None:
-        if not self.rows:
-            return None
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    def submit(self, route: str, body: bytes, source: str | None, settle: Settle) -> None:
+        self.submitted.append(Submission(route, body, source, settle))
         if self.at_once is not None:
-            future.set_result(self.at_once)
-        self.submitted.append((body, future))
-        return future
+            settle(self.at_once)
 
-    def count(self, route: str, status: int, began: float) -> None:  # noqa: ARG002 - the signature that is called
-        self.counted.append((route, status))
+    def count(self, route: str, began: float) -> None:  # noqa: ARG002 - the signature that is called
+        self.counted.append(route)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 - ASGI's
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
         while True:
             message = await receive()
@@ -83,6 +90,7 @@ class App:
             if not message.get("more_body"):
                 break
         self.came.append(body)
+        self.failures.append(scope.get(FALLBACK_KEY))
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -91,7 +99,7 @@ class App:
 class Connection:
     """A protocol with its transport and app."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, client: tuple[str, int] | None = None, **settings: Any) -> None:
         self.app = App()
         config = uvicorn.Config(
             self.app, lifespan="off", access_log=False, log_level="error", proxy_headers=False, **settings
@@ -99,7 +107,7 @@ class Connection:
         config.load()
         self.server_state = ServerState()
         self.protocol = ShortcutProtocol(config, self.server_state, {})
-        self.transport = Transport()
+        self.transport = Transport(client)
         self.protocol.connection_made(self.transport)
 
     def at(self, state: ConnectionState) -> bool:
@@ -117,6 +125,7 @@ class Connection:
         await self.turn()
         self.transport.written = b""
         self.app.came.clear()
+        self.app.failures.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -154,17 +163,17 @@ async def test_a_known_head_is_scored_and_answered_with_uvicorns_default_headers
     await one.know()
     one.server_state.default_headers = [(b"date", b"today")]
     one.protocol.data_received(request(b'{"x": 2}'))
-    assert one.at(ConnectionState.SCORING)
-    ((body, reply),) = one.app.submitted
-    assert body == b'{"x": 2}'
-    reply.set_result(b'{"y": 3}')
+    assert one.at(ConnectionState.SHORTCUT)
+    ((route, body, _, settle),) = one.app.submitted
+    assert route == "/predict" and body == b'{"x": 2}'
+    settle(b'{"y": 3}')
     await one.turn()
     assert one.at(ConnectionState.IDLE)
     head, _, content = one.transport.written.partition(b"\r\n\r\n")
     assert content == b'{"y": 3}' and one.app.came == []
     assert head.startswith(b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-type: application/json\r\n")
     assert b"content-length: 8" in head and b"x-request-id: " in head
-    assert one.app.counted == [("/predict", 200)]
+    assert one.app.counted == ["/predict"]
     assert one.server_state.total_requests == 2
 
 
@@ -188,21 +197,41 @@ async def test_the_callers_request_id_is_part_of_what_is_known() -> None:
     assert b"x-request-id: mine\r\n" in one.transport.written
 
 
-@pytest.mark.parametrize("refused", [True, False])
-def test_what_cannot_be_scored_is_brought_to_uvicorn_as_it_came(refused: bool) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_has_no_reply_is_brought_to_uvicorn_as_it_came_with_the_reason(at_once: bool) -> None:
     async def test() -> None:
         one = Connection()
         await one.know()
-        one.app.rows = refused
+        failure = ValueError("wrong")
+        one.app.at_once = failure if at_once else None
         one.protocol.data_received(request(b'{"x": 3}'))
-        if refused:
-            one.app.submitted[0][1].set_exception(ValueError("wrong"))
+        if not at_once:
+            one.app.submitted[0].settle(failure)
         await one.turn()
-        assert one.app.came == [b'{"x": 3}']
+        assert one.app.came == [b'{"x": 3}'] and one.app.failures == [failure]
         assert one.transport.written.endswith(b'{"x": 3}')
         assert one.at(ConnectionState.IDLE)
+        one.protocol.data_received(request(b"[]"))  # the next request knows nothing of it
+        await one.turn()
+        assert one.app.failures == [failure, None]
 
     asyncio.run(test())
+
+
+@on_a_loop
+async def test_labels_are_answered_accepted_and_sent_by_whom_the_head_or_the_connection_says() -> None:
+    one = Connection(client=("10.0.0.7", 4711))
+    await one.know(request(path="/learn"))
+    await one.know(request(path="/learn", headers="X-Label-Source: meter\r\n"))
+    one.app.at_once = b"{}"
+    one.protocol.data_received(request(path="/learn"))
+    one.protocol.data_received(request(path="/learn", headers="X-Label-Source: meter\r\n"))
+    assert [(sent.route, sent.source) for sent in one.app.submitted] == [
+        ("/learn", "10.0.0.7"),
+        ("/learn", "meter"),
+    ]
+    assert one.transport.written.count(b"HTTP/1.1 202 Accepted\r\n") == 2
+    assert one.app.counted == ["/learn", "/learn"]
 
 
 @on_a_loop
@@ -212,7 +241,7 @@ async def test_bytes_that_come_while_scoring_wait_for_the_reply() -> None:
     one.protocol.data_received(request(b'{"x": 1}'))
     one.protocol.data_received(request(b'{"x": 2}') + request(b'{"x": 33}'))
     assert len(one.app.submitted) == 1 and one.app.came == [] and not one.transport.reading
-    one.app.submitted[0][1].set_result(b"first")
+    one.app.submitted[0].settle(b"first")
     await one.turn()
     assert one.app.came == [b'{"x": 2}', b'{"x": 33}'] and one.transport.reading
     written = one.transport.written
@@ -246,9 +275,9 @@ async def test_a_connection_lost_while_scoring_gets_no_reply_and_raises_nothing(
         one.protocol.data_received(request())
         one.protocol.connection_lost(None)
         if failure is None:
-            one.app.submitted[0][1].set_result(b"{}")
+            one.app.submitted[0].settle(b"{}")
         else:
-            one.app.submitted[0][1].set_exception(failure)
+            one.app.submitted[0].settle(failure)
         await one.turn()
         assert one.transport.written == b"" and one.app.came == []
 
@@ -260,7 +289,7 @@ async def test_a_shutdown_while_scoring_waits_for_the_reply() -> None:
     one.protocol.data_received(request())
     one.protocol.shutdown()
     assert not one.transport.closed
-    one.app.submitted[0][1].set_result(b"{}")
+    one.app.submitted[0].settle(b"{}")
     await one.turn()
     assert one.transport.written.endswith(b"{}") and one.transport.closed
 
@@ -271,8 +300,8 @@ async def test_the_keep_alive_timer_closes_a_connection_that_is_idle_and_no_othe
     await one.know()
     one.protocol.data_received(request())
     await asyncio.sleep(0.3)
-    assert one.at(ConnectionState.SCORING) and not one.transport.closed
-    one.app.submitted[0][1].set_result(b"{}")
+    assert one.at(ConnectionState.SHORTCUT) and not one.transport.closed
+    one.app.submitted[0].settle(b"{}")
     await one.turn()
     answered = asyncio.get_running_loop().time()
     while not one.transport.closed:
@@ -283,8 +312,10 @@ async def test_the_keep_alive_timer_closes_a_connection_that_is_idle_and_no_othe
 @pytest.mark.parametrize(
     "data",
     [
-        request(path="/learn"),
+        request(path="/model"),
         request(path="/predict?record=false"),
+        request(path="/learn?wait=1"),
+        request(path="/learn", headers="X-Forwarded-For: 10.0.0.8\r\n"),
         request(headers="Accept: application/msgpack\r\n"),
         request(headers="Connection: close\r\n"),
         request(headers=f"X-Long: {'x' * 3000}\r\n"),
@@ -296,7 +327,20 @@ async def test_the_keep_alive_timer_closes_a_connection_that_is_idle_and_no_othe
         + BODY
         + b"\r\n0\r\n\r\n",
     ],
-    ids=["route", "query", "media", "close", "long", "1.0", "method", "empty", "two", "chunked"],
+    ids=[
+        "route",
+        "query",
+        "wait",
+        "forwarded",
+        "media",
+        "close",
+        "long",
+        "1.0",
+        "method",
+        "empty",
+        "two",
+        "chunked",
+    ],
 )
 def test_a_head_is_remembered_only_of_a_plain_request_that_came_whole_and_alone(data: bytes) -> None:
     async def test() -> None:
@@ -318,14 +362,18 @@ async def test_a_cut_request_and_bytes_that_are_no_request_are_not_remembered() 
     assert len(ShortcutProtocol.known_heads) == 0 and one.transport.closed
 
 
+def known(number: int) -> KnownHead:
+    return KnownHead("/predict", number, None, None)
+
+
 def test_the_memory_of_heads_is_bounded() -> None:
     heads = KnownHeads(max_heads=3, max_head_bytes=10)
-    heads.remember(b"x" * 11, KnownHead(1, None))
+    heads.remember(b"x" * 11, known(1))
     assert len(heads) == 0
     for number in range(100):
-        heads.remember(b"%d" % number, KnownHead(number, None))
+        heads.remember(b"%d" % number, known(number))
         assert len(heads) <= 3
-        assert heads.get(b"%d" % number) == KnownHead(number, None)
+        assert heads.get(b"%d" % number) == known(number)
 
 
 def test_uvicorn_has_the_private_parts_that_the_shortcut_uses() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +28,9 @@ class NumberColumn:
     width = 1
 
     def __init__(self, low: float, high: float) -> None:
-        self._low, self._high = low, high
+        self.low, self.high = low, high
 
-    def write(self, column: list[Any], out: Floats) -> Bools:
+    def write(self, column: Sequence[Any], out: Floats) -> Bools:
         """Write the values of a column (n,) to (n, 1); which of them were as usual."""
         if not set(map(type, column)) <= NUMBER_TYPES:
             column = [value if type(value) in NUMBER_TYPES else MISSING for value in column]
@@ -37,7 +38,7 @@ class NumberColumn:
             out[:, 0] = column
         except OverflowError:  # an integer too large for a float
             out[:, 0] = [value if type(value) is float else MISSING for value in column]
-        return np.asarray((out[:, 0] >= self._low) & (out[:, 0] <= self._high))
+        return np.asarray((out[:, 0] >= self.low) & (out[:, 0] <= self.high))
 
 
 class KnownColumn:
@@ -49,10 +50,13 @@ class KnownColumn:
         self._index = {value: index for index, value in enumerate(known)}
         self._values = np.array([*known.values(), (MISSING,) * width])  # the last for a value not known
 
-    def write(self, column: list[Any], out: Floats) -> Bools:
+    def write(self, column: Sequence[Any], out: Floats) -> Bools:
         """Write the values of a column (n,) to (n, width); which of them were as usual."""
         find, kind, unknown = self._index.get, self._kind, len(self._index)
-        known = (find(value, unknown) if type(value) is kind else unknown for value in column)
+        if set(map(type, column)) == {kind}:  # as a rule, and then no Python code runs for each value
+            known: Iterable[int] = map(find, column, itertools.repeat(unknown))
+        else:
+            known = (find(value, unknown) if type(value) is kind else unknown for value in column)
         indices = np.fromiter(known, np.intp, len(column))
         out[:] = self._values[indices]
         return np.asarray(indices < unknown)
@@ -65,7 +69,7 @@ class ReadColumn:
         self.width = width
         self._read = read
 
-    def write(self, column: list[Any], out: Floats) -> Bools:
+    def write(self, column: Sequence[Any], out: Floats) -> Bools:
         """Write the values of a column (n,) to (n, width); which of them were as usual."""
         cells = [self._read(value) for value in column]
         gap = (MISSING,) * self.width
@@ -93,7 +97,18 @@ class BatchEncoder:
 
     def __init__(self, features: tuple[Feature, ...], encoder: Encoder) -> None:
         self._encoder = encoder
-        self._columns = [(feature.name, column_of(feature)) for feature in features]
+        self._names = [feature.name for feature in features]
+        self._columns = [column_of(feature) for feature in features]
+        ends = np.cumsum([column.width for column in self._columns], dtype=int).tolist()
+        self._places = [
+            slice(end - column.width, end) for end, column in zip(ends, self._columns, strict=True)
+        ]
+        numbers = [(n, column) for n, column in enumerate(self._columns) if isinstance(column, NumberColumn)]
+        self._numbers = [n for n, _ in numbers]
+        self._others = [n for n in range(len(features)) if n not in self._numbers]
+        self._number_places = [self._places[n].start for n in self._numbers]
+        self._lows = np.array([[column.low] for _, column in numbers])
+        self._highs = np.array([[column.high] for _, column in numbers])
         self.width = len(encoder.columns)
 
     @classmethod
@@ -123,15 +138,30 @@ class BatchEncoder:
         dict
             By index, the rows that were not as usual, encoded one by one.
         """
-        usual, offset = np.ones(len(rows), bool), 0
-        for name, column in self._columns:
-            values = [row.get(name) for row in rows]
-            usual &= column.write(values, out[:, offset : offset + column.width])
-            offset += column.width
+        columns = [[row.get(name) for row in rows] for name in self._names]
+        usual, left = self._write_numbers(columns, out)
+        for n in left:
+            usual &= self._columns[n].write(columns[n], out[:, self._places[n]])
         unusual = {index: self._encoder.encode(rows[index]) for index in np.flatnonzero(~usual).tolist()}
         for index, encoded in unusual.items():
             out[index] = encoded.values
         return unusual
+
+    def _write_numbers(self, columns: Sequence[list[Any]], out: Floats) -> tuple[Bools, list[int]]:
+        """Write all features of numbers at once where they hold nothing else.
+
+        Which rows were as usual, and which columns are still to be written.
+        """
+        numbers = [columns[n] for n in self._numbers]
+        if not numbers or not set(map(type, itertools.chain.from_iterable(numbers))) <= NUMBER_TYPES:
+            return np.ones(len(out), bool), list(range(len(columns)))
+        try:
+            values = np.array(numbers, float)
+        except OverflowError:  # an integer too large for a float
+            return np.ones(len(out), bool), list(range(len(columns)))
+        out[:, self._number_places] = values.T
+        usual: Bools = np.all((values >= self._lows) & (values <= self._highs), axis=0)
+        return usual, self._others
 
     def encode(self, rows: Sequence[Mapping[str, Any]], out: Floats) -> EncodingReport:
         """Write rows' values into a matrix, and report what was imputed or drifted.

@@ -5,13 +5,15 @@ What routes and tests call.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
+import enum
 import functools
 import itertools
 import logging
 import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 # Requests handed over together at most, and labels that are enough: a group is one transaction, which all of
 # it waits for, and the journal's writers wait for each other.
 GROUP, GROUP_LABELS = 64, 20_000
+AHEAD_LABELS = 100  # so many are prepared while those before are committed; fewer take longer each
 
 Outcome = list[Receipt] | MillraceError  # a receipt for each label of a request, or why none was kept
 
@@ -54,6 +57,13 @@ class PendingCommit(msgspec.Struct, frozen=True):
     received_at: float
     source: str | None
     settle: Callable[[Outcome], None]
+
+
+class IngestSignal(enum.Enum):
+    """What the ingest's thread is told beside labels."""
+
+    STORE_READY = enum.auto()
+    STOP = enum.auto()
 
 
 class LabelIngest:
@@ -96,7 +106,7 @@ class LabelIngest:
         self._expect = expect
         self._request_ids = itertools.count(1)
         self._settling: dict[int, Callable[[Outcome], None]] = {}  # by request id
-        self._queue: queue.SimpleQueue[PendingCommit | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingCommit | IngestSignal] = queue.SimpleQueue()
         self._thread = start_background_thread(self._commit_forever, "labels")
 
     def validate(self, rows: Sequence[Mapping[str, Any]]) -> list[Label]:
@@ -145,7 +155,7 @@ class LabelIngest:
 
     def close(self) -> None:
         """Commit what is waiting and stop."""
-        self._queue.put(None)
+        self._queue.put(IngestSignal.STOP)
         self._thread.join()
         self._store.close()
 
@@ -166,34 +176,41 @@ class LabelIngest:
         return Label(label, name, features)
 
     def _commit_forever(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, stopped = self._group(first)
-            self._commit(group)
-            if stopped:
-                return
+        """Hand over what waits whenever the store is ready; prepare much of it meanwhile."""
+        waiting: collections.deque[PendingCommit] = collections.deque()
+        prepared: list[CommitRequest] = []
+        ready, stopping = True, False
+        while not (stopping and ready):
+            for event in drained(self._queue):
+                if isinstance(event, PendingCommit):
+                    waiting.append(event)
+                elif event is IngestSignal.STORE_READY:
+                    ready = True
+                else:
+                    stopping = True
+            while ready and (waiting or prepared):
+                prepared += self._prepared(next_group(waiting, prepared))
+                if prepared:
+                    ready = False
+                    self._store.commit(prepared, self._settle, self._store_ready)
+                    prepared = []
+            if label_count(waiting) >= AHEAD_LABELS:
+                prepared += self._prepared(next_group(waiting, prepared))
 
-    def _group(self, first: PendingCommit) -> tuple[list[PendingCommit], bool]:
-        """Everything that waits already is handed over together; whether the ingest is to stop."""
-        group, labels = [first], len(first.labels)
-        while len(group) < GROUP and labels < GROUP_LABELS and not self._queue.empty():
-            pending = self._queue.get()
-            if pending is None:
-                return group, True
-            group.append(pending)
-            labels += len(pending.labels)
-        return group, False
+    def _store_ready(self) -> None:
+        self._queue.put(IngestSignal.STORE_READY)
 
-    def _commit(self, group: list[PendingCommit]) -> None:
+    def _prepared(self, group: Sequence[PendingCommit]) -> list[CommitRequest]:
+        """The requests to hand over; none when that fails, which their senders are told."""
         numbered = [(next(self._request_ids), pending) for pending in group]
         self._settling.update((request_id, pending.settle) for request_id, pending in numbered)
         try:
-            requests = self._requests(numbered)
+            return self._requests(numbered)
         except Exception as exc:  # whatever it is, the clients wait for an answer, and the thread goes on
             log.exception("labels could not be prepared")
             for request_id, _ in numbered:
                 self._settle(Rejected(request_id, f"no label of this request was kept: {exc}"))
-            return
-        self._store.commit(requests, self._settle)
+            return []
 
     def _settle(self, response: CommitResponse) -> None:
         settle = self._settling.pop(response.request_id)
@@ -236,6 +253,31 @@ class LabelIngest:
         if self._unwritten is None or not nameless:
             return []
         return self._unwritten.with_features(np.frombuffer(b"".join(nameless)).reshape(len(nameless), -1))
+
+
+def drained(events: queue.SimpleQueue[Any]) -> list[Any]:
+    """What a queue holds, once it holds something."""
+    taken = [events.get()]
+    while not events.empty():  # only one thread takes from it
+        taken.append(events.get())
+    return taken
+
+
+def next_group(
+    waiting: collections.deque[PendingCommit], prepared: Sequence[CommitRequest]
+) -> list[PendingCommit]:
+    """Take requests from the front, as many as fit in a group with those that are prepared."""
+    group: list[PendingCommit] = []
+    labels = label_count(prepared)
+    while waiting and len(prepared) + len(group) < GROUP and labels < GROUP_LABELS:
+        group.append(waiting.popleft())
+        labels += len(group[-1].labels)
+    return group
+
+
+def label_count(requests: Iterable[PendingCommit | CommitRequest]) -> int:
+    """The labels of requests."""
+    return sum(len(request.labels) for request in requests)
 
 
 class Future(Protocol):

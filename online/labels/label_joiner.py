@@ -256,12 +256,10 @@ class LabelJoiner:
             EncodedRow(label.features or {}, request.schema_hash, label.encoded)
             for label, request in nameless
         ]
-        values = encoded_values(rows, self._encoder, self._schema_hash)
+        marks = fingerprints(encoded_values(rows, self._encoder, self._schema_hash)).tolist()
         unwritten = self._by_fingerprint(requests)
         found = []
-        for mark, written in zip(
-            fingerprints(values).tolist(), self._prediction_log.find_by_features(values), strict=True
-        ):
+        for mark, written in zip(marks, self._prediction_log.find_by_fingerprint(marks), strict=True):
             sent = unwritten.get(mark, {})
             # written since it was sent, or an id of a client's own that was predicted again: sent is newer
             older = [one for one in written if one.id not in sent]
@@ -296,7 +294,12 @@ class InlineLabelStore:
     def __init__(self, joiner: LabelJoiner) -> None:
         self._joiner = joiner
 
-    def commit(self, requests: Sequence[CommitRequest], settle: Callable[[CommitResponse], None]) -> None:
+    def commit(
+        self,
+        requests: Sequence[CommitRequest],
+        settle: Callable[[CommitResponse], None],
+        ready: Callable[[], None],
+    ) -> None:
         """Commit requests.
 
         Parameters
@@ -305,6 +308,8 @@ class InlineLabelStore:
             The labels.
         settle
             Called once with each request's reply, before this returns.
+        ready
+            Called when all are settled.
         """
         for response in self._joiner.process(requests):
             settle(response)
@@ -312,6 +317,7 @@ class InlineLabelStore:
             time.sleep(pause)
             for response in self._joiner.process(()):
                 settle(response)
+        ready()
 
     def close(self) -> None:
         """Close the journal."""

@@ -18,7 +18,7 @@ from online.storage.served_predictions import ServedColumns
 __all__ = ["CommitRequest", "CommitResponse", "Committed", "Label", "LabelStore", "Rejected", "error_of"]
 
 
-class Label(msgspec.Struct, frozen=True, array_like=True):
+class Label(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A validated label, not yet joined with what was served.
 
     ``encoded`` holds what the features encode to (little-endian float64, NaN where one is missing) and
@@ -33,7 +33,7 @@ class Label(msgspec.Struct, frozen=True, array_like=True):
     expected: float | None = None
 
 
-class CommitRequest(msgspec.Struct, frozen=True, array_like=True):
+class CommitRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Labels that came together, and what their sender knows.
 
     ``received_at`` is in unix seconds, ``source`` who sent the labels, ``learned_seq`` the last journal
@@ -74,7 +74,12 @@ CommitResponse = Committed | Rejected
 class LabelStore(Protocol):
     """What commits labels, in this process or in another one."""
 
-    def commit(self, requests: Sequence[CommitRequest], settle: Callable[[CommitResponse], None]) -> None:
+    def commit(
+        self,
+        requests: Sequence[CommitRequest],
+        settle: Callable[[CommitResponse], None],
+        ready: Callable[[], None],
+    ) -> None:
         """Have requests committed; only one thread calls this.
 
         Parameters
@@ -83,6 +88,9 @@ class LabelStore(Protocol):
             The labels. Those handed over together may be committed together.
         settle
             Called once with each request's reply, from any thread, now or later.
+        ready
+            Called once, from any thread, when more would be committed at once: not before, requests are best
+            gathered, as a commit takes about as long for one label as for a hundred.
         """
 
     def close(self) -> None:

@@ -162,13 +162,14 @@ class LabelValidator:
         A value inside the bootstrap's range of a column whose range has not moved is left out, as nearly all
         are: such a value changes nothing, and this is on the way of every label.
         """
-        unusual, learned = [], self.state.ranges
-        for name, low, high in self._columns:
-            value = features.get(name)
-            if (type(value) is float or type(value) is int) and low <= value <= high and name not in learned:
-                continue
-            if (parsed := number(value)) is not None:
-                unusual.append((name, parsed))
+        learned, get = self.state.ranges, features.get
+        names = [
+            name
+            for name, low, high in self._columns
+            if not ((type(value := get(name)) is float or type(value) is int) and low <= value <= high)
+            or name in learned
+        ]
+        unusual = [(name, parsed) for name in names if (parsed := number(get(name))) is not None]
         low, high = self._target_bounds
         if not low <= target <= high or self._target in learned:
             unusual.append((self._target, target))

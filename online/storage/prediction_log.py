@@ -197,18 +197,18 @@ class PredictionLog:
             predictions = self._read(positions)
         return {served.id: served for served in predictions.values()}
 
-    def find_by_features(self, values: np.ndarray) -> list[tuple[Candidate, ...]]:
-        """For each encoded row (n, columns), the last predictions made from just its features, oldest first.
+    def find_by_fingerprint(self, marks: Sequence[int]) -> list[tuple[Candidate, ...]]:
+        """For each row's fingerprint, the last predictions made from just its features, oldest first.
 
         Their content is read when it is asked for: a label belongs to one of them. Raises sqlite3.Error.
         """
-        if not len(values):
+        if not marks:
             return []
-        wanted = as_json(fingerprints(values).tolist())
+        wanted = as_json(marks)
         with self._lock:
             self._index_fingerprints()
             rows = self._db.execute(SELECT_BY_FINGERPRINT, (wanted, self._stream)).fetchall()
-        candidates: list[list[Candidate]] = [[] for _ in values]
+        candidates: list[list[Candidate]] = [[] for _ in marks]
         blocks: dict[int, list[Served]] = {}
         for row_index, name, row, block in rows:
             candidates[row_index].append(LoggedPrediction(name, row, block, blocks, self._block))

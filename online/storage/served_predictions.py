@@ -312,14 +312,13 @@ def encoded_values(rows: Sequence[HasEncoded], encoder: EncodesMany, schema_hash
         (n, columns) float64, NaN where a value is missing; the same to the last bit whichever way it came.
     """
     size = 8 * encoder.width
-    usable = [row.schema_hash == schema_hash and len(row.encoded) == size for row in rows]
-    if all(usable):
-        stored = np.frombuffer(b"".join([row.encoded for row in rows]), "<f8")
-        return stored.reshape(len(rows), encoder.width)
+    encoded = [row.encoded if row.schema_hash == schema_hash else b"" for row in rows]
+    if set(map(len, encoded)) <= {size}:
+        return np.frombuffer(b"".join(encoded), "<f8").reshape(len(rows), encoder.width)
     values = encoder.encode_many([row.features for row in rows])
-    for index, row in enumerate(rows):
-        if usable[index]:
-            values[index] = np.frombuffer(row.encoded, "<f8")
+    for index, stored in enumerate(encoded):
+        if len(stored) == size:
+            values[index] = np.frombuffer(stored, "<f8")
     return values
 
 

@@ -4,7 +4,7 @@ Bringing a request to a Litestar handler and its reply back takes several times 
 what is plain and goes well is answered here: rows as soon as they are scored, those of one turn of the event
 loop together (:mod:`server.http.row_batcher`), and labels as soon as they are durable. Everything else is
 handed on to Litestar's own routes, which do the same in full, with their problems, media types and
-documentation. Each hand-over is a :class:`Fallback`, counted with its reason:
+documentation. Each hand-over is a :class:`~server.http.plain_requests.Fallback`, counted with its reason:
 
 =============  =====================================================================================
 query          the request has a query string, as ``?record=false`` or ``?wait=1``
@@ -19,9 +19,9 @@ failed         something unforeseen was raised: Litestar's route meets it again,
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
-from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -30,42 +30,25 @@ from litestar.types import Receive, Send
 
 from online.core.errors import MillraceError
 from online.scoring.plan import FEW
-from server.http.routes.learn_routes import REFUSED, source_of, summary
+from server.http.plain_requests import Fallback, body_of, replayed, require_plain, send_json, sender_of
+from server.http.routes.learn_routes import REFUSED, summary
 from server.http.routes.predict_routes import columns, singles
-from server.http.row_batcher import Row, RowBatcher
+from server.http.row_batcher import Row, RowBatcher, Settle
 from server.http.service import Service
-from server.observability.logs import HEADER, RequestIds
+from server.observability.logs import RequestIds
 
-__all__ = ["FALLBACK_REASONS", "LEARN", "PREDICT", "FastPath", "is_plain"]
+__all__ = ["FALLBACK_KEY", "FALLBACK_REASONS", "LEARN", "PREDICT", "STATUS", "FastPath"]
 
 PREDICT = "/predict"
 LEARN = "/learn"
+STATUS = {PREDICT: 200, LEARN: 202}  # of a request that is answered here
+FALLBACK_KEY = (
+    "millrace.fallback"  # a key of a request's scope: why it was not answered here when it was asked
+)
 FALLBACK_REASONS = ("query", "headers", "size", "disconnected", "content", "refused", "failed")
-PLAIN_VALUES = {
-    b"content-type": (b"application/json", b"application/json; charset=utf-8"),
-    b"accept": (b"*/*", b"application/json"),
-    b"connection": (b"keep-alive",),
-    b"content-encoding": (),
-    b"transfer-encoding": (),
-    b"expect": (),
-    b"upgrade": (),
-    b"origin": (),
-}  # what these headers of a plain request may say, when they are there
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
-
-Headers = Iterable[tuple[bytes, bytes]]
-Reply = tuple[int, bytes]  # a status and a body
-Answer = Callable[[Any, bytes], Coroutine[Any, Any, Reply]]
-
-
-class Fallback(Exception):
-    """Litestar has to answer; ``reason`` is one of FALLBACK_REASONS."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class FastPath:
@@ -81,12 +64,16 @@ class FastPath:
         self._app = app
         self._batcher = RowBatcher(self._replies, FEW)
         self._decode_seconds = 0.0  # of the rows of the next batch
-        self._answers: dict[str, Answer] = {PREDICT: self._predict, LEARN: self._learn}
+        self._commits: set[asyncio.Task[None]] = set()  # the event loop itself keeps no tasks alive
 
     @functools.cached_property
     def _service(self) -> Service:
         service: Service = self._app.state.service
         return service
+
+    @functools.cached_property
+    def _max_body_bytes(self) -> int:
+        return self._service.config.server.max_body_bytes
 
     @functools.cached_property
     def request_ids(self) -> RequestIds:
@@ -102,70 +89,92 @@ class FastPath:
         scope, receive, send
             ASGI's.
         """
-        posted = scope["type"] == "http" and scope["method"] == "POST"
-        answer = self._answers.get(scope["path"]) if posted else None
-        if answer is None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in STATUS:
             await self._app(as_get(scope), receive, send)
             return
         began = time.perf_counter()
         received: list[Any] = []
-        try:
-            require_plain(scope)
-            body = await body_of(receive, received, self._service.config.server.max_body_bytes)
-            status, content = await answer(scope, body)
-        except Fallback as fallback:
-            self._service.metrics.count_fallback(scope["path"], fallback.reason)
-            await self._app(scope, again(received, receive), send)
-        else:
+        route, content, failure = scope["path"], b"", scope.get(FALLBACK_KEY)
+        if failure is None:
+            try:
+                require_plain(scope)
+                body = await body_of(receive, received, self._max_body_bytes)
+                content = await self._answered(route, body, scope)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, Litestar's route meets it and says so
+                failure = exc
+        if failure is None:
+            self.count(route, began)
             request_id = self.request_ids.name(scope["headers"])
-            self.count(scope["path"], status, began)
-            await send_json(send, status, content, request_id.encode())
+            await send_json(send, STATUS[route], content, request_id.encode())
+            return
+        self._service.metrics.count_fallback(route, reason_of(failure))
+        if not isinstance(failure, Fallback):
+            scope[REFUSED] = failure  # labels are not taken in again: it is only said why
+        await self._app(scope, replayed(received, receive), send)
 
-    def submit(self, body: bytes) -> Any:
-        """Have the row of a body scored with those that come now; a future of the reply's content.
+    async def _answered(self, route: str, body: bytes, scope: Any) -> bytes:
+        """A reply's content. Raises what :meth:`submit` tells."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        client = scope["client"]
+        source = sender_of(scope["headers"], client and client[0]) if route == LEARN else None
+        self.submit(route, body, source, functools.partial(settle_future, future))
+        return await future
 
-        None when the body is no JSON object.
+    def submit(self, route: str, body: bytes, source: str | None, settle: Settle) -> None:
+        """Score rows or take in labels.
+
+        Parameters
+        ----------
+        route
+            ``/predict`` or ``/learn``.
+        body
+            Of a plain request.
+        source
+            Who sends it, for labels.
+        settle
+            Called in the event loop, perhaps before this returns, with the content of the reply; or with what
+            was raised, when Litestar has to answer: a Fallback for what is not taken here, a MillraceError
+            for what was refused, or whatever went wrong.
         """
-        row = self._decoded(body)
-        return self._batcher.submit(row) if type(row) is dict else None
+        try:
+            content = self._decoded(body)
+            if route == LEARN:
+                self._commit(self._rows(content), source, settle)
+                return
+            if type(content) is dict:
+                self._batcher.submit(content, settle)
+                return
+            reply = encode(columns(self._service.predict(self._rows(content))))
+        except Exception as exc:  # noqa: BLE001 - the caller is told
+            settle(exc)
+        else:
+            settle(reply)
 
-    def count(self, route: str, status: int, began: float) -> None:
-        """Count an answered request.
+    def count(self, route: str, began: float) -> None:
+        """Count a request that was answered here.
 
         Parameters
         ----------
         route
             Which one.
-        status
-            Of the reply.
         began
             When it came, by ``time.perf_counter``.
         """
-        self._service.metrics.count_request(route, str(status), time.perf_counter() - began)
+        self._service.metrics.count_request(route, str(STATUS[route]), time.perf_counter() - began)
 
-    async def _predict(self, _: Any, body: bytes) -> Reply:
-        content = self._decoded(body)
-        try:
-            if type(content) is dict:
-                return 200, await self._batcher.submit(content)
-            return 200, encode(columns(self._service.predict(self._rows(content))))
-        except MillraceError as exc:
-            raise Fallback("refused") from exc
-        except Fallback:
-            raise
-        except Exception as exc:
-            raise Fallback("failed") from exc
+    def _commit(self, rows: list[Row], source: str | None, settle: Settle) -> None:
+        """Settle with the reply to labels once they are durable."""
+        task = asyncio.get_running_loop().create_task(self._committed(rows, source, settle))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
 
-    async def _learn(self, scope: Any, body: bytes) -> Reply:
-        rows = self._rows(self._decoded(body))
+    async def _committed(self, rows: list[Row], source: str | None, settle: Settle) -> None:
         try:
-            return 202, encode(summary(await self._service.learn(rows, sender(scope))))
-        except MillraceError as exc:
-            scope[REFUSED] = exc  # they are not taken in again: it is only said why
-            raise Fallback("refused") from exc
-        except Exception as exc:
-            scope[REFUSED] = exc  # nor are these: nobody knows whether they were kept
-            raise Fallback("failed") from exc
+            reply = encode(summary(await self._service.learn(rows, source)))
+        except Exception as exc:  # noqa: BLE001 - the caller is told
+            settle(exc)
+        else:
+            settle(reply)
 
     def _replies(self, rows: list[Row]) -> list[bytes]:
         """The reply to each of a few rows that came in requests of their own."""
@@ -182,12 +191,14 @@ class FastPath:
         return contents
 
     def _decoded(self, body: bytes) -> Any:
-        """What a body holds as JSON; None when it holds none."""
+        """What a body holds as JSON, not too long. Raises Fallback."""
+        if len(body) > self._max_body_bytes:
+            raise Fallback("size")
         began = time.perf_counter()
         try:
             return decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
+            raise Fallback("content") from None
         finally:
             self._decode_seconds += time.perf_counter() - began
 
@@ -205,59 +216,18 @@ def as_get(scope: Any) -> Any:
     return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
 
 
-def require_plain(scope: Any) -> None:
-    """Raise Fallback for a request that asks for something special."""
-    if scope["query_string"]:
-        raise Fallback("query")
-    if not is_plain(scope["headers"]):
-        raise Fallback("headers")
+def reason_of(failure: Exception) -> str:
+    """Which of FALLBACK_REASONS an exception is."""
+    if isinstance(failure, Fallback):
+        return failure.reason
+    return "refused" if isinstance(failure, MillraceError) else "failed"
 
 
-def is_plain(headers: Headers) -> bool:
-    """Whether headers ask for nothing special."""
-    return not any(name in PLAIN_VALUES and value not in PLAIN_VALUES[name] for name, value in headers)
-
-
-async def body_of(receive: Receive, received: list[Any], limit: int) -> bytes:
-    """A request's body; the messages that it came in are appended to ``received``. Raises Fallback."""
-    size = 0
-    while True:
-        message: Any = await receive()
-        received.append(message)
-        if message["type"] != "http.request":
-            raise Fallback("disconnected")
-        size += len(message["body"])
-        if size > limit:
-            raise Fallback("size")
-        if not message["more_body"]:
-            return b"".join(part["body"] for part in received)
-
-
-def again(received: list[Any], receive: Receive) -> Receive:
-    """Give what was received once more, then what comes after it."""
-    messages = iter(received)
-
-    async def receive_again() -> Any:
-        for message in messages:
-            return message
-        return await receive()
-
-    return receive_again
-
-
-async def send_json(send: Send, status: int, content: bytes, request_id: bytes) -> None:
-    """Reply with JSON."""
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(content)),
-        (HEADER, request_id),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content, "more_body": False})
-
-
-def sender(scope: Any) -> str | None:
-    """Who sends labels."""
-    named = next((value for name, value in scope["headers"] if name == b"x-label-source"), b"")
-    client = scope["client"]
-    return source_of(named.decode("latin-1"), client[0] if client else None)
+def settle_future(future: asyncio.Future[bytes], outcome: bytes | Exception) -> None:
+    """Give whoever awaits a reply its content, or raise there why there is none."""
+    if future.done():  # it was cancelled: nobody waits
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -7,19 +7,26 @@ holds what has come by then, and a row that comes alone is scored at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Row", "RowBatcher"]
+__all__ = ["Row", "RowBatcher", "Settle"]
 
 Row = dict[str, Any]
+Settle = Callable[[bytes | Exception], None]  # is told the reply, or why there is none
 
 QUIET_SECONDS = 0.00005  # with so long since the last reply, no burst of requests is under way
 
+log = logging.getLogger(__name__)
+
 
 class RowBatcher:
-    """Gives each row's reply as a future, and asks for the replies to many rows at once.
+    """Asks for the replies to many rows at once, and tells each row's caller its own.
+
+    The callers are told within the turn of the event loop that scores the rows, where futures would tell them
+    in the next one: new requests come in between, and batches stay small (decision 014).
 
     Only the event loop's own thread may use it.
 
@@ -34,48 +41,49 @@ class RowBatcher:
     def __init__(self, answer: Callable[[list[Row]], list[bytes]], max_rows: int) -> None:
         self._answer = answer
         self._max_rows = max_rows
-        self._pending: list[tuple[Row, asyncio.Future[bytes]]] = []
+        self._pending: list[tuple[Row, Settle]] = []
         self._last_size = 0
         self._flushed_at = 0.0
 
-    def submit(self, row: Row) -> asyncio.Future[bytes]:
-        """A row's reply, or what scoring it raised; the future is done already when no other row is near.
+    def submit(self, row: Row, settle: Settle) -> None:
+        """Have a row scored: before this returns when no other row is near, else with those that come now.
 
         Scoring takes less than half as long for each row of many. But waiting for others costs a turn of the
         event loop, so it is only done where there are others: after a batch of several, or shortly after one.
+
+        Parameters
+        ----------
+        row
+            As it came.
+        settle
+            Called with the row's reply, or with what scoring it raised.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        self._pending.append((row, future))
+        self._pending.append((row, settle))
         if len(self._pending) > 1:
-            return future
+            return
         if self._last_size > 1 or time.perf_counter() - self._flushed_at < QUIET_SECONDS:
-            loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         else:
             self._flush()
-        return future
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
         for first in range(0, len(pending), self._max_rows):
-            self._settle(pending[first : first + self._max_rows])
+            self._score(pending[first : first + self._max_rows])
         self._last_size = len(pending)
         self._flushed_at = time.perf_counter()
 
-    def _settle(self, batch: list[tuple[Row, asyncio.Future[bytes]]]) -> None:
+    def _score(self, batch: list[tuple[Row, Settle]]) -> None:
         try:
-            replies = self._answer([row for row, _ in batch])
-        except Exception as exc:  # noqa: BLE001 - whoever awaits the future meets it
-            self._settle_singly(batch, exc)
-            return
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if not future.done():  # nobody cancelled it
-                future.set_result(reply)
-
-    def _settle_singly(self, batch: list[tuple[Row, asyncio.Future[bytes]]], exc: Exception) -> None:
-        """A row at fault fails alone."""
-        if len(batch) > 1:
-            for pair in batch:
-                self._settle([pair])
-        elif not batch[0][1].done():
-            batch[0][1].set_exception(exc)
+            replies: Sequence[bytes | Exception] = self._answer([row for row, _ in batch])
+        except Exception as exc:  # noqa: BLE001 - the caller is told
+            if len(batch) > 1:  # a row at fault fails alone
+                for pair in batch:
+                    self._score([pair])
+                return
+            replies = [exc]
+        for (_, settle), reply in zip(batch, replies, strict=True):
+            try:
+                settle(reply)
+            except Exception:  # the others are still to be told
+                log.exception("a reply could not be sent")

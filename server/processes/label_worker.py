@@ -45,6 +45,7 @@ LOST = (
 )
 
 Settle = Callable[[CommitResponse], None]
+Ready = Callable[[], None]
 
 encode = msgspec.msgpack.Encoder().encode
 REQUESTS = msgspec.msgpack.Decoder(list[CommitRequest])
@@ -70,7 +71,7 @@ class LabelWorker:
         """The process that is at work, or was the last."""
         return self._process.pid
 
-    def commit(self, requests: Sequence[CommitRequest], settle: Settle) -> None:
+    def commit(self, requests: Sequence[CommitRequest], settle: Settle, ready: Ready) -> None:
         """Hand requests over.
 
         Parameters
@@ -79,15 +80,17 @@ class LabelWorker:
             The labels.
         settle
             Called once with each request's reply, from another thread.
+        ready
+            Called once the process has answered or deferred them: it would take the next.
         """
         frame = frame_of(requests, self._fields)
-        if self._process.send(frame, requests, settle):
+        if self._process.send(frame, requests, settle, ready):
             return
         code = self._process.end()
         log.warning("the label worker ended with code %s; it is started again", code)
         try:
             self._process = WorkerProcess(self._home)
-            started = self._process.send(frame, requests, settle)
+            started = self._process.send(frame, requests, settle, ready)
             reason = "it ended at once"
         except OSError as exc:
             started, reason = False, str(exc)
@@ -95,6 +98,7 @@ class LabelWorker:
             message = f"no label of this request was kept: the label worker cannot be started: {reason}"
             for request in requests:
                 settle(Rejected(request.id, message))
+            ready()
 
     def close(self) -> None:
         """Have it finish and end."""
@@ -132,7 +136,7 @@ class WorkerProcess:
         self._lock = threading.Lock()  # of what follows
         self._pending: dict[int, tuple[float, Settle]] = {}  # by request id: when it was sent, who is told
         self._lost = self._ending = False
-        self._replied = threading.Event()  # to the last frame
+        self._ready: Ready | None = None  # is told of the first reply to the last frame
         self._heard_at = time.monotonic()
         self._reader = start_background_thread(self._read_responses, "label worker")
 
@@ -141,11 +145,8 @@ class WorkerProcess:
         """The process."""
         return self._process.pid
 
-    def send(self, frame: bytes, requests: Sequence[CommitRequest], settle: Settle) -> bool:
-        """Send requests, and wait until they are answered or deferred.
-
-        What comes meanwhile is gathered by the caller and goes together: a commit takes about as long for
-        one label as for a hundred, and sent one by one they would each wait for one.
+    def send(self, frame: bytes, requests: Sequence[CommitRequest], settle: Settle, ready: Ready) -> bool:
+        """Send requests.
 
         Parameters
         ----------
@@ -155,21 +156,22 @@ class WorkerProcess:
             Those that are to be settled.
         settle
             Called with each reply, or, when the process ends before it, with a rejection.
+        ready
+            Called once they are answered or deferred, or the process has ended.
 
         Returns
         -------
         bool
-            False, and nothing was sent, when the process has ended.
+            False, and nothing was sent and is called, when the process has ended.
         """
         with self._lock:
             if self._lost or self._process.poll() is not None:
                 return False
             now = time.monotonic()
             self._pending.update((request.id, (now, settle)) for request in requests)
-            self._replied.clear()
+            self._ready = ready
         with contextlib.suppress(OSError):  # it has just ended: the reader sees that, and rejects them
             self._socket.send_bytes(frame)
-        self._replied.wait()
         return True
 
     def end(self) -> int:
@@ -201,10 +203,10 @@ class WorkerProcess:
                     self._check_silence()
                 responses: list[CommitResponse] = RESPONSES.decode(self._socket.recv_bytes())
                 self._heard_at = time.monotonic()
-                self._replied.set()  # also by a reply to what was deferred: the next frame is a little early
-                for response in responses:
-                    with self._lock:
-                        _, settle = self._pending.pop(response.request_id)
+                with self._lock:
+                    settled = [self._pending.pop(response.request_id)[1] for response in responses]
+                self._tell_ready()  # also by a reply to what was deferred: the next frame is a little early
+                for settle, response in zip(settled, responses, strict=True):
                     settle(response)
         except EOFError:
             self._give_up("it has ended")
@@ -224,13 +226,19 @@ class WorkerProcess:
             self._lost = True
             pending, self._pending = self._pending, {}
             quiet = self._ending and not pending
-            self._replied.set()
         if not quiet:
             log.warning("the label worker is given up: %s", reason)
             self._process.kill()  # SQLite keeps a transaction whole or not at all
             self._process.wait()
         for request_id, (_, settle) in pending.items():
             settle(Rejected(request_id, LOST))
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        with self._lock:
+            ready, self._ready = self._ready, None
+        if ready is not None:
+            ready()
 
 
 def frame_of(requests: Sequence[CommitRequest], fields: frozenset[str]) -> bytes:

@@ -10,7 +10,6 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from online.core.errors import MillraceError
 from online.core.schema import Schema
 from online.storage.records import Receipt
 from server.http.access import admin_only, same_origin
@@ -69,11 +68,11 @@ def learn_route(schema: Schema) -> HTTPRouteHandler:
     return learn
 
 
-def refusal(request: Request[Any, Any, Any]) -> MillraceError | None:
-    """Why the fast path's labels were refused; None when they have not been taken in yet."""
+def refusal(request: Request[Any, Any, Any]) -> Exception | None:
+    """Why the fast path did not take labels in, be it unforeseen; None when it has not tried."""
     scope: Any = request.scope
-    found: MillraceError | None = scope.get(REFUSED)
-    return found
+    refused: Exception | None = scope.get(REFUSED)
+    return refused
 
 
 def source(request: Request[Any, Any, Any]) -> str | None:
