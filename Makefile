@@ -1,6 +1,6 @@
 # make run     set up, bootstrap if there is no model, and serve
 # make test    set up and test          make check   lint, types and import contracts
-# make test-fast  the tests that need no server or browser, some two minutes
+# make test-fast  the tests that need no server or browser, under a minute
 # make demo    play the generated stream against the running server
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -51,7 +51,7 @@ demo: setup
 test: setup-dev
 	$(BIN)/pytest
 
-# what needs no server, browser, container or other process: some two minutes on two cores
+# what needs no server, browser, container or other process: under a minute on two cores
 test-fast: setup-dev
 	$(BIN)/pytest -m "not server and not browser and not containers and not slow"
 

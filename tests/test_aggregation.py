@@ -37,6 +37,7 @@ def experts(noises: list[float], rows: int, seed: int) -> tuple[Floats, Floats]:
     return truths[:, None] + rng.normal(size=(rows, len(noises))) * np.array(noises), truths
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(st.lists(ANY | st.just(math.nan), min_size=3, max_size=3), ANY), max_size=30),
     ages=st.lists(st.integers(0, 2000), min_size=30, max_size=30),

@@ -279,6 +279,7 @@ def test_garbled_file_is_named(text: str, tmp_path: Path) -> None:
     refused(written(tmp_path, text), "millrace.toml")
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_damaged_anywhere_loads_or_is_refused(data: st.DataObject, tmp_path: Path) -> None:

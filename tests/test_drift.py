@@ -86,6 +86,7 @@ def watching(bootstrap: np.ndarray) -> InputDriftDetector:
     return InputDriftDetector(SCHEMA, bootstrap, month=1000, rows_per_alarm=20_000)
 
 
+@pytest.mark.slow
 def test_a_year_of_seasons_is_no_drift(bootstrap: np.ndarray) -> None:
     rows = made(np.random.default_rng(5), 24 * YEAR, start=24 * YEAR)
     assert list(watching(bootstrap).update(rows)) == []
@@ -252,6 +253,7 @@ def logged(folder: Path) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.slow
 @given(cuts=st.lists(st.integers(0, 400), max_size=8))
 def test_a_log_cut_anywhere_by_a_crash_goes_on_without_losing_or_doubling(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
@@ -362,6 +364,7 @@ def test_an_alarm_of_an_earlier_release_is_known_by_the_name_its_detector_has_no
         assert len(history.alarms()) == 2
 
 
+@pytest.mark.slow
 def test_alarms_are_posted_until_the_other_side_takes_them(tmp_path: Path) -> None:
     home = Home(tmp_path).create()
     history = MetricsStore(home.history)
@@ -398,7 +401,7 @@ class answering:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{self.server.server_port}/", posted
 
     def __exit__(self, *_: object) -> None:
@@ -428,6 +431,7 @@ def watched(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield running
 
 
+@pytest.mark.slow
 def test_rows_are_marked_with_the_reasons_of_the_day(home: Path) -> None:
     place = Home(home)
     service = Service(place, configuration.load(place.config), Metrics(CollectorRegistry()))

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,7 @@ def same(one: list[float], other: list[float]) -> bool:
     )
 
 
+@pytest.mark.slow
 @given(row=rows)
 @settings(max_examples=150, deadline=None)
 def test_any_row_encodes_to_a_finite_or_missing_number_a_column(row: dict[str, Any]) -> None:
@@ -76,6 +78,7 @@ def test_any_row_encodes_to_a_finite_or_missing_number_a_column(row: dict[str, A
     assert not set(encoded.imputed) & set(encoded.drifted)
 
 
+@pytest.mark.slow
 @given(row=rows)
 @settings(max_examples=150, deadline=None)
 def test_a_row_encodes_as_its_cleaned_copy_after_a_round_trip_through_json(row: dict[str, Any]) -> None:
@@ -169,6 +172,7 @@ def contexts(draw: st.DrawFn, columns: tuple[Feature, ...]) -> tuple[ContextFeat
     return tuple(draw(st.lists(spec, max_size=3, unique_by=lambda found: found.name)))
 
 
+@pytest.mark.slow
 @given(config=configs())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_settings_written_for_people_read_back_the_same(tmp_path: Path, config: Config) -> None:
@@ -209,6 +213,7 @@ usual = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.one_of(usual, st.dictionaries(st.sampled_from(sorted(NAMES)), anything)), max_size=8))
 def test_many_rows_encode_as_each_of_them_does(rows: list[dict[str, Any]]) -> None:

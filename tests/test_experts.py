@@ -35,11 +35,13 @@ ESTIMATORS: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "check"), list(contract_cases(*ESTIMATORS)))
 def test_estimator_keeps_river_contract(model: Any, check: Callable[[Any], None]) -> None:
     check(model.clone())
 
 
+@pytest.mark.slow
 def test_bagged_adaptive_trees_keep_river_contract() -> None:
     checks.check_estimator(ADWINBaggingRegressor(adaptive_tree(1), n_models=2, seed=1))
 
@@ -146,6 +148,7 @@ def test_nlms_refuses_settings_out_of_range(params: dict[str, Any]) -> None:
 # Recursive least squares
 
 
+@pytest.mark.slow
 def test_least_squares_learns_a_line_and_follows_it_when_it_changes() -> None:
     rng = random.Random(1)
     model = RecursiveLeastSquares(forgetting=0.98, ridge=1e-6)
@@ -199,6 +202,7 @@ def test_bagging_predicts_zero_before_any_label() -> None:
     assert small_bagging().predict_one({"a": 1.0}) == 0.0
 
 
+@pytest.mark.slow
 def test_bagging_recovers_after_a_change_and_beats_its_frozen_self() -> None:
     model = small_bagging()
     stream = list(changing_stream(6000, 3000, seed=4))
@@ -224,6 +228,7 @@ def test_bagging_recovers_after_a_change_and_beats_its_frozen_self() -> None:
     assert mean["after"] < mean["frozen"] / 3
 
 
+@pytest.mark.slow
 def test_bagging_swaps_nobody_on_a_stationary_stream() -> None:
     model = small_bagging()
     for x, y in changing_stream(8000, 8000, seed=5):
@@ -253,6 +258,7 @@ def background(model: ADWINBaggingRegressor) -> list[Any]:
     return members
 
 
+@pytest.mark.slow
 def test_bagging_drops_a_background_member_that_got_no_drift() -> None:
     model = small_bagging(horizon=50, drift_delta=1e-300)
     most = 0
@@ -304,6 +310,7 @@ print("\\n".join(continue_stream(model, int(sys.argv[1]), int(sys.argv[2]))))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 700, 1560, 1900])
 def test_restored_model_continues_bit_for_bit(at: int) -> None:
     model = whole_model()
@@ -423,6 +430,7 @@ def test_pool_shows_each_expert_its_view() -> None:
         ExpertPool({"raw": Exploding()}, {"odd": FeatureView()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", [False, True])
 def test_rivers_trees_are_imported_only_where_they_are_switched_on(on: bool) -> None:
     code = (

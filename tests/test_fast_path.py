@@ -66,6 +66,7 @@ def fallbacks(client: httpx.Client) -> dict[tuple[str, str], float]:
     return {(one.labels["route"], one.labels["reason"]): one.value for one in counts if one.value}
 
 
+@pytest.mark.slow
 def test_every_fallback_is_counted_with_its_reason(client: httpx.Client, home: Path) -> None:
     (row,), (label,) = stream_rows(home, 1)
     limit = configuration.load(Home(home).config).server.max_body_bytes

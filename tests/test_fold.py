@@ -275,6 +275,7 @@ def test_snapshot_and_the_records_after_it_give_the_model_that_lived_through_the
         assert live.pipeline.predict_one(row) == again.pipeline.predict_one(row)
 
 
+@pytest.mark.slow
 def test_replay_from_the_first_model_gives_the_same_model_and_history(site: Site, tmp_path: Path) -> None:
     lived_through(site)
     replayed = copied(site, tmp_path / "replayed")
@@ -286,6 +287,7 @@ def test_replay_from_the_first_model_gives_the_same_model_and_history(site: Site
         assert wanted == found
 
 
+@pytest.mark.slow
 def test_records_taken_in_together_leave_the_model_they_leave_one_by_one(site: Site) -> None:
     lived_through(site)
     records = site.records()
@@ -323,6 +325,7 @@ def histories(site: Site) -> Iterator[Any]:
     history.close()
 
 
+@pytest.mark.slow
 def test_restarting_at_every_step_changes_nothing(site: Site, tmp_path: Path) -> None:
     restarted = copied(site, tmp_path / "restarted")
     site.feed(160)
@@ -382,6 +385,7 @@ def sameness_of(content: bytes, site: Site) -> Any:
     return sameness(ScoringPlan.load(path))
 
 
+@pytest.mark.slow
 def test_labels_change_what_is_served(site: Site) -> None:
     before = site.plan()
     with site.learner() as learner:
@@ -421,6 +425,7 @@ def test_experts_are_weighted_by_the_outputs_that_were_served(site: Site) -> Non
     assert fold.pipeline[POOL].weights()[experts[-1]] > 0.9
 
 
+@pytest.mark.slow
 def test_a_rollback_restores_the_old_predictions_as_a_new_version(site: Site, tmp_path: Path) -> None:
     rows = random_rows(site)
     with site.learner() as learner:
@@ -521,6 +526,7 @@ DAMAGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_snapshot_that_fails_a_check_is_named_and_an_older_one_used(
     site: Site, damage: Any, caplog: pytest.LogCaptureFixture
@@ -766,6 +772,7 @@ def test_a_report_before_any_label_has_no_figures() -> None:
     assert Prequential().expert_maes() == []
 
 
+@pytest.mark.slow
 def test_rows_stored_encoded_teach_the_same_as_rows_encoded_anew(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

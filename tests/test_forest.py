@@ -25,11 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "check"), list(contract_cases(AdaptiveForestRegressor)))
 def test_forest_keeps_river_contract(model: Any, check: Callable[[Any], None]) -> None:
     check(model.clone())
 
 
+@pytest.mark.slow
 def test_forest_keeps_river_contract_behind_a_scaler() -> None:
     model = preprocessing.StandardScaler() | AdaptiveForestRegressor(n_models=3, seed=1)
     for check in checks.yield_checks(model):
@@ -69,6 +71,7 @@ def error(model: AdaptiveForestRegressor, n: int, seed: int, **kinds: Any) -> fl
     return float(np.mean([abs(y - model.predict_one(x)) for x, y in rows(n, seed, **kinds)]))
 
 
+@pytest.mark.slow
 def test_forest_learns_thresholds_lines_and_categories() -> None:
     model = taught(8000)
     assert error(model, 1000, seed=2) < 1.0
@@ -97,6 +100,7 @@ def test_the_same_seed_gives_the_same_forest_and_another_seed_another() -> None:
     assert differently.predict_one(x) != first.predict_one(x)
 
 
+@pytest.mark.slow
 def test_forest_recovers_after_an_abrupt_drift() -> None:
     model = AdaptiveForestRegressor(n_models=5, seed=1)
     errors = []
@@ -152,6 +156,7 @@ def test_a_target_that_is_no_measurement_is_skipped_and_counted(bad: float) -> N
     assert (model.predict_one({"a": 1.0}), model.n_skipped) == (before, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e12, 1e29])
 def test_forest_recovers_from_absurd_values_that_are_still_numbers(size: float) -> None:
     model = taught(3000)
@@ -211,6 +216,7 @@ def test_features_without_end_grow_nothing_without_bound() -> None:
 # The budget
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget_and_the_error_steady() -> None:
     budget = 600_000
     model = AdaptiveForestRegressor(n_models=5, grace=50.0, max_bytes=budget, seed=1)
@@ -232,6 +238,7 @@ def test_memory_stays_within_the_budget_and_the_error_steady() -> None:
     )
 
 
+@pytest.mark.slow
 def test_subtrees_are_pruned_when_there_are_nodes_enough_no_more() -> None:
     model = AdaptiveForestRegressor(n_models=2, grace=30.0, delta=0.5, max_bytes=100_000, seed=1)
     for x, y in rows(30_000, 14):
@@ -252,6 +259,7 @@ def continued(model: AdaptiveForestRegressor, start: int, stop: int) -> list[str
     return outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 1, 40, 700, 2300, 2900])
 def test_restored_forest_continues_bit_for_bit(at: int) -> None:
     model = AdaptiveForestRegressor(n_models=4, grace=60.0, max_bytes=1_500_000, seed=1)
@@ -383,6 +391,7 @@ def test_delay_set_while_learning_is_kept_and_continues_bit_for_bit() -> None:
     assert math.isfinite(float.fromhex(continued(model, 2000, 2001)[0]))
 
 
+@pytest.mark.slow
 def test_the_budget_holds_when_a_delay_is_set_late() -> None:
     budget = 600_000
     model = AdaptiveForestRegressor(n_models=3, grace=50.0, max_bytes=budget, seed=1)

@@ -71,6 +71,7 @@ def spoiled(site: Site, rollback: bool, count: int = 300) -> None:
             learner.catch_up()
 
 
+@pytest.mark.slow
 def test_a_spoiled_model_is_told_and_where_wished_rolled_back_once(home: Path, tmp_path: Path) -> None:
     site = Site(home)
     other = copied(site, tmp_path / "alarm only")

@@ -46,6 +46,7 @@ def of(group: int, given_labels: Labels) -> list[float]:
     return [target for label, target in given_labels if label == group]
 
 
+@pytest.mark.slow
 @given(given_labels=labels, spec=st.sampled_from(SPECS))
 def test_scoring_looks_up_the_very_value_that_learning_sees(
     given_labels: Labels, spec: ContextFeature
@@ -71,6 +72,7 @@ def test_a_history_goes_on_from_its_pickle_as_if_it_had_never_stopped(
     assert all(map(same, resumed.cells, history.cells))
 
 
+@pytest.mark.slow
 @given(given_labels=labels, group=st.integers(0, SIZE - 1))
 def test_lags_and_recent_means_are_those_of_the_groups_own_labels(given_labels: Labels, group: int) -> None:
     own = of(group, given_labels)

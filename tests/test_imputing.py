@@ -23,6 +23,7 @@ def test_imputer_keeps_river_contract(params: dict[str, Any]) -> None:
 value = st.one_of(st.none(), st.floats(-1e6, 1e6))
 
 
+@pytest.mark.slow
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys(COLUMNS, value)), max_size=30), st.floats(0.001, 1.0))
 def test_it_is_rivers_imputer_to_the_last_bit(rows: list[Any], fading: float) -> None:
     ours = FadedImputer(COLUMNS, fading)

@@ -263,6 +263,7 @@ def test_the_table_shows_names_with_brackets_as_they_are() -> None:
     assert "[red]t[/]" in out.getvalue()
 
 
+@pytest.mark.slow
 @needs_real_streams
 @pytest.mark.parametrize(
     ("stream", "kinds"),
@@ -310,6 +311,7 @@ def test_real_streams_get_the_kinds_a_person_would_choose(
     assert load(tmp_path / "millrace.toml", {}).schema == schema
 
 
+@pytest.mark.slow
 @needs_real_streams
 @pytest.mark.parametrize(
     ("stream", "column", "parts"),

@@ -97,6 +97,7 @@ VALUES = st.one_of(
 TARGETS = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_labels_get_what_a_joiner_here_gives_them(
@@ -140,15 +141,16 @@ class Held:
         settle: Callable[[CommitResponse], None],
         ready: Callable[[], None],
     ) -> None:
-        self.frames.append(list(requests))
-        self.ready.append(ready)
         for request in requests:
             settle(Committed(request.id, [Receipt("accepted", 1) for _ in request.labels]))
+        self.ready.append(ready)
+        self.frames.append(list(requests))
 
     def close(self) -> None:
         """Nothing is open."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 150])
 def test_what_comes_while_the_store_is_busy_is_handed_over_together_and_in_order(
     home: Path, size: int
@@ -171,6 +173,7 @@ def test_what_comes_while_the_store_is_busy_is_handed_over_together_and_in_order
     assert max(sum(len(request.labels) for request in frame) for frame in store.frames) <= 20_000
 
 
+@pytest.mark.slow
 def test_predictions_that_cannot_be_read_keep_nothing(home: Path, worker: LabelWorker) -> None:
     commit(worker, ALONE)
     with sqlite3.connect(Home(home).ledger) as db:
@@ -207,6 +210,7 @@ def test_an_unwritten_prediction_is_sent_along_whatever_numbers_its_row_holds(
     ]
 
 
+@pytest.mark.slow
 def test_one_that_says_nothing_is_replaced(
     home: Path, worker: LabelWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

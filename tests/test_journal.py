@@ -265,7 +265,7 @@ def labelled(name: str | None, served: Served | None, new: Submission) -> Record
     )  # fmt: skip
 
 
-TestJournalMachine = JournalMachine.TestCase
+TestJournalMachine = pytest.mark.slow(JournalMachine.TestCase)
 TestJournalMachine.settings = settings(
     max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -78,7 +78,7 @@ def endpoint() -> Iterator[Callable[[Answer], tuple[str, list[int]]]]:
                 pass
 
         servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}/labels", sizes
 
     yield start

@@ -198,6 +198,7 @@ def test_streams_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
     ours.close()
 
 
+@pytest.mark.slow
 @given(sizes=st.lists(st.integers(0, 40), max_size=6), limit=st.integers(1, 30))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_predictions_are_read_in_the_order_they_were_written(
@@ -231,6 +232,7 @@ floats = st.floats(allow_nan=False, allow_infinity=False).map(lambda v: v + 0.0)
 names = st.lists(texts.filter(lambda t: t and "\0" not in t), min_size=1, max_size=4, unique=True)
 
 
+@pytest.mark.slow
 @given(
     names=names, row=st.dictionaries(st.sampled_from(sorted(FIELDS)), values),
     context=st.dictionaries(texts, floats, max_size=3), experts=st.lists(floats, max_size=4).map(tuple),

@@ -289,6 +289,7 @@ def test_many_pages_ask_the_server_once() -> None:
     assert api.asked == 2
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_drawn_again() -> None:
     from server.monitor.monitor_app import PART_OUTPUTS, changed_outputs, page_parts
 
@@ -402,6 +403,7 @@ def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
 # The process
 
 
+@pytest.mark.slow
 def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm() -> None:
     code = (
         "import sys, threading\n"
@@ -426,6 +428,7 @@ def test_the_process_serves_on_a_given_socket_and_ends_silently_on_sigterm() -> 
     assert output == b""
 
 
+@pytest.mark.slow
 def test_the_process_binds_its_own_socket_when_given_none() -> None:
     stop, port = threading.Event(), closed_port()
     thread = threading.Thread(

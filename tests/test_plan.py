@@ -213,6 +213,7 @@ plausible_rows = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_plan_gives_what_the_pipeline_gives_for_any_row_at_any_stage(name: str) -> None:
     @given(row=plausible_rows | rows)
@@ -229,6 +230,7 @@ def test_plan_gives_what_the_pipeline_gives_for_any_row_at_any_stage(name: str) 
             assert_plan_is_pipeline(stage, row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["numeric", "everything"])
 def test_plan_gives_what_the_pipeline_gives_while_alternate_trees_grow(name: str) -> None:
     rng = random.Random(12)
@@ -247,6 +249,7 @@ def test_plan_gives_what_the_pipeline_gives_while_alternate_trees_grow(name: str
     assert alternates > 0  # the alternates took part
 
 
+@pytest.mark.slow
 def test_plan_gives_what_the_pipeline_gives_after_a_drift_and_all_the_way_back() -> None:
     pipeline, _ = drifted("everything")
     pipeline = pickle.loads(pickle.dumps(pipeline))
@@ -261,6 +264,7 @@ def test_plan_gives_what_the_pipeline_gives_after_a_drift_and_all_the_way_back()
                     assert_plan_is_pipeline((pipeline, plan), dirty_row(rng))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e15, 1e30])
 def test_plan_gives_what_the_pipeline_gives_after_huge_labels_and_values(size: float) -> None:
     rng = random.Random(15)
@@ -278,11 +282,13 @@ def test_plan_gives_what_the_pipeline_gives_after_huge_labels_and_values(size: f
                 assert scored == pytest.approx(expected, rel=1e-9, abs=1e-9 * size)
 
 
+@pytest.mark.slow
 def test_untaught_plan_scores_zero() -> None:
     for name in SCHEMAS:
         assert stages(name)[0][1].score_row({"wind": 3.0}) == 0.0
 
 
+@pytest.mark.slow
 def test_rows_score_together_as_they_score_alone() -> None:
     rng = random.Random(16)
     _, plan = drifted("everything")
@@ -308,6 +314,7 @@ def test_rows_score_together_as_they_score_alone() -> None:
     assert (nobody.shape, outputs.shape) == ((0,), (0, len(plan.info.experts)))
 
 
+@pytest.mark.slow
 def test_an_expert_that_is_not_finite_is_held_by_plan_and_pool_alike() -> None:
     plan = stages("numeric")[300][1]
     leaf = plan.arrays["leaf"].copy()
@@ -339,6 +346,7 @@ def forests() -> list[Stage]:
     return found
 
 
+@pytest.mark.slow
 def test_plan_gives_what_forests_give_for_any_row_at_any_stage() -> None:
     @given(row=plausible_rows | rows)
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -350,6 +358,7 @@ def test_plan_gives_what_forests_give_for_any_row_at_any_stage() -> None:
     assert len(forests()[-1][1].arrays["leaf"]) > 50  # trees have grown
 
 
+@pytest.mark.slow
 def test_a_plan_scales_as_a_scaler_that_forgets_does() -> None:
     pipeline, stream = (
         build_pipeline(SCHEMAS["everything"], ModelConfig(n_models=2, scaler_memory=50)),
@@ -363,6 +372,7 @@ def test_a_plan_scales_as_a_scaler_that_forgets_does() -> None:
         assert_plan_is_pipeline((pipeline, plan), dirty_row(rng) if number % 2 else plain_row(rng))
 
 
+@pytest.mark.slow
 def test_a_forest_takes_a_value_beyond_its_reach_for_missing_in_the_plan_too() -> None:
     pipeline = pickle.loads(pickle.dumps(forests()[-1][0]))
     for column in ("wind", "flow"):
@@ -406,6 +416,7 @@ def test_learning_on_leaves_a_compiled_plan_as_it_was() -> None:
 # Files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_saved_plan_loads_as_the_same_plan(name: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.safetensors"
@@ -421,6 +432,7 @@ def test_saved_plan_loads_as_the_same_plan(name: str, tmp_path: Path) -> None:
             assert loaded.score_row(row) == plan.score_row(row)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_torn_plan_is_refused(data: st.DataObject, tmp_path: Path) -> None:
@@ -499,6 +511,7 @@ def test_a_plan_that_is_only_published_builds_nothing_for_scoring() -> None:
     assert set(vars(plan)) == prepared
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_plan_is_refused(data: st.DataObject, tmp_path: Path) -> None:
@@ -601,11 +614,13 @@ def contract(model: Any, skipped: set[str]) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", contract(ENCODER, NOT_FOR_ENCODER))
 def test_encoder_keeps_rivers_contract(check: Callable[[Any], None]) -> None:
     check(ENCODER.clone())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", contract(contract_pipeline(), NOT_FOR_PIPELINE))
 def test_pipeline_keeps_rivers_contract(check: Callable[[Any], None]) -> None:
     check(contract_pipeline())

@@ -104,6 +104,7 @@ def outcome(way: Callable[..., Shown], settings: Config, delay: int) -> tuple[st
     return repr(shown), plan.dumps(), (fold.state.learned, repr(fold.state.last))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0, 50])
 @pytest.mark.parametrize("delay", [0, 5, ROWS + 1])
 def test_many_at_a_time_are_as_row_by_row(delay: int, memory: int) -> None:

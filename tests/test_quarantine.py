@@ -127,6 +127,7 @@ labels = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(labels=labels, cuts=st.sets(st.integers(0, 149), max_size=4))
 def test_whoever_judges_and_in_whatever_batches_the_same_labels_are_set_aside(

@@ -72,6 +72,7 @@ def test_labels_since_the_bootstrap_are_trained_on_as_they_were_served(site: Sit
     assert [rows[-1, columns.index(name)] for name in names] == list(served[-1].context.values())
 
 
+@pytest.mark.slow
 def test_rows_of_the_bootstrap_are_trained_on_as_late_labels_would_have_left_them(site: Site) -> None:
     late = 7
     with site.learner() as learner:
@@ -104,6 +105,7 @@ def test_refreshes_come_soon_after_the_bootstrap_then_regularly() -> None:
     assert not any(never.due(label, label) for label in range(5000))
 
 
+@pytest.mark.slow
 def test_a_refresh_changes_the_recent_expert_alone_and_replays_exactly(site: Site, tmp_path: Path) -> None:
     untouched = copied(site, tmp_path / "other")
     with site.learner() as learner:
@@ -126,6 +128,7 @@ def test_a_refresh_changes_the_recent_expert_alone_and_replays_exactly(site: Sit
     same_model(site, untouched)
 
 
+@pytest.mark.slow
 def test_the_learner_has_it_trained_by_itself(home: Path) -> None:
     config = load(Home(home).config, {"MILLRACE_REFRESH_EVERY_LABELS": "30"})
     site = Site(home)
@@ -141,6 +144,7 @@ def test_the_learner_has_it_trained_by_itself(home: Path) -> None:
         until(refreshed, "the refresh", seconds=120)
 
 
+@pytest.mark.slow
 def test_a_stream_without_context_features_is_trained_on_too(home: Path) -> None:
     own = Home(home)
     config = msgspec.structs.replace(load(own.config, {}), context=())
@@ -167,6 +171,7 @@ def kinds(site: Site) -> list[str]:
         journal.close()
 
 
+@pytest.mark.slow
 def test_a_model_in_the_journal_is_the_one_that_serves(site: Site) -> None:
     with site.learner() as learner:
         site.feed(60)

@@ -56,6 +56,7 @@ def lived(site: Site) -> list[Record]:
     return site.records()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_replay_says_of_every_row_what_was_served_and_ends_at_the_live_model(
     home: Path, version: int
@@ -70,6 +71,7 @@ def test_a_replay_says_of_every_row_what_was_served_and_ends_at_the_live_model(
         assert found.fold.pipeline.predict_one(row) == pytest.approx(site.plan().score_row(row), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_labels_left_out_are_neither_learned_nor_compared(home: Path, tmp_path: Path) -> None:
     clean = Site(home)
     site = copied(clean, tmp_path / "poisoned")

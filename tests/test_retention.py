@@ -55,6 +55,7 @@ def keeping(site: Site, **settings: float) -> Config:
     return msgspec.structs.replace(site.config, retention=retention)
 
 
+@pytest.mark.slow
 def test_old_snapshots_go_and_what_a_replay_passes_stays(home: Path, tmp_path: Path) -> None:
     site = Site(home)
     site.config = keeping(site, snapshots_last=2, snapshots_daily=0)
@@ -85,6 +86,7 @@ def test_old_snapshots_go_and_what_a_replay_passes_stays(home: Path, tmp_path: P
     assert again.plan().score_row(site.rows[0]) == wanted
 
 
+@pytest.mark.slow
 def test_a_replay_from_a_kept_snapshot_finds_the_version_a_rollback_named(home: Path) -> None:
     site = Site(home)
     site.config = keeping(site, snapshots_last=4, snapshots_daily=0)

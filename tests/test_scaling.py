@@ -13,6 +13,7 @@ from online.model.scaling import FadedScaler, StandardScaler, deviations_of
 from tests.support.river_contract import checked_settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scaler", [StandardScaler(), *(FadedScaler(**p) for p in checked_settings(FadedScaler))]
 )
@@ -26,6 +27,7 @@ rows = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(rows)
 def test_the_standard_scaler_is_rivers_to_the_last_bit_whatever_features_come_and_go(rows: list[Any]) -> None:
     ours, rivers = StandardScaler(), preprocessing.StandardScaler()
@@ -38,6 +40,7 @@ def test_the_standard_scaler_is_rivers_to_the_last_bit_whatever_features_come_an
     assert deviations_of(ours) == pytest.approx(deviations_of(rivers), rel=1e-15)
 
 
+@pytest.mark.slow
 @given(rows)
 def test_a_missing_value_is_not_learned_and_is_scaled_to_nothing(rows: list[Any]) -> None:
     with_gaps, without = StandardScaler(), StandardScaler()

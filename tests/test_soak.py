@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from online.core.home import Home
@@ -12,6 +13,7 @@ from tests.support.rows import stream_rows
 from tests.support.soaking import soak
 
 
+@pytest.mark.slow
 def test_the_learners_memory_stays_as_it_is_while_labels_come(home: Path) -> None:
     rows, labels = stream_rows(home, 600)
 

@@ -129,6 +129,7 @@ def test_a_history_without_labels_is_empty_everywhere(history: MetricsStore) -> 
     assert history.naive_mae() is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 100) | st.none(), st.integers(1, 700)), min_size=1, max_size=40))
 @settings(deadline=None)
 def test_a_rolling_mean_never_leaves_its_values(rows: list[tuple[float | None, int]]) -> None:
