@@ -60,13 +60,16 @@ def test_settings_load_with_their_defaults(tmp_path: Path) -> None:
         ("quarantine.slack", "quarantine.range_margin"),
         ("quarantine.surprise", "quarantine.error_factor"),
         ("quarantine.crowd", "quarantine.majority_share"),
+        ("learner.pace_labels", "learner.backpressure_labels"),
+        ("learner.pace_seconds", "learner.backpressure_seconds"),
+        ("drift.behind_rows", "drift.max_lag_rows"),
     ],
 )
 def test_a_renamed_setting_is_known_by_its_old_name_with_a_warning(
     old: str, new: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (section, old_name), (_, new_name) = old.split("."), new.split(".")
-    value = "1" if section == "ledger" else "0.5"
+    value = "0.5" if section == "quarantine" else "3"
     head = 'stream = "s"\nfeatures = []\n[target]\nname = "y"\n'
     wanted = load(written(tmp_path, f"{head}[{section}]\n{new_name} = {value}\n"), {})
     assert caplog.text == "" and wanted != load(written(tmp_path, head), {})
@@ -124,14 +127,14 @@ WRONG_VALUES = [
     ("learner.snapshot_every_minutes", ["0", "-1.0", "nan", '"x"']),
     ("learner.publish_seconds", ["0", "-1", "nan", "inf", "1e300", '"0.1"']),
     ("learner.poll_seconds", ["0", "nan", "inf"]),
-    ("learner.pace_labels", ["-1", "0.5"]),
-    ("learner.pace_seconds", ["-0.1", "nan", "inf"]),
+    ("learner.backpressure_labels", ["-1", "0.5"]),
+    ("learner.backpressure_seconds", ["-0.1", "nan", "inf"]),
     ("drift.alarms_per_week", ["0", "1.5"]),
     ("drift.rows_per_week", ["0"]),
     ("drift.month_rows", ["199"]),
     ("drift.cooldown_rows", ["0"]),
     ("drift.poll_seconds", ["0", "nan"]),
-    ("drift.behind_rows", ["0"]),
+    ("drift.max_lag_rows", ["0"]),
     ("drift.webhook", ["1"]),
     ("drift.log_bytes", ["0"]),
     ("drift.log_files", ["0"]),

@@ -31,18 +31,12 @@ from online.drift.detection import Detection
 from online.drift.drift_log import DriftLog
 from online.drift.drift_monitor import DriftMonitor
 from online.drift.error_drift import ErrorDriftDetector
-from online.drift.flag_limits import (
-    EXPERTS_DISAGREE,
-    HIGH_RECENT_ERROR,
-    WIDE_INTERVAL,
-    FlagLimits,
-    FlagLimitsWatcher,
-)
+from online.drift.flag_limits import FlagLimits, FlagLimitsWatcher
 from online.drift.input_drift import InputDriftDetector
 from online.features.value_encoder import Encoder
 from online.storage.metrics_store import Alarm, MetricsStore
 from online.storage.prediction_log import PredictionLog
-from online.storage.served_predictions import Served
+from online.storage.served_predictions import EXPERTS_DISAGREE, HIGH_RECENT_ERROR, WIDE_INTERVAL, Served
 from server.http.service import Service
 from server.observability.metrics import Metrics
 from server.processes.webhook import Webhook

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 PREFIX = "MILLRACE_"
 # (section, old name): new name
 RENAMED_SETTINGS = {
+    ("drift", "behind_rows"): "max_lag_rows",
+    ("learner", "pace_labels"): "backpressure_labels",
+    ("learner", "pace_seconds"): "backpressure_seconds",
     ("ledger", "waiting"): "max_queued",
     ("quarantine", "crowd"): "majority_share",
     ("quarantine", "slack"): "range_margin",
@@ -101,17 +104,17 @@ class LearnerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is refused.
 
     A client that sends labels faster than they are learned is slowed: its reply waits, at most
-    ``pace_seconds``, until no more than ``pace_labels`` labels are waiting. Only one that sends its requests
-    one after the other gains by that: as soon as a worker has several at once, none of them waits. With more
-    than ``max_waiting`` labels accepted and not learned yet, further ones are refused.
+    ``backpressure_seconds``, until no more than ``backpressure_labels`` labels are waiting. Only one that
+    sends its requests one after the other gains by that: as soon as a worker has several at once, none of
+    them waits. With more than ``max_waiting`` labels accepted and not learned yet, further ones are refused.
     """
 
     snapshot_every_labels: Positive = 5000
     snapshot_every_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     publish_seconds: Seconds = 0.2
     poll_seconds: Seconds = 0.01
-    pace_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
-    pace_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
+    backpressure_labels: Annotated[int, msgspec.Meta(ge=0)] = 8
+    backpressure_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
     max_waiting: Positive = 200_000
     history_rows: Positive = 200_000
     snapshot_key: str = ""
@@ -145,7 +148,7 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     No more than ``alarms_per_week`` alarms are rung in a week, and the detectors' thresholds are set for
     two thirds of that to be false at most, on average, in a week of ``rows_per_week`` rows. Detections within
     ``cooldown_rows`` rows of each other are one alarm. Last month is ``month_rows`` rows long. A watcher
-    that is more than ``behind_rows`` behind leaves rows out. Alarms are posted to ``webhook`` as JSON.
+    that is more than ``max_lag_rows`` behind leaves rows out. Alarms are posted to ``webhook`` as JSON.
     ``data/drift_log.csv`` is full at ``log_bytes``; so many full ones are kept.
     """
 
@@ -154,7 +157,7 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     month_rows: Annotated[int, msgspec.Meta(ge=200)] = 1000
     cooldown_rows: Positive = 500
     poll_seconds: Seconds = 0.25
-    behind_rows: Positive = 100_000
+    max_lag_rows: Positive = 100_000
     webhook: str = ""
     log_bytes: Positive = 50_000_000
     log_files: Positive = 10

@@ -136,7 +136,7 @@ class DriftMonitor:
 
     def _skip_rows(self, newest: int) -> None:
         """Go on nearer to the newest row when more are behind than can be caught up with."""
-        limit, behind = self._config.drift.behind_rows, newest - self._row
+        limit, behind = self._config.drift.max_lag_rows, newest - self._row
         if behind > limit:
             self._row = newest - limit // 2
             if not self._skipping:

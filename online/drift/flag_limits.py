@@ -20,26 +20,16 @@ import numpy as np
 from online.core.file_watcher import FileWatcher
 from online.core.home import write_atomically
 from online.features.segments import Segments
+from online.storage.served_predictions import EXPERTS_DISAGREE, HIGH_RECENT_ERROR, WIDE_INTERVAL
 
 if TYPE_CHECKING:
     from online.scoring.scored import Scored  # which would bring along the whole of scoring
 
-__all__ = [
-    "EXPERTS_DISAGREE",
-    "HIGH_RECENT_ERROR",
-    "NO_LIMIT",
-    "WIDE_INTERVAL",
-    "FlagLimits",
-    "FlagLimitsWatcher",
-]
+__all__ = ["NO_LIMIT", "FlagLimits", "FlagLimitsWatcher"]
 
 log = logging.getLogger(__name__)
 
 NO_LIMIT = 1e300  # more than any interval is wide; JSON has no infinity
-# the reasons as replies, the drift log and label queries name them
-WIDE_INTERVAL = "wide interval"
-EXPERTS_DISAGREE = "experts disagree"
-HIGH_RECENT_ERROR = "high recent error"
 
 
 class FlagLimits(msgspec.Struct, frozen=True):

@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 
 from online.features.segments import Segments
-from online.storage.served_predictions import Served
+from online.storage.served_predictions import EXPERTS_DISAGREE, WIDE_INTERVAL, Served
 
 __all__ = ["RANDOM", "LabelQuery", "choose_queries"]
 
 RANDOM = "drawn at random"
-WIDE, DISAGREE, NEW_SEGMENT = "wide interval", "experts disagree", "few labels asked for its place"
+NEW_SEGMENT = "few labels asked for its place"
 MOMENT_ROWS = 24  # rows in a row that count as one moment: of an hourly stream, a day
 REPEAT_WORTH = 0.5  # what another label of the same segment or moment is worth, to the first
 DRIFT_WORTH = 1.0  # what a drifted input adds, to a row of mean width and disagreement, which has 2
@@ -85,8 +85,10 @@ def pick_valuable(
     for _ in range(min(count, len(rows))):
         best = int(value.argmax())
         reasons = list(rows[best].drifted)
-        reasons += [WIDE] if width[best] > NOTABLE and WIDE not in reasons else []
-        reasons += [DISAGREE] if disagreement[best] > NOTABLE and DISAGREE not in reasons else []
+        reasons += [WIDE_INTERVAL] if width[best] > NOTABLE and WIDE_INTERVAL not in reasons else []
+        reasons += (
+            [EXPERTS_DISAGREE] if disagreement[best] > NOTABLE and EXPERTS_DISAGREE not in reasons else []
+        )
         picked.append((best, tuple(reasons) or (NEW_SEGMENT,)))
         value = np.where(segment == segment[best], REPEAT_WORTH * value, value)
         value = np.where(moment == moment[best], REPEAT_WORTH * value, value)

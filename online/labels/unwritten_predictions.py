@@ -86,7 +86,7 @@ class UnwrittenPredictions:
         return [self._columns(location) for location in itertools.chain.from_iterable(found)]
 
     def _columns(self, location: Location) -> ServedColumns:
-        (columns,) = self._batches[location.batch].cut(location.row, location.row + 1).columns()
+        (columns,) = self._batches[location.batch].slice_rows(location.row, location.row + 1).columns()
         return columns
 
     def _refresh(self) -> None:

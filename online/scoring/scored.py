@@ -69,7 +69,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         """The experts' outputs row by row, in target units."""
         return self.experts.tolist() if isinstance(self.experts, np.ndarray) else self.experts
 
-    def cut(self, first: int, last: int) -> Scored:
+    def slice_rows(self, first: int, last: int) -> Scored:
         """A part of the rows.
 
         Parameters
@@ -87,7 +87,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
         return Scored(self.plan, at, *(getattr(self, name)[part] for name in self.__struct_fields__[2:]))
 
     @property
-    def kin(self) -> ScoringPlan | None:
+    def join_key(self) -> ScoringPlan | None:
         """What a few rows share that can be joined: their plan."""
         return None if isinstance(self.experts, np.ndarray) else self.plan
 

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 MAX_STATEMENT_ROWS = 512  # a power of two; SQLite takes 32,766 parameters in a statement
 TIMEOUT_SECONDS = 30.0  # a commit of another process is waited for this long
+# 32 MB: every few seconds under full load. SQLite's 4 MB are at every other commit of many labels, which then
+# waits for the file to be synced as well (decision 015).
+CHECKPOINT_PAGES = 8000
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
@@ -134,6 +137,7 @@ def opened(path: Path, kind: DatabaseKind, synchronous: str) -> sqlite3.Connecti
         refuse_newer(connection, path, kind)  # before anything is changed
         connection.execute("PRAGMA journal_mode=WAL")  # readers and the one writer do not wait for each other
         connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         migrate(connection, path, kind)
     except (FormatError, sqlite3.Error):
         connection.close()

@@ -58,7 +58,6 @@ encode = msgspec.msgpack.Encoder().encode
 INSERT_BLOCKS = "INSERT INTO block (last, stream, served_at, record)"
 # OR REPLACE: an id that a client gives again is the newest prediction
 INSERT_PREDICTIONS = "INSERT OR REPLACE INTO prediction (row, id, fingerprint, block)"
-CHECKPOINT_PAGES = 8000  # 32 MB: every few seconds under full load, not at every commit
 # Looks at the 100 oldest blocks only: it runs with every commit, and the next commit goes on.
 SELECT_LAST_EXPIRED = (
     "SELECT coalesce(max(last), 0) FROM (SELECT last, served_at FROM block ORDER BY last LIMIT 100)"
@@ -109,7 +108,6 @@ class PredictionLog:
     ) -> None:
         # NORMAL: a power cut may take the last predictions, whose labels then learn from their own features
         self._db = connect(path, "ledger", synchronous="NORMAL", expendable=expendable)
-        self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._stream = schema.stream
         self._fields = fields_of(schema)
         self._encoder = Encoder.of(schema)
@@ -156,7 +154,7 @@ class PredictionLog:
         with self._counting:
             if len(one) > self._room:
                 self.lost += len(one) - self._room
-                one = one.cut(0, self._room)
+                one = one.slice_rows(0, self._room)
             self._room -= len(one)
             if len(one):
                 self._waiting.append(one)
@@ -342,9 +340,9 @@ class PredictionBlock(NamedTuple):
 def joined(batches: Iterable[Batch]) -> list[Batch]:
     """The same predictions in fewer batches."""
     merged: list[Batch] = []
-    for kin, group in itertools.groupby(batches, lambda batch: batch.kin):
+    for key, group in itertools.groupby(batches, lambda batch: batch.join_key):
         run = list(group)
-        merged += run if kin is None else [run[0].joined(run)]
+        merged += run if key is None else [run[0].joined(run)]
     return merged
 
 
@@ -370,7 +368,7 @@ def pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
             yield batch
         else:
             yield from (
-                batch.cut(first, first + PREDICTIONS_PER_BLOCK)
+                batch.slice_rows(first, first + PREDICTIONS_PER_BLOCK)
                 for first in range(0, len(batch), PREDICTIONS_PER_BLOCK)
             )
 

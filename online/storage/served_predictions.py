@@ -13,7 +13,10 @@ from online.core.errors import InputError
 from online.features.value_encoder import Encoder, clean
 
 __all__ = [
+    "EXPERTS_DISAGREE",
+    "HIGH_RECENT_ERROR",
     "SAME_FEATURES",
+    "WIDE_INTERVAL",
     "Batch",
     "Candidate",
     "EncodedRow",
@@ -31,6 +34,10 @@ __all__ = [
 
 MACHINES = ("schema_hash", "encoded")  # fields of Served and Record that say nothing to people
 ID_LIMIT = 200  # characters
+# reasons in ``drifted`` beside the names of features, as replies, the drift log and label queries name them
+WIDE_INTERVAL = "wide interval"
+EXPERTS_DISAGREE = "experts disagree"
+HIGH_RECENT_ERROR = "high recent error"
 SAME_FEATURES = 16  # how many predictions of the same features a label without an id may choose from
 
 
@@ -185,7 +192,7 @@ class Batch(Protocol):
     def values(self) -> Sequence[Sequence[float]] | np.ndarray:
         """What the features of each encode to, (n, columns), NaN where one is missing."""
 
-    def cut(self, first: int, last: int) -> Batch:
+    def slice_rows(self, first: int, last: int) -> Batch:
         """A part of the batch.
 
         Parameters
@@ -203,11 +210,11 @@ class Batch(Protocol):
         """As they were served, in order."""
 
     @property
-    def kin(self) -> object:
-        """Shared with the batches that this one can be joined with; None where it is better left alone."""
+    def join_key(self) -> object:
+        """Equal in batches that can be joined; None where this one is better left alone."""
 
     def joined(self, several: Sequence[Any]) -> Batch:
-        """Batches that share their kin as one, in order."""
+        """Batches with the same ``join_key`` as one, in order."""
 
 
 class Prepared:
@@ -240,7 +247,7 @@ class Prepared:
         return [self._encoder.encode(one.features).values for one in self._served]
 
     @property
-    def kin(self) -> Encoder:
+    def join_key(self) -> Encoder:
         """What encodes them."""
         return self._encoder
 
@@ -249,7 +256,7 @@ class Prepared:
         predictions = [served for batch in several for served in batch._served]  # noqa: SLF001 - its own class
         return Prepared(predictions, self._encoder)
 
-    def cut(self, first: int, last: int) -> Prepared:
+    def slice_rows(self, first: int, last: int) -> Prepared:
         """A part of the batch.
 
         Parameters

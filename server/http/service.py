@@ -151,7 +151,7 @@ class Service:
             self.label_ingest.submit(labels, source, functools.partial(self._mailbox.post, fulfil, committed))
             receipts = await committed
             self.metrics.count_labels(receipts)
-            await self._keep_pace(last_seq(receipts) - self.config.learner.pace_labels)
+            await self._apply_backpressure(last_seq(receipts) - self.config.learner.backpressure_labels)
         finally:
             self._label_requests -= 1
         return receipts
@@ -160,7 +160,7 @@ class Service:
     def _mailbox(self) -> LoopMailbox:
         return LoopMailbox(asyncio.get_running_loop())
 
-    async def _keep_pace(self, seq: int) -> None:
+    async def _apply_backpressure(self, seq: int) -> None:
         """Wait for the learner to be at a journal record; one that is down slows nobody.
 
         Only a request that is alone waits: its client would learn from fresher predictions. Several at once
@@ -170,7 +170,7 @@ class Service:
             return
         heard = time.time() - self.watch.loaded_at < HEARD_SECONDS
         if heard or await asyncio.to_thread(self.learner_alive):
-            deadline = time.monotonic() + self.config.learner.pace_seconds
+            deadline = time.monotonic() + self.config.learner.backpressure_seconds
             while self._behind(seq) and time.monotonic() < deadline:
                 await asyncio.sleep(LEARN_POLL_SECONDS)
 
