@@ -354,7 +354,10 @@ def test_a_label_in_a_worker_that_dies_is_to_be_sent_again_and_is_learned_once(s
 def ended(pid: int) -> bool:
     """Whether all threads of a process have ended, reaped or not."""
     tasks = list(Path(f"/proc/{pid}/task").glob("*"))
-    return len(tasks) <= 1 and all("State:\tZ" in (task / "status").read_text() for task in tasks)
+    try:
+        return len(tasks) <= 1 and all("State:\tZ" in (task / "status").read_text() for task in tasks)
+    except (FileNotFoundError, ProcessLookupError):  # one went while it was looked at: look again
+        return False
 
 
 def pauses(pid: int) -> int:

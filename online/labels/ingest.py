@@ -218,8 +218,11 @@ class LabelIngest:
 
     def _requests(self, numbered: Sequence[tuple[int, PendingCommit]]) -> list[CommitRequest]:
         """What is handed over: the labels of each request, and what only this process knows of them."""
-        ids = {label.id for _, pending in numbered for label in pending.labels if label.id is not None}
-        unwritten = self._unwritten.with_ids(ids) if self._unwritten and ids else {}
+        unwritten: Mapping[str, ServedColumns] = {}
+        if self._unwritten is not None:
+            self._unwritten.refresh()
+            ids = {label.id for _, pending in numbered for label in pending.labels if label.id is not None}
+            unwritten = self._unwritten.with_ids(ids)
         labels = self._with_expected(
             [label for _, pending in numbered for label in pending.labels], unwritten
         )

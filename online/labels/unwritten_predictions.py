@@ -28,7 +28,7 @@ class Location(NamedTuple):
 
 
 class UnwrittenPredictions:
-    """An index of the queue, brought up to date when it is asked. For one thread.
+    """An index of the queue as of the last :meth:`refresh`. For one thread.
 
     Keeping it while rows are served would cost every prediction; so what came since is indexed when labels
     come. It holds what the queue holds, which is bounded.
@@ -47,6 +47,17 @@ class UnwrittenPredictions:
         self._marked = 0  # the number of the first batch whose fingerprints are not indexed
         self._by_fingerprint: dict[int, list[Location]] = {}
 
+    def refresh(self) -> None:
+        """Index what came since, and forget what was written: called before others are asked for."""
+        oldest, batches = self._queue.unwritten_since(self._next)
+        for number in range(self._oldest, min(oldest, self._next)):
+            self._forget(number)
+        self._oldest = oldest
+        for number, batch in enumerate(batches, max(oldest, self._next)):
+            self._batches[number] = batch
+            self._by_id.update((name, Location(number, row)) for row, name in enumerate(batch.ids))
+        self._next = max(oldest, self._next) + len(batches)
+
     def with_ids(self, ids: Iterable[str]) -> dict[str, ServedColumns]:
         """The predictions with these ids, those that wait: of each the last one, alone.
 
@@ -60,7 +71,6 @@ class UnwrittenPredictions:
         dict
             By id.
         """
-        self._refresh()
         found = ((name, self._by_id.get(name)) for name in ids)
         return {name: self._columns(location) for name, location in found if location is not None}
 
@@ -77,7 +87,6 @@ class UnwrittenPredictions:
         list
             Those of all rows, each prediction alone and once.
         """
-        self._refresh()
         if not self._batches:  # as a rule: hashing rows in vain takes longer than all else here
             return []
         self._mark()
@@ -88,17 +97,6 @@ class UnwrittenPredictions:
     def _columns(self, location: Location) -> ServedColumns:
         (columns,) = self._batches[location.batch].slice_rows(location.row, location.row + 1).columns()
         return columns
-
-    def _refresh(self) -> None:
-        """Index what came since, and forget what was written."""
-        oldest, batches = self._queue.unwritten_since(self._next)
-        for number in range(self._oldest, min(oldest, self._next)):
-            self._forget(number)
-        self._oldest = oldest
-        for number, batch in enumerate(batches, max(oldest, self._next)):
-            self._batches[number] = batch
-            self._by_id.update((name, Location(number, row)) for row, name in enumerate(batch.ids))
-        self._next = max(oldest, self._next) + len(batches)
 
     def _mark(self) -> None:
         """Index the fingerprints of what came since."""
