@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from server.monitor.api_replies import (
     SnapshotReply,
     WeightsReply,
 )
+from server.monitor.chart_canvas import line_trace
 from server.monitor.format import NO_VALUE
 from server.monitor.monitor_process import ListenAddress, serve_monitor
 from server.monitor.palette import DARK, LIGHT
@@ -443,3 +445,19 @@ def test_the_process_binds_its_own_socket_when_given_none() -> None:
         stop.set()
         thread.join(timeout=20)
     assert not thread.is_alive()
+
+
+def test_every_name_has_a_trace_uid_that_is_a_css_class() -> None:
+    names = [
+        "prediction",
+        "mean 0.3 Source Day_of_…",
+        "mean 0.3 Source Day_of…",
+        "a.b",
+        "a b",
+        "",
+        "#1 > 2",
+        "für",
+    ]
+    uids = {name: line_trace([1], [2.0], name, colour="#000", dash="solid").uid for name in names}
+    assert len(set(uids.values())) == len(names)
+    assert all(re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", uid) for uid in uids.values())

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from server.monitor.palette import Palette
 
-__all__ = ["SEQ_AXIS", "empty_chart", "line_trace", "new_chart"]
+__all__ = ["SEQ_AXIS", "empty_chart", "line_trace", "new_chart", "trace_uid"]
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 SEQ_AXIS = "labels received (journal seq)"
@@ -116,4 +116,9 @@ def line_trace(
         The trace. Its ``uid`` lets Plotly keep what people hid in the legend.
     """
     style = {"color": colour, "width": 2, "dash": dash}
-    return go.Scatter(x=list(x), y=list(y), name=name, uid=name, mode="lines", line=style)
+    return go.Scatter(x=list(x), y=list(y), name=name, uid=trace_uid(name), mode="lines", line=style)
+
+
+def trace_uid(name: str) -> str:
+    """A uid of its own for each name; Plotly finds elements by it as a CSS class, which few names are."""
+    return f"t{name.encode().hex()}"

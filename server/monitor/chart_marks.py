@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from server.monitor import format
 from server.monitor.api_replies import AlarmReply, SnapshotReply
+from server.monitor.chart_canvas import trace_uid
 from server.monitor.palette import Palette
 
 __all__ = ["event_marks"]
@@ -120,7 +121,7 @@ def mark_traces(style: MarkStyle, marks: list[Mark]) -> list[Any]:
         line={"color": style.colour, "width": 1.5, "dash": style.dash},
         hoverinfo="skip",
         showlegend=False,
-        uid=f"{style.name} lines",
+        uid=trace_uid(f"{style.name} lines"),
         **common,
     )
     heads = go.Scatter(
@@ -131,7 +132,7 @@ def mark_traces(style: MarkStyle, marks: list[Mark]) -> list[Any]:
         cliponaxis=False,  # half of a mark at the top would be cut off
         text=[text for _, text in marks],
         hovertemplate="%{text}<extra></extra>",
-        uid=style.name,
+        uid=trace_uid(style.name),
         **common,
     )
     return [lines, heads]
