@@ -22,7 +22,7 @@ from online.core.config import (
 )
 from online.core.schema import ContextFeature, Feature, Target
 from online.features.batch_encoder import BatchEncoder
-from online.features.value_encoder import Encoder, clean
+from online.features.value_encoder import Encoder, clean, number
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FEATURES = (
@@ -87,6 +87,20 @@ def test_a_row_encodes_as_its_cleaned_copy_after_a_round_trip_through_json(row: 
     now, later = encoder.encode(row), encoder.encode(kept)
     assert same(now.values, later.values)
     assert (now.imputed, now.drifted) == (later.imputed, later.drifted)
+
+
+@pytest.mark.parametrize(
+    "text", ["1_21", "12_1", "1_000.5", "1e1_0", "\u0661\u0662", "\u0967\u0968", "\uff11", "inf", "nan", ""]
+)
+def test_what_python_reads_as_a_number_and_people_do_not_is_none(text: str) -> None:
+    assert number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("12", 12.0), (" -1.5e3\t", -1500.0), ("\u00a07\u2009", 7.0), ("+.5", 0.5)]
+)
+def test_numbers_as_text_are_read(text: str, value: float) -> None:
+    assert number(text) == value
 
 
 # settings

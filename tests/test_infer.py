@@ -131,6 +131,12 @@ def test_dirty_numbers_are_numeric_with_the_range_of_the_clean_ones() -> None:
     assert (feature.kind, feature.low, feature.high) == ("numeric", 0, (ROWS - 1) / 4)
 
 
+def test_codes_with_underscores_are_no_numbers() -> None:
+    feature = infer(route=repeated("1_21", "12_1", "121"))["route"]
+    assert feature.kind == "category"
+    assert set(feature.values) == {"1_21", "12_1", "121"}
+
+
 def test_text_with_a_few_numbers_is_a_category() -> None:
     assert infer(grade=cycled("A", "B", "1"))["grade"].kind == "category"
 

@@ -81,3 +81,11 @@ def test_a_file_that_is_no_csv_is_named(tmp_path: Path, name: str, content: byte
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
         read_frame(tmp_path / name)
+
+
+def test_a_repeated_column_name_is_named_and_nameless_columns_are_not_repeats(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('\n"a, b",c,"a, b"\n1,2,3\n')
+    with pytest.raises(InputError, match=r"x\.csv: column 'a, b' is named twice"):
+        read_frame(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_text(",c,,a.1\n0,2,3,4\n")
+    assert list(read_frame(tmp_path / "x.csv")["c"]) == [2]

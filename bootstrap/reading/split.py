@@ -25,14 +25,16 @@ def read_frame(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, or no CSV in UTF-8; it is named.
+        The file is missing, no CSV in UTF-8, or has two columns of one name; it is named.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
-            return pd.read_csv(
+            frame = pd.read_csv(
                 path, index_col=False, keep_default_na=False, na_values=list(MISSING_CELLS), low_memory=False
             )
+        # pandas would call the second of two columns "a" by a name of its own, "a.1"
+        names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
     except FileNotFoundError as exc:
         raise InputError(f"{path} is missing: give a CSV file with --data", field="data") from exc
     except (
@@ -45,6 +47,10 @@ def read_frame(path: Path) -> pd.DataFrame:
         pd.errors.EmptyDataError,
     ) as exc:
         raise InputError(f"{path} cannot be read as CSV: {exc}", field="data") from exc
+    repeated = names[names.duplicated() & (names != "")]
+    if len(repeated):
+        raise InputError(f"{path}: column {repeated.iloc[0]!r} is named twice; name each column once", "data")
+    return frame
 
 
 def split_rows(frame: pd.DataFrame, fraction: float = FRACTION) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import tenacity
 
 from bootstrap.sources.retry import TransientError, asked_seconds, retrying
 from online.core.errors import InputError
+from online.features.value_encoder import number
 
 __all__ = ["LabelEndpoint"]
 
@@ -142,8 +142,4 @@ class LabelEndpoint:
 
 def label(value: Any) -> float | None:
     """A finite number, from text too; None for anything else."""
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+    return None if isinstance(value, bool) else number(value)

@@ -147,8 +147,15 @@ def scalar(value: object) -> Any:
 
 
 def number(value: object) -> float | None:
-    """Read a finite number, from text too; None when there is none."""
-    if not isinstance(value, (int, float, str)) or (isinstance(value, str) and len(value) > TEXT_LIMIT):
+    """Read a finite number, from text too; None when there is none.
+
+    ``1_21`` is none, nor are digits of other scripts: Python reads them, but in data they are codes.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if len(value) > TEXT_LIMIT or "_" in value or not value.isascii():
+            return None
+    elif not isinstance(value, (int, float)):
         return None
     try:
         read = float(value)
