@@ -173,6 +173,32 @@ def test_what_comes_while_the_store_is_busy_is_handed_over_together_and_in_order
     assert max(sum(len(request.labels) for request in frame) for frame in store.frames) <= 20_000
 
 
+class BrokenOnce(Held):
+    """A store that fails at its first commit."""
+
+    broken = True
+
+    def commit(
+        self,
+        requests: Sequence[CommitRequest],
+        settle: Callable[[CommitResponse], None],
+        ready: Callable[[], None],
+    ) -> None:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("no room")
+        super().commit(requests, settle, ready)
+        ready()
+
+
+def test_a_store_that_fails_is_told_of_and_the_next_labels_are_kept(home: Path) -> None:
+    schema = configuration.load(Home(home).config).schema
+    with contextlib.closing(LabelIngest(schema, BrokenOnce())) as ingest:
+        with pytest.raises(JournalError, match=r"may have been kept or not: .*no room"):
+            ingest.accept([Label(1.0, None, {"hour": "3"})]).result(60)
+        assert ingest.accept([Label(2.0, None, {"hour": "3"})]).result(60) == [Receipt("accepted", 1)]
+
+
 @pytest.mark.slow
 def test_predictions_that_cannot_be_read_keep_nothing(home: Path, worker: LabelWorker) -> None:
     commit(worker, ALONE)

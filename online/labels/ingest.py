@@ -192,10 +192,20 @@ class LabelIngest:
                 prepared += self._prepared(next_group(waiting, prepared))
                 if prepared:
                     ready = False
-                    self._store.commit(prepared, self._settle, self._store_ready)
+                    self._commit(prepared)
                     prepared = []
             if label_count(waiting) >= AHEAD_LABELS:
                 prepared += self._prepared(next_group(waiting, prepared))
+
+    def _commit(self, requests: Sequence[CommitRequest]) -> None:
+        try:
+            self._store.commit(requests, self._settle, self._store_ready)
+        except Exception as exc:  # as for what cannot be prepared
+            log.exception("labels could not be handed over")
+            message = f"the labels of this request may have been kept or not: {exc!r}"
+            for request in requests:
+                self._settle(Rejected(request.id, message))
+            self._store_ready()
 
     def _store_ready(self) -> None:
         self._queue.put(IngestSignal.STORE_READY)
@@ -213,8 +223,9 @@ class LabelIngest:
             return []
 
     def _settle(self, response: CommitResponse) -> None:
-        settle = self._settling.pop(response.request_id)
-        settle(response.receipts if isinstance(response, Committed) else error_of(response))
+        settle = self._settling.pop(response.request_id, None)
+        if settle is not None:  # else it was settled when handing over failed
+            settle(response.receipts if isinstance(response, Committed) else error_of(response))
 
     def _requests(self, numbered: Sequence[tuple[int, PendingCommit]]) -> list[CommitRequest]:
         """What is handed over: the labels of each request, and what only this process knows of them."""
