@@ -90,7 +90,20 @@ def test_a_row_encodes_as_its_cleaned_copy_after_a_round_trip_through_json(row: 
 
 
 @pytest.mark.parametrize(
-    "text", ["1_21", "12_1", "1_000.5", "1e1_0", "\u0661\u0662", "\u0967\u0968", "\uff11", "inf", "nan", ""]
+    "text",
+    [
+        "1_21",
+        "12_1",
+        "1_000.5",
+        "1e1_0",
+        "\u0661\u0662",
+        "\u0967\u0968",
+        "\uff11",
+        "inf",
+        "nan",
+        "",
+        " " * 300 + "3",
+    ],
 )
 def test_what_python_reads_as_a_number_and_people_do_not_is_none(text: str) -> None:
     assert number(text) is None

@@ -81,6 +81,7 @@ def test_an_uploaded_csv_gives_rows_with_empty_cells_left_out() -> None:
     [
         (data_url(b"\xff\xfe\x00"), "no CSV in UTF-8"),
         (data_url("a,b\n1,2,3\n"), "Line 2 has more cells"),
+        (data_url("a,b,a\n1,2,3\n"), "column 'a' is named twice"),
         (data_url("a,b\n"), "no rows"),
         (data_url("a\n" + "1\n" * 10_001), "at most 10,000"),
         ("data:text/csv;base64,***", "no CSV in UTF-8"),

@@ -33,6 +33,8 @@ from online.labels.label_messages import (
     Label,
     LabelStore,
     Rejected,
+    SettleCommit,
+    StoreReady,
     error_of,
 )
 from online.storage.journal import Journal
@@ -135,12 +137,7 @@ class Held:
         self.frames: list[list[CommitRequest]] = []
         self.ready: list[Callable[[], None]] = []
 
-    def commit(
-        self,
-        requests: Sequence[CommitRequest],
-        settle: Callable[[CommitResponse], None],
-        ready: Callable[[], None],
-    ) -> None:
+    def commit(self, requests: Sequence[CommitRequest], settle: SettleCommit, ready: StoreReady) -> None:
         for request in requests:
             settle(Committed(request.id, [Receipt("accepted", 1) for _ in request.labels]))
         self.ready.append(ready)
@@ -178,12 +175,7 @@ class BrokenOnce(Held):
 
     broken = True
 
-    def commit(
-        self,
-        requests: Sequence[CommitRequest],
-        settle: Callable[[CommitResponse], None],
-        ready: Callable[[], None],
-    ) -> None:
+    def commit(self, requests: Sequence[CommitRequest], settle: SettleCommit, ready: StoreReady) -> None:
         if self.broken:
             self.broken = False
             raise RuntimeError("no room")

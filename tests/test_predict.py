@@ -57,6 +57,13 @@ def test_messagepack_is_answered_to_json_when_asked_for(shared_server: Server) -
     assert msgspec.msgpack.decode(answer.content)["prediction"] == shared_server.predict(ROW)["prediction"]
 
 
+def test_a_csv_with_a_repeated_column_is_refused_by_its_name(shared_server: Server) -> None:
+    headers = {"content-type": "text/csv"}
+    answer = shared_server.client.post("/predict", content="a,Source,a\n1,Solar,2\n", headers=headers)
+    assert answer.status_code == 422 and answer.json()["field"] == "a"
+    assert "column 'a' is named twice" in answer.json()["detail"]
+
+
 def test_ndjson_and_csv_are_read(shared_server: Server) -> None:
     lines = b"\n".join(msgspec.json.encode(row) for row in (ROW, ROW))
     table = (",".join(ROW) + "\n" + ",".join(map(str, ROW.values())) + "\n").encode()

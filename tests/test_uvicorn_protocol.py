@@ -295,6 +295,20 @@ async def test_a_shutdown_while_scoring_waits_for_the_reply() -> None:
 
 
 @on_a_loop
+async def test_a_shutdown_waits_for_what_came_early_too() -> None:
+    one = Connection()
+    await one.know()
+    one.protocol.data_received(request())
+    one.protocol.data_received(request(b'{"x": 2}'))
+    one.protocol.shutdown()
+    one.app.submitted[0].settle(b"first")
+    assert one.at(ConnectionState.SHORTCUT) and not one.transport.closed
+    one.app.submitted[1].settle(b"second")
+    await one.turn()
+    assert one.transport.written.endswith(b"second") and one.transport.closed
+
+
+@on_a_loop
 async def test_the_keep_alive_timer_closes_a_connection_that_is_idle_and_no_other() -> None:
     one = Connection(timeout_keep_alive=0.2)
     await one.know()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 from collections.abc import Iterable, Iterator
@@ -32,11 +33,15 @@ def csv_rows(lines: Iterable[str]) -> Iterator[dict[str, str | None]]:
     Raises
     ------
     InputError
-        A row has more cells than the header; ``index`` is that of the row.
+        The header has a name twice, or a row more cells than the header; ``index`` is that of the row.
     csv.Error
         Quotes do not match.
     """
-    for index, row in enumerate(csv.DictReader(lines, strict=True)):
+    reader = csv.DictReader(lines, strict=True)
+    for name, count in collections.Counter(reader.fieldnames).items():
+        if name and count > 1:  # DictReader would keep the last of its cells
+            raise InputError(f"column {name!r} is named twice; name each column once", field=name)
+    for index, row in enumerate(reader):
         if None in row:  # where DictReader puts what is beyond the header
             raise InputError(f"row {index} has more cells than the header", index=index)
         yield {name: cell or None for name, cell in row.items()}

@@ -152,8 +152,7 @@ def number(value: object) -> float | None:
     ``1_21`` is none, nor are digits of other scripts: Python reads them, but in data they are codes.
     """
     if isinstance(value, str):
-        value = value.strip()
-        if len(value) > TEXT_LIMIT or "_" in value or not value.isascii():
+        if len(value) > TEXT_LIMIT or "_" in value or not value.strip().isascii():
             return None
     elif not isinstance(value, (int, float)):
         return None

@@ -19,7 +19,15 @@ import msgspec
 from online.core.errors import BusyError, JournalError
 from online.core.schema import LARGEST, Schema
 from online.features.batch_encoder import BatchEncoder
-from online.labels.label_messages import CommitRequest, CommitResponse, Committed, Label, Rejected
+from online.labels.label_messages import (
+    CommitRequest,
+    CommitResponse,
+    Committed,
+    Label,
+    Rejected,
+    SettleCommit,
+    StoreReady,
+)
 from online.storage.journal import Journal
 from online.storage.prediction_log import PredictionLog, fields_of
 from online.storage.records import Submission
@@ -294,12 +302,7 @@ class InlineLabelStore:
     def __init__(self, joiner: LabelJoiner) -> None:
         self._joiner = joiner
 
-    def commit(
-        self,
-        requests: Sequence[CommitRequest],
-        settle: Callable[[CommitResponse], None],
-        ready: Callable[[], None],
-    ) -> None:
+    def commit(self, requests: Sequence[CommitRequest], settle: SettleCommit, ready: StoreReady) -> None:
         """Commit requests.
 
         Parameters

@@ -15,10 +15,20 @@ from online.core.errors import BusyError, JournalError, MillraceError
 from online.storage.records import Receipt
 from online.storage.served_predictions import ServedColumns
 
-__all__ = ["CommitRequest", "CommitResponse", "Committed", "Label", "LabelStore", "Rejected", "error_of"]
+__all__ = [
+    "CommitRequest",
+    "CommitResponse",
+    "Committed",
+    "Label",
+    "LabelStore",
+    "Rejected",
+    "SettleCommit",
+    "StoreReady",
+    "error_of",
+]
 
 
-class Label(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Label(msgspec.Struct, frozen=True, array_like=True):
     """A validated label, not yet joined with what was served.
 
     ``encoded`` holds what the features encode to (little-endian float64, NaN where one is missing) and
@@ -33,7 +43,7 @@ class Label(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expected: float | None = None
 
 
-class CommitRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class CommitRequest(msgspec.Struct, frozen=True, array_like=True):
     """Labels that came together, and what their sender knows.
 
     ``received_at`` is in unix seconds, ``source`` who sent the labels, ``learned_seq`` the last journal
@@ -69,17 +79,14 @@ class Rejected(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 CommitResponse = Committed | Rejected
+SettleCommit = Callable[[CommitResponse], None]  # is told what became of a request
+StoreReady = Callable[[], None]  # is told that a store would take more
 
 
 class LabelStore(Protocol):
     """What commits labels, in this process or in another one."""
 
-    def commit(
-        self,
-        requests: Sequence[CommitRequest],
-        settle: Callable[[CommitResponse], None],
-        ready: Callable[[], None],
-    ) -> None:
+    def commit(self, requests: Sequence[CommitRequest], settle: SettleCommit, ready: StoreReady) -> None:
         """Have requests committed; only one thread calls this.
 
         Parameters

@@ -34,7 +34,7 @@ WRITTEN = "seq, stream, id, received_at, kind, plan_seq, target, checksum, recor
 CHECKSUM, RECORD = 15, 16  # places among those read
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One journal record. A label without a served prediction has ``prediction=None``.
 
     ``encoded`` and ``schema_hash`` are as in :class:`~online.storage.served_predictions.Served`.
@@ -64,7 +64,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.kind in LABELS and self.prediction is None and not self.features
 
 
-class Submission(msgspec.Struct, frozen=True, gc=False):
+class Submission(msgspec.Struct, frozen=True):
     """A valid label on its way in.
 
     ``candidates`` are the served predictions it may belong to, oldest first: the one with its id, or, for
@@ -85,7 +85,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     encoded: bytes = b""
 
 
-class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Receipt(msgspec.Struct, frozen=True, array_like=True):
     """What became of a submission: ``seq`` is the record's, the quarantine's for a quarantined one."""
 
     status: Literal["accepted", "duplicate", "correction", "quarantined"]

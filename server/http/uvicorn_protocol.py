@@ -199,7 +199,7 @@ class ShortcutProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self.data_received(early)
         if self._shutting_down:
-            super().shutdown()
+            self.shutdown()  # what came early may be in the fast path by now
 
     def _write(self, request: ShortcutRequest, content: bytes) -> None:
         route, request_id = request.head.route, request.head.request_id or self._fast_path.request_ids.new()

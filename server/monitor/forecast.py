@@ -107,7 +107,9 @@ def parse_upload(contents: str) -> list[dict[str, Any]]:
     except (binascii.Error, UnicodeDecodeError, csv.Error) as exc:
         raise ForecastError(f"The file is no CSV in UTF-8: {exc}") from exc
     except InputError as exc:
-        raise ForecastError(f"Line {(exc.index or 0) + 2} has more cells than the header.") from exc
+        if exc.index is None:
+            raise ForecastError(f"The file's header cannot be used: {exc}.") from exc
+        raise ForecastError(f"Line {exc.index + 2} has more cells than the header.") from exc
     if len(records) > MAX_UPLOAD_ROWS:
         raise ForecastError(
             f"The file has {len(records):,} rows: at most {MAX_UPLOAD_ROWS:,} are forecast at once."

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
 
 import msgspec
@@ -27,7 +27,7 @@ from online.core.config import Config
 from online.core.home import Home
 from online.core.schema import Schema
 from online.labels.label_joiner import LabelJoiner
-from online.labels.label_messages import CommitRequest, CommitResponse, Rejected
+from online.labels.label_messages import CommitRequest, CommitResponse, Rejected, SettleCommit, StoreReady
 from online.storage.journal import Journal
 from online.storage.label_validation import LabelValidator
 from online.storage.prediction_log import PredictionLog, fields_of
@@ -44,8 +44,6 @@ LOST = (
     " an id is learned once"
 )
 
-Settle = Callable[[CommitResponse], None]
-Ready = Callable[[], None]
 
 encode = msgspec.msgpack.Encoder().encode
 REQUESTS = msgspec.msgpack.Decoder(list[CommitRequest])
@@ -71,7 +69,7 @@ class LabelWorker:
         """The process that is at work, or was the last."""
         return self._process.pid
 
-    def commit(self, requests: Sequence[CommitRequest], settle: Settle, ready: Ready) -> None:
+    def commit(self, requests: Sequence[CommitRequest], settle: SettleCommit, ready: StoreReady) -> None:
         """Hand requests over.
 
         Parameters
@@ -134,9 +132,11 @@ class WorkerProcess:
                 pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         self._lock = threading.Lock()  # of what follows
-        self._pending: dict[int, tuple[float, Settle]] = {}  # by request id: when it was sent, who is told
+        self._pending: dict[
+            int, tuple[float, SettleCommit]
+        ] = {}  # by request id: when it was sent, who is told
         self._lost = self._ending = False
-        self._ready: Ready | None = None  # is told of the first reply to the last frame
+        self._ready: StoreReady | None = None  # is told of the first reply to the last frame
         self._heard_at = time.monotonic()
         self._reader = start_background_thread(self._read_responses, "label worker")
 
@@ -145,7 +145,9 @@ class WorkerProcess:
         """The process."""
         return self._process.pid
 
-    def send(self, frame: bytes, requests: Sequence[CommitRequest], settle: Settle, ready: Ready) -> bool:
+    def send(
+        self, frame: bytes, requests: Sequence[CommitRequest], settle: SettleCommit, ready: StoreReady
+    ) -> bool:
         """Send requests.
 
         Parameters
